@@ -1,0 +1,255 @@
+//! SPIFFE IDs and the lists an endpoint keeps of them.
+
+use std::{fmt, str::FromStr};
+
+pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
+
+/// What is wrong with an ID or a pattern written in a file or a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// SPIFFE-ID §2: not a SPIFFE ID.
+    #[error("{0:?} is not a SPIFFE ID: {1}")]
+    Invalid(String, #[source] SpiffeIdError),
+    /// Scheme and trust domain must be written in lower case here.
+    #[error("{0:?} must be written in lower case up to its path: {1:?}")]
+    NotCanonical(String, String),
+    /// X509-SVID §3.1: a workload's ID has a path.
+    #[error("{0:?} has no path: only a CA may carry a bare trust domain")]
+    NoPath(String),
+    /// `*` stands for one or more whole segments at the end, nowhere else.
+    #[error("{0:?}: `*` may only be the whole last segment, as in spiffe://site.example/kafka/*")]
+    Wildcard(String),
+    /// `/spire/…` is reserved for servers and agents.
+    #[error("{0:?}: `*` never stands for /spire/…, name such an ID in full")]
+    Reserved(String),
+}
+
+/// Parses a trust domain as written in a file: the bare lower-case name.
+///
+/// # Errors
+/// When SPIFFE-ID §2.1 forbids it, or when it is not in lower case or carries a scheme.
+pub fn parse_trust_domain(text: &str) -> Result<TrustDomain, IdError> {
+    let domain = TrustDomain::new(text).map_err(|error| IdError::Invalid(text.into(), error))?;
+    if domain.as_str() == text {
+        Ok(domain)
+    } else {
+        Err(IdError::NotCanonical(text.into(), domain.as_str().into()))
+    }
+}
+
+/// Parses the ID of a workload, from a file or a certificate: SPIFFE-ID §2, lower case in scheme
+/// and trust domain, with a path (X509-SVID §3.1).
+///
+/// # Errors
+/// Each of [`IdError`]'s variants but those of patterns.
+pub fn parse_workload_id(text: &str) -> Result<SpiffeId, IdError> {
+    let id = parse_any_id(text)?;
+    if id.path().is_empty() {
+        return Err(IdError::NoPath(text.into()));
+    }
+    Ok(id)
+}
+
+/// Parses an ID that may lack a path, as a CA's does (X509-SVID §3.2).
+pub(crate) fn parse_any_id(text: &str) -> Result<SpiffeId, IdError> {
+    let id = SpiffeId::new(text).map_err(|error| IdError::Invalid(text.into(), error))?;
+    let canonical = id.to_string();
+    if canonical == text {
+        Ok(id)
+    } else {
+        Err(IdError::NotCanonical(text.into(), canonical))
+    }
+}
+
+/// `spiffe://<trust domain><path>`, for a path from a file such as `/broker/osaka`.
+///
+/// # Errors
+/// When the path is not one of SPIFFE-ID §2.2.
+pub fn id_below(domain: &TrustDomain, path: &str) -> Result<SpiffeId, IdError> {
+    parse_workload_id(&format!("spiffe://{domain}{path}"))
+}
+
+/// One line of an `accept` or `expect` list: an ID, or everything below a prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdPattern {
+    domain: TrustDomain,
+    /// The path in full; for a wildcard, the part before `*`, with its closing slash.
+    path: String,
+    wildcard: bool,
+}
+
+impl IdPattern {
+    /// The trust domain, which is never a pattern.
+    #[must_use]
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// The ID, where the pattern names exactly one.
+    #[must_use]
+    pub fn exact(&self) -> Option<SpiffeId> {
+        (!self.wildcard)
+            .then(|| SpiffeId::new(self.to_string()).ok())
+            .flatten()
+    }
+
+    /// Whether `id` is the one named, or lies below the prefix. `/spire/…` (servers, agents) is
+    /// matched only by an ID named in full.
+    #[must_use]
+    pub fn matches(&self, id: &SpiffeId) -> bool {
+        if id.trust_domain_name() != self.domain.as_str() {
+            return false;
+        }
+        if !self.wildcard {
+            return id.path() == self.path;
+        }
+        !is_reserved(id.path())
+            && id
+                .path()
+                .strip_prefix(self.path.as_str())
+                .is_some_and(|rest| !rest.is_empty())
+    }
+}
+
+fn is_reserved(path: &str) -> bool {
+    path == "/spire" || path.starts_with("/spire/")
+}
+
+impl FromStr for IdPattern {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let Some(prefix) = text.strip_suffix("/*") else {
+            if text.contains('*') {
+                return Err(IdError::Wildcard(text.into()));
+            }
+            let id = parse_workload_id(text)?;
+            return Ok(Self {
+                domain: id.trust_domain().clone(),
+                path: id.path().into(),
+                wildcard: false,
+            });
+        };
+        if prefix.contains('*') {
+            return Err(IdError::Wildcard(text.into()));
+        }
+        let id = parse_any_id(prefix)?;
+        if is_reserved(id.path()) {
+            return Err(IdError::Reserved(text.into()));
+        }
+        Ok(Self {
+            domain: id.trust_domain().clone(),
+            path: format!("{}/", id.path()),
+            wildcard: true,
+        })
+    }
+}
+
+impl fmt::Display for IdPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let star = if self.wildcard { "*" } else { "" };
+        write!(f, "spiffe://{}{}{star}", self.domain, self.path)
+    }
+}
+
+/// The peers an endpoint lets in, or expects to answer: design.md §5, "Allowed = list AND policy".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdList {
+    /// `[federated]`: every ID of every trusted domain, but `/spire/…`. Needs a policy.
+    Federated,
+    /// The IDs that match one of these. An empty list matches nobody.
+    Named(Vec<IdPattern>),
+}
+
+impl IdList {
+    /// The first line that lets `id` in, as it stands in the file.
+    #[must_use]
+    pub fn find(&self, id: &SpiffeId) -> Option<String> {
+        match self {
+            Self::Federated => (!is_reserved(id.path())).then(|| "federated".into()),
+            Self::Named(patterns) => patterns
+                .iter()
+                .find(|pattern| pattern.matches(id))
+                .map(ToString::to_string),
+        }
+    }
+
+    /// Whether a line lets `id` in.
+    #[must_use]
+    pub fn contains(&self, id: &SpiffeId) -> bool {
+        match self {
+            Self::Federated => !is_reserved(id.path()),
+            Self::Named(patterns) => patterns.iter().any(|pattern| pattern.matches(id)),
+        }
+    }
+
+    /// Whether a peer of `domain` can match at all.
+    #[must_use]
+    pub fn names_domain(&self, domain: &TrustDomain) -> bool {
+        match self {
+            Self::Federated => true,
+            Self::Named(patterns) => patterns.iter().any(|pattern| pattern.domain == *domain),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, id: &str) -> bool {
+        pattern
+            .parse::<IdPattern>()
+            .unwrap()
+            .matches(&parse_workload_id(id).unwrap())
+    }
+
+    #[test]
+    fn wildcard_is_one_or_more_whole_segments() {
+        assert!(matches("spiffe://c.example/*", "spiffe://c.example/a"));
+        assert!(matches("spiffe://c.example/*", "spiffe://c.example/a/b"));
+        assert!(matches("spiffe://c.example/k/*", "spiffe://c.example/k/b"));
+        assert!(!matches("spiffe://c.example/k/*", "spiffe://c.example/k"));
+        assert!(!matches("spiffe://c.example/k/*", "spiffe://c.example/kb/c"));
+        assert!(!matches("spiffe://c.example/*", "spiffe://d.example/a"));
+    }
+
+    #[test]
+    fn wildcard_never_reaches_servers_and_agents() {
+        assert!(!matches("spiffe://c.example/*", "spiffe://c.example/spire/server"));
+        assert!(matches(
+            "spiffe://c.example/spire/server",
+            "spiffe://c.example/spire/server"
+        ));
+        assert!("spiffe://c.example/spire/*".parse::<IdPattern>().is_err());
+        let id = parse_workload_id("spiffe://c.example/spire/agent/x").unwrap();
+        assert!(!IdList::Federated.contains(&id));
+    }
+
+    #[test]
+    fn refuses_what_is_not_an_id_or_not_lower_case() {
+        for text in [
+            "spiffe://C.example/a",
+            "SPIFFE://c.example/a",
+            "spiffe://c.example",
+            "spiffe://c.example/",
+            "spiffe://c.example/a/",
+            "spiffe://c.example//a",
+            "spiffe://c.example/./a",
+            "spiffe://c.example/../a",
+            "spiffe://c.example/a%20b",
+            "spiffe://c.example:8443/a",
+            "spiffe://me@c.example/a",
+            "spiffe://c.example/a?b",
+            "spiffe://c.example/a#b",
+            "spiffe:///a",
+            "https://c.example/a",
+            "spiffe://c.example/a*",
+            "spiffe://*/a",
+            "spiffe://c.example/*/a",
+            "",
+        ] {
+            assert!(text.parse::<IdPattern>().is_err(), "{text}");
+        }
+    }
+}
