@@ -7,3 +7,5 @@ pub mod reason;
 pub use clock::{Clock, SystemClock};
 pub use id::{IdList, IdPattern, SpiffeId, TrustDomain};
 pub use reason::Reason;
+pub mod source;
+pub mod tls;

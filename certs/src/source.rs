@@ -1,0 +1,5 @@
+//! Where SVIDs and bundles come from.
+
+mod spec;
+
+pub use spec::{BundlesSpec, SourceSpec};

@@ -1,0 +1,3 @@
+//! One gate: what the file says of it and what it holds now.
+
+pub mod spec;

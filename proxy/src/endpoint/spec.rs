@@ -1,0 +1,358 @@
+//! What the configuration says of an endpoint, validated: invalid states do not exist here.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use sekisho_certs::{IdList, SpiffeId, TrustDomain, tls::MinVersion};
+
+/// One gate: a listening side and a forwarding side, each plain or mTLS.
+///
+/// Two equal specs are the same endpoint: a reload leaves its connections alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSpec {
+    /// Its name in the file, in logs and metrics.
+    pub name: String,
+    /// The trust domain this endpoint speaks for.
+    pub site: TrustDomain,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Where it forwards to.
+    pub forward: Forward,
+    /// `as`: the ID its SVID must carry. `None`: what the source says.
+    pub own_id: Option<SpiffeId>,
+    /// The server name it answers to on a shared mTLS address: `<name>.<site>`, lower case.
+    pub server_name: String,
+    /// `default: true`: answers clients that send no server name.
+    pub default: bool,
+    /// Which local target gets the next connection. Default: round robin.
+    pub balance: Balance,
+    /// Active TCP health check of the targets. Default: none; failing targets are still ejected.
+    pub health: Option<HealthCheck>,
+    /// Bounds of time.
+    pub timeouts: Timeouts,
+    /// Bounds of number.
+    pub limits: Limits,
+    /// A connection ends at this age. Default: never.
+    pub max_age: Option<Duration>,
+    /// Whether a connection ends when the peer's SVID expires. Default: no (design.md §4, 4).
+    pub cut_at_expiry: bool,
+    /// PROXY protocol in and out. Default: neither.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+impl EndpointSpec {
+    /// Which way connections go, seen from this site: `inbound` where the listening side is mTLS.
+    #[must_use]
+    pub const fn direction(&self) -> sekisho_policy::Direction {
+        match self.listen {
+            Listen::Mtls { .. } => sekisho_policy::Direction::Inbound,
+            Listen::Tcp { .. } | Listen::Unix { .. } => sekisho_policy::Direction::Outbound,
+        }
+    }
+
+    /// Whether a peer of `domain` is named by `accept` or `expect`.
+    #[must_use]
+    pub fn names_domain(&self, domain: &TrustDomain) -> bool {
+        self.lists().any(|list| list.names_domain(domain))
+    }
+
+    /// The `accept` and `expect` lists that there are.
+    pub fn lists(&self) -> impl Iterator<Item = &IdList> {
+        let accept = match &self.listen {
+            Listen::Mtls { accept, .. } => Some(accept),
+            _ => None,
+        };
+        let expect = match &self.forward {
+            Forward::Mtls { expect, .. } => Some(expect),
+            Forward::Plain { .. } => None,
+        };
+        accept.into_iter().chain(expect)
+    }
+
+    /// Whether any side speaks mTLS, so that the endpoint needs an SVID.
+    #[must_use]
+    pub const fn needs_identity(&self) -> bool {
+        matches!(self.listen, Listen::Mtls { .. }) || matches!(self.forward, Forward::Mtls { .. })
+    }
+}
+
+/// The listening side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// `mtls://ADDRESS:PORT`. Several endpoints may share one address.
+    Mtls {
+        /// The address.
+        address: SocketAddr,
+        /// Who may come.
+        accept: IdList,
+        /// The oldest TLS version spoken. Default: 1.3.
+        min_version: MinVersion,
+    },
+    /// `tcp://ADDRESS:PORT`: loopback, unless `from` is given.
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// Which processes of this host may use it.
+        local: LocalClients,
+        /// Source networks that may connect, beside loopback. Default: none.
+        from: Vec<IpNet>,
+    },
+    /// `unix:///PATH`.
+    Unix {
+        /// The socket's path.
+        path: PathBuf,
+        /// Which processes of this host may use it.
+        local: LocalClients,
+    },
+}
+
+impl Listen {
+    /// What the socket is bound to: endpoints with an equal one share it.
+    #[must_use]
+    pub fn bind(&self) -> Bind {
+        match self {
+            Self::Mtls { address, .. } | Self::Tcp { address, .. } => Bind::Tcp(*address),
+            Self::Unix { path, .. } => Bind::Unix(path.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mtls { address, .. } => write!(f, "mtls://{address}"),
+            Self::Tcp { address, .. } => write!(f, "tcp://{address}"),
+            Self::Unix { path, .. } => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// A bound address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bind {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// `local: [user:NAME, group:NAME]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LocalClients {
+    /// No `local` key: any process that reaches the socket.
+    #[default]
+    Anyone,
+    /// Only processes of these users or groups.
+    Only(Vec<LocalClient>),
+}
+
+/// One line of `local`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalClient {
+    /// `user:NAME` (or a number).
+    User(String),
+    /// `group:NAME` (or a number): primary or supplementary.
+    Group(String),
+}
+
+impl fmt::Display for LocalClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "user:{name}"),
+            Self::Group(name) => write!(f, "group:{name}"),
+        }
+    }
+}
+
+/// The forwarding side. Never without a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forward {
+    /// `mtls://HOST:PORT[/NAME]`.
+    Mtls {
+        /// The targets, with the server name each is asked for.
+        targets: Vec<MtlsTarget>,
+        /// Who may answer.
+        expect: IdList,
+        /// The oldest TLS version spoken. Default: 1.3.
+        min_version: MinVersion,
+    },
+    /// `tcp://HOST:PORT` or `unix:///PATH`.
+    Plain {
+        /// The targets.
+        targets: Vec<Address>,
+    },
+}
+
+impl Forward {
+    /// The addresses of all targets, in the order of the file.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<&Address> {
+        match self {
+            Self::Mtls { targets, .. } => targets.iter().map(|target| &target.address).collect(),
+            Self::Plain { targets } => targets.iter().collect(),
+        }
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, names): (_, Vec<_>) = match self {
+            Self::Mtls { targets, .. } => (
+                "mtls://",
+                targets
+                    .iter()
+                    .map(|target| match &target.server_name {
+                        Some(name) => format!("{} (as {name})", target.address),
+                        None => target.address.to_string(),
+                    })
+                    .collect(),
+            ),
+            Self::Plain { targets } => ("", targets.iter().map(ToString::to_string).collect()),
+        };
+        for (index, name) in names.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{scheme}{name}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One mTLS target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MtlsTarget {
+    /// Where it is.
+    pub address: Address,
+    /// The server name sent: `NAME.<trust domain of expect>`. `None`: none is sent.
+    pub server_name: Option<String>,
+}
+
+/// A target's address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// A DNS name and port, resolved again on a schedule.
+    Name(String, u16),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+        }
+    }
+}
+
+/// Which target gets the next connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest open connections.
+    LeastConnections,
+}
+
+/// `health: {interval, timeout, fall, rise}`: a TCP connection that is opened and closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Time between two checks of a target. Default: 5 s.
+    pub interval: Duration,
+    /// How long a check may take. Default: 2 s.
+    pub timeout: Duration,
+    /// Failures in a row that take a target out. Default: 3.
+    pub fall: u32,
+    /// Successes in a row that bring it back. Default: 2.
+    pub rise: u32,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            fall: 3,
+            rise: 2,
+        }
+    }
+}
+
+/// `timeouts: {connect, handshake, idle}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a target has accepted, over all its addresses. Default: 5 s.
+    pub connect: Duration,
+    /// Until a TLS handshake is complete, on either side. Default: 10 s.
+    pub handshake: Duration,
+    /// Until a connection on which nothing moves is closed. Default: never.
+    pub idle: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
+            idle: None,
+        }
+    }
+}
+
+/// `limits: {connections, handshakes}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of this endpoint at one time. Default: 65,536.
+    pub connections: usize,
+    /// Handshakes in flight on this endpoint's address. Default: 1,024. One source prefix (/24,
+    /// /64) gets at most a quarter, and a quarter is kept for sources that succeeded before.
+    pub handshakes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 65_536,
+            handshakes: 1_024,
+        }
+    }
+}
+
+/// `proxy_protocol: {in, from, out}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Sources whose connections begin with a PROXY header (v1 or v2), which is then required of
+    /// them. From any other source a header is not looked for. Default: none.
+    pub accept_from: Vec<IpNet>,
+    /// Whether a v2 header with the peer's SPIFFE ID (TLV 0xD0) is sent upstream. Default: no.
+    pub send: bool,
+}
+
+impl ProxyProtocol {
+    /// Whether a connection from `source` begins with a PROXY header.
+    #[must_use]
+    pub fn expects_header(&self, source: IpAddr) -> bool {
+        self.accept_from.iter().any(|net| net.contains(&source))
+    }
+}
+
+/// Endpoints by name.
+pub type Specs = BTreeMap<String, EndpointSpec>;
