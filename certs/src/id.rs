@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 
 /// What is wrong with an ID or a pattern written in a file or a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum IdError {
     /// SPIFFE-ID §2: not a SPIFFE ID.
     #[error("{0:?} is not a SPIFFE ID: {1}")]
