@@ -12,7 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
 };
 
@@ -228,14 +228,13 @@ async fn accept_tcp(
     listener: Arc<Listener>,
     shared: Weak<Shared>,
 ) {
-    // Not tokio's own listener: it would tie each connection to this runtime.
-    let socket = match AsyncFd::register_with_interest(socket, Interest::READABLE) {
+    let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "cannot accept"),
     };
     loop {
         let accepted = tokio::select! {
-            accepted = socket.async_io(Interest::READABLE, std::net::TcpListener::accept) => accepted,
+            accepted = socket.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => return,
         };
         let Some(shared) = shared.upgrade() else {
@@ -249,7 +248,7 @@ async fn accept_tcp(
 }
 
 fn begin_tcp(
-    stream: std::net::TcpStream,
+    stream: TcpStream,
     source: SocketAddr,
     listener: &Arc<Listener>,
     shared: &Arc<Shared>,
@@ -262,17 +261,21 @@ fn begin_tcp(
     }) else {
         return connection::turned_away(shared, &table, Some(source));
     };
-    if stream.set_nonblocking(true).is_err() {
-        return;
-    }
+    socket::prepare(&stream);
     let shared_too = Arc::clone(shared);
-    shared.workers.spawn(async move {
-        // Here, on the worker: the socket belongs to its runtime from now on.
-        if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-            socket::prepare(&stream);
+    if shared.workers.count() == 1 {
+        // It is on the right runtime already.
+        shared.workers.spawn(async move {
             connection::tcp(shared_too, table, stream, source, handshaking).await;
-        }
-    });
+        });
+    } else if let Ok(stream) = stream.into_std() {
+        shared.workers.spawn(async move {
+            // Here, on the worker: the socket belongs to its runtime from now on.
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                connection::tcp(shared_too, table, stream, source, handshaking).await;
+            }
+        });
+    }
 }
 
 async fn accept_unix(
@@ -282,14 +285,13 @@ async fn accept_unix(
     listener: Arc<Listener>,
     shared: Weak<Shared>,
 ) {
-    let socket = match AsyncFd::register_with_interest(socket, Interest::READABLE) {
+    let socket = match UnixListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "cannot accept"),
     };
     loop {
-        let accept = std::os::unix::net::UnixListener::accept;
         let accepted = tokio::select! {
-            accepted = socket.async_io(Interest::READABLE, accept) => accepted,
+            accepted = socket.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let Some(shared) = shared.upgrade() else {
@@ -298,12 +300,12 @@ async fn accept_unix(
         match accepted {
             Ok((stream, _)) => {
                 let table = listener.table();
-                if stream.set_nonblocking(true).is_err() {
+                let Ok(stream) = stream.into_std() else {
                     continue;
-                }
+                };
                 let shared_too = Arc::clone(&shared);
                 shared.workers.spawn(async move {
-                    if let Ok(stream) = tokio::net::UnixStream::from_std(stream) {
+                    if let Ok(stream) = UnixStream::from_std(stream) {
                         connection::unix(shared_too, table, stream).await;
                     }
                 });
