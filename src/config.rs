@@ -91,19 +91,26 @@ pub(crate) fn load(
 ) -> Result<Config, ConfigErrors> {
     let mut report = error::Report::default();
     let sources = files::read(path, &mut report);
-    let roots: Vec<_> = sources
-        .iter()
-        .filter_map(|source| {
-            let mut root = tree::parse(&source.file, &source.text, &mut report)?;
+    read(path, &sources, env, report)
+}
+
+/// [`load`], once the text is there.
+fn read(
+    path: &Path,
+    sources: &[files::Source],
+    env: expand::Env<'_>,
+    mut report: error::Report,
+) -> Result<Config, ConfigErrors> {
+    let mut files = Vec::new();
+    let mut roots = Vec::new();
+    for source in sources {
+        files.push(source.file.to_path_buf());
+        if let Some(mut root) = tree::parse(&source.file, &source.text, &mut report) {
             expand::expand(&mut root, "", env, &mut report);
-            Some(root)
-        })
-        .collect();
-    let files = sources
-        .iter()
-        .map(|source| source.file.to_path_buf())
-        .collect();
-    // A file that cannot be read may hold what would be missing.
+            roots.push(root);
+        }
+    }
+    // A file that cannot be read may hold what would seem to be missing.
     let config = if roots.len() == sources.len() && !roots.is_empty() {
         top::read(path, files, &roots, &mut report)
     } else {
@@ -111,7 +118,7 @@ pub(crate) fn load(
     };
     match config {
         Some(config) if report.count() == 0 => Ok(config),
-        _ => Err(report.finish(path, &sources)),
+        _ => Err(report.finish(path, sources)),
     }
 }
 

@@ -120,6 +120,22 @@ pub(super) const PROXY_PROTOCOL: Keys = Keys {
     later: &[],
 };
 
+/// All of them, with the path that leads to each: what `docs/configuration.md` must name.
+#[cfg(test)]
+pub(super) const ALL: &[(&str, &Keys)] = &[
+    ("", &TOP),
+    ("", &ENDPOINT),
+    ("identity.", &IDENTITY),
+    ("identity.embedded.", &EMBEDDED),
+    ("policy.", &POLICY),
+    ("log.", &LOG),
+    ("tls.", &TLS),
+    ("health.", &HEALTH),
+    ("timeouts.", &TIMEOUTS),
+    ("limits.", &LIMITS),
+    ("proxy_protocol.", &PROXY_PROTOCOL),
+];
+
 /// The known key nearest to `word`, if one is near enough to have been meant.
 pub(super) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     // Nobody means a key of twenty letters with a word of a thousand.
