@@ -38,7 +38,7 @@ mod tests;
 
 pub(crate) use self::{
     admin::{Admin, Log, LogFormat, LogLevel},
-    error::{ConfigError, ConfigErrors, Problem},
+    error::ConfigErrors,
     location::Location,
     policy::PolicyConfig,
     warning::Warning,

@@ -8,12 +8,16 @@ fn main() -> ExitCode {
     let path = std::env::args_os().nth(1).unwrap_or_default();
     match config::load(Path::new(&path), &config::environment) {
         Ok(config) => {
+            let shown = config.log.level >= config::LogLevel::Warn
+                && config.log.format == config::LogFormat::Text;
             for warning in config
                 .endpoints
                 .iter()
                 .flat_map(|endpoint| &endpoint.warnings)
             {
-                eprintln!("{warning}");
+                if shown {
+                    eprintln!("{warning}");
+                }
             }
             ExitCode::SUCCESS
         }

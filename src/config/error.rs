@@ -11,12 +11,14 @@ use super::{files::Source, location::Location};
 
 /// More than this many are counted, not listed.
 const SHOWN: usize = 100;
+/// A path of keys is cut to this many characters.
+const FIELD: usize = 200;
 /// A source line is cut to this many characters around the place that is meant.
 const EXCERPT: usize = 100;
 
 /// One thing wrong in a file.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{location}: {}{problem}", prefix(.field))]
+#[error("{location}: {}{}", prefix(.field), one_line(&.problem.to_string()))]
 pub(crate) struct ConfigError {
     /// File, line and column.
     pub(crate) location: Location,
@@ -35,6 +37,19 @@ fn prefix(field: &str) -> String {
     } else {
         format!("{field}: ")
     }
+}
+
+/// What a file holds must not move the cursor of who reads the message.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// What is wrong.
@@ -103,7 +118,7 @@ impl ConfigErrors {
     /// Each error with the line of the file and a mark below the place, for people.
     pub(crate) fn render(&self, colour: bool) -> String {
         let mut text = String::new();
-        for error in &self.errors {
+        for error in self.errors() {
             let rendered = Rendered { error, colour };
             // Writing to a string does not fail.
             let _ = writeln!(text, "{rendered}");
@@ -170,7 +185,7 @@ impl Report {
     pub(super) fn push(&mut self, location: &Location, field: &str, problem: Problem) {
         let error = ConfigError {
             location: location.clone(),
-            field: field.into(),
+            field: one_line(field).chars().take(FIELD).collect(),
             problem,
             source_line: None,
         };

@@ -3,6 +3,7 @@
 
 use super::{
     error::{Problem, Report},
+    field::quoted,
     tree::{Kind, Node},
 };
 
@@ -78,8 +79,9 @@ fn variable(inside: &str, env: Env<'_>) -> Result<String, String> {
         .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && characters.all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
+        let found = quoted(&format!("${{{inside}}}"));
         return Err(format!(
-            "expected ${{NAME}} or ${{NAME:-default}}, found ${{{inside}}}"
+            "expected ${{NAME}} or ${{NAME:-default}}, found {found}"
         ));
     }
     if default.is_some_and(|default| default.contains("${")) {

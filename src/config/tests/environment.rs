@@ -6,9 +6,10 @@ fn a_value_may_come_from_the_environment() {
     assert_eq!(load_text(&text).unwrap().workers, Some(2));
     let text = format!("{}workers: ${{TWO}}\n", site(INBOUND));
     assert_eq!(load_text(&text).unwrap().workers, Some(2));
-    let lines = INBOUND
-        .replace("7000", "700${TWO}")
-        .replace("/w]", "/${W:-v}/w${TWO}]");
+    let lines = INBOUND.replace("7000", "700${TWO}").replace(
+        "spiffe://a.example/w",
+        "\"spiffe://a.example/${W:-v}/w${TWO}\"",
+    );
     let spec = endpoint(&site(&lines)).spec;
     assert_eq!(spec.listen.bind().to_string(), "127.0.0.1:7002");
     let list = spec.lists().next().unwrap();

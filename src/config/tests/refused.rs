@@ -214,11 +214,11 @@ fn what_is_not_yaml_has_a_place() {
     for (text, expected) in [
         (
             "",
-            ": missing: expected `site` and `endpoints`, the file is empty",
+            " missing: expected `site` and `endpoints`, the file is empty",
         ),
         (
             "# nothing\n",
-            ": missing: expected `site` and `endpoints`, the file is empty",
+            " missing: expected `site` and `endpoints`, the file is empty",
         ),
         (
             "a",

@@ -35,9 +35,9 @@ fn a_long_line_is_cut_around_the_place() {
 
 #[test]
 fn control_characters_stay_in_the_file() {
-    let text = format!("\"a\tb\": \"\u{85}\"\n{}", site(INBOUND));
+    let text = format!("\"a\tb\\e[31m\": \"\u{85}\"\n{}", site(INBOUND));
     let text = rendered(&text, false);
-    assert!(!text.contains(['\t', '\u{85}']), "{text:?}");
+    assert!(!text.contains(['\t', '\u{85}', '\u{1b}']), "{text:?}");
 }
 
 #[test]

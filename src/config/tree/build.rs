@@ -19,6 +19,8 @@ use crate::config::{
 const DEPTH: usize = 32;
 /// What anchors and aliases may add to a file, in bytes: a bomb of aliases ends here.
 const COPIED: usize = 4 << 20;
+/// The usual reason: an IPv6 address or a variable.
+const FLOW: &str = "; within [ ] or { }, a value with any of [ ] { } or a comma stands in quotes";
 /// What a value costs beside its text when it is copied.
 const NODE_COST: usize = 64;
 
@@ -71,12 +73,17 @@ impl<'a> Builder<'a> {
         for item in Parser::new_from_str_with_options(text, options) {
             let step = match item {
                 Ok((event, span)) => {
-                    let at = self.location(span.start);
+                    // A tag stands before its value, and is all that is said of it.
+                    let at = self.location(span.tag_start().unwrap_or(span.start));
                     self.event(event, at)
                 }
                 Err(error) => {
                     let at = self.location(*error.marker());
-                    self.end(&at, error.info())
+                    let mut why = error.info();
+                    if why.contains("flow") {
+                        why.push_str(FLOW);
+                    }
+                    self.end(&at, why)
                 }
             };
             step.ok()?;
