@@ -189,9 +189,11 @@ impl Report {
             problem,
             source_line: None,
         };
-        // What an alias repeats is wrong once.
+        // What an alias repeats is wrong once. The line is compared first: it mostly differs.
         let repeated = |other: &ConfigError| {
-            other.location == error.location && other.problem == error.problem
+            other.location.line == error.location.line
+                && other.location == error.location
+                && other.problem == error.problem
         };
         if !self.errors.iter().rev().take(SHOWN).any(repeated) {
             self.errors.push(error);

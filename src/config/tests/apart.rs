@@ -100,13 +100,23 @@ fn endpoints_that_can_be_told_apart_are_accepted() {
 }
 
 #[test]
+fn an_overlap_is_seen_among_many_addresses() {
+    let mut text = several(&["tcp://127.0.0.1:1", "tcp://127.0.0.2:1", "mtls://0.0.0.0:1"]);
+    let found = errors(&text);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("6:15: "), "{found:?}");
+    text = text.replace("0.0.0.0:1", "0.0.0.0:2");
+    assert!(load_text(&text).is_ok());
+}
+
+#[test]
 fn thousands_of_endpoints_on_one_address_are_read() {
     let mut text = several(&["mtls://0.0.0.0:1"]);
-    for number in 0..3_000 {
+    for number in 0..9_000 {
         text.push_str(&format!(
             "  e{number}: {{listen: mtls://0.0.0.0:1, forward: tcp://h:1, accept: \
              [spiffe://a.example/w]}}\n"
         ));
     }
-    assert_eq!(load_text(&text).unwrap().endpoints.len(), 3_001);
+    assert_eq!(load_text(&text).unwrap().endpoints.len(), 9_001);
 }

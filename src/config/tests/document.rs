@@ -1,3 +1,4 @@
+use super::load_text;
 use crate::config::keys;
 
 #[test]
@@ -19,4 +20,22 @@ fn every_key_stands_in_the_reference() {
             );
         }
     }
+}
+
+#[test]
+fn the_examples_of_the_reference_are_right() {
+    let document = include_str!("../../../docs/configuration.md");
+    let blocks = document.split("```yaml\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    assert_eq!(blocks.len(), 2);
+    let config = load_text(&blocks.concat()).unwrap();
+    let names: Vec<_> = config
+        .endpoints
+        .iter()
+        .map(|one| one.spec.name.as_str())
+        .collect();
+    assert_eq!(names, ["from-osaka", "to-tokyo"]);
+    assert!(config.endpoints.iter().all(|one| one.warnings.is_empty()));
 }
