@@ -1,0 +1,132 @@
+//! The configuration: one YAML file, or the files of a folder, to a validated [`Config`].
+//!
+//! `files` reads text, `tree` makes it a tree in which everything knows its place, `expand`
+//! replaces variables, and `top` walks the tree, going on after an error so that all of them
+//! are seen at once. Nothing but text leaves the files: keys, certificates and policies are read
+//! by those who use them.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sekisho_certs::{
+    TrustDomain,
+    source::{BundlesSpec, SourceSpec},
+};
+use sekisho_proxy::endpoint::spec::EndpointSpec;
+
+mod address;
+mod admin;
+mod apart;
+mod endpoint;
+mod error;
+mod expand;
+mod field;
+mod files;
+mod identity;
+mod keys;
+mod location;
+mod policy;
+mod top;
+mod tree;
+mod unit;
+mod warning;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::{
+    admin::{Admin, Log, LogFormat, LogLevel},
+    error::ConfigErrors,
+    location::Location,
+    policy::PolicyConfig,
+    warning::Warning,
+};
+
+/// A whole configuration, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Every file read, for the watcher.
+    pub(crate) files: Vec<PathBuf>,
+    /// The trust domain of this site.
+    pub(crate) site: TrustDomain,
+    /// The endpoints, in the order of the files. At least one.
+    pub(crate) endpoints: Vec<EndpointConfig>,
+    /// Threads that carry connections, 1 to 256. `None`: the cores available, at most 8.
+    pub(crate) workers: Option<usize>,
+    /// Where the admin interface listens. Default: nowhere.
+    pub(crate) admin: Option<Admin>,
+    /// How long connections may go on once the end has been asked for. Default: 30 s.
+    pub(crate) drain: Duration,
+    /// What is logged and how.
+    pub(crate) log: Log,
+}
+
+/// One endpoint with what is to be loaded for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EndpointConfig {
+    /// What the proxy is told.
+    pub(crate) spec: EndpointSpec,
+    /// Where its SVID comes from. `Some` if and only if a side speaks mTLS.
+    pub(crate) identity: Option<SourceSpec>,
+    /// Bundles beside those of the source: the identity's, the endpoint's, the top level's.
+    pub(crate) bundles: Vec<BundlesSpec>,
+    /// The policy that must allow too, if one is configured.
+    pub(crate) policy: Option<PolicyConfig>,
+    /// Where it stands.
+    pub(crate) location: Location,
+    /// What is legal but unwise.
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// Reads the file, or every `*.yaml` and `*.yml` of the folder, at `path`. Variables in values
+/// are asked of `env`.
+///
+/// # Errors
+/// All that is wrong, up to 100 errors.
+pub(crate) fn load(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    let mut report = error::Report::default();
+    let sources = files::read(path, &mut report);
+    read(path, &sources, env, report)
+}
+
+/// [`load`], once the text is there.
+fn read(
+    path: &Path,
+    sources: &[files::Source],
+    env: expand::Env<'_>,
+    mut report: error::Report,
+) -> Result<Config, ConfigErrors> {
+    let mut files = Vec::new();
+    let mut roots = Vec::new();
+    for source in sources {
+        files.push(source.file.to_path_buf());
+        if let Some(mut root) = tree::parse(&source.file, &source.text, &mut report) {
+            expand::expand(&mut root, "", env, &mut report);
+            roots.push(root);
+        }
+    }
+    // A file that cannot be read may hold what would seem to be missing.
+    let config = if roots.len() == sources.len() && !roots.is_empty() {
+        top::read(path, files, &roots, &mut report)
+    } else {
+        None
+    };
+    match config {
+        Some(config) if report.count() == 0 => Ok(config),
+        _ => Err(report.finish(path, sources)),
+    }
+}
+
+/// A variable of this process' environment, for [`load`]. One that is not UTF-8 is not there.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the place where it is read"
+    )]
+    std::env::var(name).ok()
+}

@@ -1,0 +1,188 @@
+//! Every key there is.
+
+/// The keys of one map.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// What the map is, for messages.
+    pub(super) of: &'static str,
+    /// The keys read by this version.
+    pub(super) known: &'static [&'static str],
+    /// Keys of later versions.
+    pub(super) later: &'static [&'static str],
+}
+
+/// The top level.
+pub(super) const TOP: Keys = Keys {
+    of: "a map with `site` and `endpoints`",
+    known: &[
+        "site",
+        "identity",
+        "bundles",
+        "policy",
+        "endpoints",
+        "workers",
+        "admin",
+        "drain",
+        "log",
+    ],
+    later: &["federation", "authority", "agent", "tenants"],
+};
+
+/// `endpoints.NAME`.
+pub(super) const ENDPOINT: Keys = Keys {
+    of: "a map with `listen` and `forward`",
+    known: &[
+        "listen",
+        "forward",
+        "as",
+        "accept",
+        "expect",
+        "local",
+        "from",
+        "identity",
+        "bundles",
+        "policy",
+        "name",
+        "default",
+        "tls",
+        "balance",
+        "health",
+        "timeouts",
+        "limits",
+        "max_age",
+        "cut_at_expiry",
+        "proxy_protocol",
+        "protocol",
+    ],
+    later: &["record"],
+};
+
+/// `identity`, as a map.
+pub(super) const IDENTITY: Keys = Keys {
+    of: "unix:///SOCKET, {cert, key, bundles} or {embedded: {data: DIR}}",
+    known: &["cert", "key", "bundles", "embedded"],
+    later: &["delegated"],
+};
+
+/// `identity.embedded`.
+pub(super) const EMBEDDED: Keys = Keys {
+    of: "{data: DIR}",
+    known: &["data"],
+    later: &[],
+};
+
+/// `policy`, as a map.
+pub(super) const POLICY: Keys = Keys {
+    of: "a folder, or {dir: DIR, decision: NAME}",
+    known: &["dir", "decision"],
+    later: &[],
+};
+
+/// `log`.
+pub(super) const LOG: Keys = Keys {
+    of: "{format, level, access}",
+    known: &["format", "level", "access"],
+    later: &[],
+};
+
+/// `endpoints.NAME.tls`.
+pub(super) const TLS: Keys = Keys {
+    of: "{min: \"1.2\"} or {min: \"1.3\"}",
+    known: &["min"],
+    later: &[],
+};
+
+/// `endpoints.NAME.health`, as a map.
+pub(super) const HEALTH: Keys = Keys {
+    of: "true, false or {interval, timeout, fall, rise}",
+    known: &["interval", "timeout", "fall", "rise"],
+    later: &[],
+};
+
+/// `endpoints.NAME.timeouts`.
+pub(super) const TIMEOUTS: Keys = Keys {
+    of: "{connect, handshake, idle}",
+    known: &["connect", "handshake", "idle"],
+    later: &[],
+};
+
+/// `endpoints.NAME.limits`.
+pub(super) const LIMITS: Keys = Keys {
+    of: "{connections, handshakes}",
+    known: &["connections", "handshakes"],
+    later: &[],
+};
+
+/// `endpoints.NAME.proxy_protocol`.
+pub(super) const PROXY_PROTOCOL: Keys = Keys {
+    of: "{in: true, from: [CIDR], out: true}",
+    known: &["in", "from", "out"],
+    later: &[],
+};
+
+/// All of them, with the path that leads to each: what `docs/configuration.md` must name.
+#[cfg(test)]
+pub(super) const ALL: &[(&str, &Keys)] = &[
+    ("", &TOP),
+    ("", &ENDPOINT),
+    ("identity.", &IDENTITY),
+    ("identity.embedded.", &EMBEDDED),
+    ("policy.", &POLICY),
+    ("log.", &LOG),
+    ("tls.", &TLS),
+    ("health.", &HEALTH),
+    ("timeouts.", &TIMEOUTS),
+    ("limits.", &LIMITS),
+    ("proxy_protocol.", &PROXY_PROTOCOL),
+];
+
+/// The known key nearest to `word`, if one is near enough to have been meant.
+pub(super) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    // Nobody means a key of twenty letters with a word of a thousand.
+    if word.len() > 40 {
+        return None;
+    }
+    let word = word.to_ascii_lowercase().replace('-', "_");
+    known
+        .iter()
+        .map(|key| (distance(&word, key), *key))
+        .min()
+        .filter(|(distance, key)| *distance <= key.len().div_ceil(3))
+        .map(|(_, key)| key)
+}
+
+/// How many letters must be put in, taken out or replaced.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, to) in row.iter_mut().skip(1).zip(b.chars()) {
+            let changed = diagonal + usize::from(from != to);
+            diagonal = *cell;
+            *cell = changed.min(diagonal + 1).min(left + 1);
+            left = *cell;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_key_is_the_one_meant() {
+        assert_eq!(nearest("lisen", ENDPOINT.known), Some("listen"));
+        assert_eq!(nearest("max-age", ENDPOINT.known), Some("max_age"));
+        assert_eq!(nearest("Forward", ENDPOINT.known), Some("forward"));
+        assert_eq!(nearest("endpoint", TOP.known), Some("endpoints"));
+        assert_eq!(nearest("quux", ENDPOINT.known), None);
+        assert_eq!(nearest(&"x".repeat(100_000), ENDPOINT.known), None);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

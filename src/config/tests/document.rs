@@ -1,0 +1,41 @@
+use super::load_text;
+use crate::config::keys;
+
+#[test]
+fn every_key_stands_in_the_reference() {
+    let document = include_str!("../../../docs/configuration.md");
+    for (path, keys) in keys::ALL {
+        for key in keys.known {
+            let name = format!("`{path}{key}`");
+            assert!(
+                document.contains(&name),
+                "docs/configuration.md has no {name}"
+            );
+        }
+        for key in keys.later {
+            let name = format!("`{key}`");
+            assert!(
+                document.contains(&name),
+                "docs/configuration.md has no {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_examples_of_the_reference_are_right() {
+    let document = include_str!("../../../docs/configuration.md");
+    let blocks = document.split("```yaml\n").skip(1);
+    let blocks: Vec<_> = blocks
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    assert_eq!(blocks.len(), 2);
+    let config = load_text(&blocks.concat()).unwrap();
+    let names: Vec<_> = config
+        .endpoints
+        .iter()
+        .map(|one| one.spec.name.as_str())
+        .collect();
+    assert_eq!(names, ["from-osaka", "to-tokyo"]);
+    assert!(config.endpoints.iter().all(|one| one.warnings.is_empty()));
+}

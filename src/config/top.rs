@@ -1,0 +1,164 @@
+//! The top level, of one file or of all files of a folder.
+
+use std::{collections::HashMap, path::Path, path::PathBuf, time::Duration};
+
+use sekisho_certs::{TrustDomain, id::parse_trust_domain};
+
+use super::{
+    Config, admin, apart,
+    endpoint::{self, Parsed, Shared},
+    error::{Problem, Report},
+    field::{Field, Map},
+    identity::{self, Own},
+    keys,
+    location::Location,
+    policy,
+    tree::{Entry, Kind, Node},
+    unit::DAY,
+};
+
+/// More endpoints than this are a mistake.
+const MOST: usize = 10_000;
+/// How long `drain` lasts unless it is given.
+const DRAIN: Duration = Duration::from_secs(30);
+/// What a site looks like.
+const SITE: &str = "this site's trust domain, as in hokkaido.example";
+
+/// Reads the configuration from the trees of its files. `None`: reported.
+pub(super) fn read(
+    path: &Path,
+    files: Vec<PathBuf>,
+    roots: &[Node],
+    report: &mut Report,
+) -> Option<Config> {
+    let (top, endpoints) = merge(roots, report)?;
+    let whole = match roots {
+        [only] => only.at.clone(),
+        _ => Location::whole(path),
+    };
+    let top = Map::new(String::new(), whole, top, &keys::TOP, report);
+
+    let shared = shared(&top, report)?;
+    let workers = top.get_or("workers", None, report, |field, report| {
+        let workers = field.number(1..=256, report)?;
+        usize::try_from(workers).ok().map(Some)
+    });
+    let admin = top.get_or("admin", None, report, |field, report| {
+        let admin = admin::admin(field, report)?;
+        Some(Some((admin, field.at().clone())))
+    });
+    let drain = top.get_or("drain", DRAIN, report, |field, report| {
+        field.duration(Duration::ZERO..=DAY, report)
+    });
+    let log = top.get_or("log", admin::Log::default(), report, admin::log);
+
+    if endpoints.len() > MOST {
+        let problem = Problem::Rule(format!("more than {MOST} endpoints"));
+        report.push(top.key(), "endpoints", problem);
+        return None;
+    }
+    // With several files, one without `endpoints` is no mistake; none with them is.
+    top.required("endpoints", "a map of name to endpoint", report);
+    let parsed: Vec<Parsed> = endpoints
+        .into_iter()
+        .filter_map(|entry| endpoint::read(entry, &shared, report))
+        .collect();
+    let admin = admin?;
+    let admin_at = admin.as_ref().map(|(admin, at)| (admin, at));
+    apart::check(&parsed, admin_at, report);
+
+    Some(Config {
+        files,
+        site: shared.site,
+        endpoints: parsed.into_iter().map(|parsed| parsed.config).collect(),
+        workers: workers?,
+        admin: admin.map(|(admin, _)| admin),
+        drain: drain?,
+        log: log?,
+    })
+}
+
+fn shared(top: &Map<'_>, report: &mut Report) -> Option<Shared> {
+    let site = top
+        .required("site", SITE, report)
+        .and_then(|field| site(&field, report));
+    let identity = top.get("identity");
+    let policy = top.get("policy");
+    Some(Shared {
+        has_identity: identity.is_some(),
+        has_policy: policy.is_some(),
+        identity: identity.and_then(|field| identity::identity(&field, report)),
+        bundles: top.get("bundles").and_then(|field| {
+            let own = site.as_ref().map_or(Own::Allowed, Own::Refused);
+            identity::bundles(&field, own, report)
+        }),
+        policy: policy.and_then(|field| policy::read(&field, report)),
+        // Without it the endpoints are checked nevertheless, below a name that is nobody's.
+        site: site.or_else(|| parse_trust_domain("site.invalid").ok())?,
+    })
+}
+
+fn site(field: &Field<'_>, report: &mut Report) -> Option<TrustDomain> {
+    let text = field.text(SITE, report)?;
+    match parse_trust_domain(text) {
+        Ok(site) => Some(site),
+        Err(error) => {
+            field.problem(error.into(), report);
+            None
+        }
+    }
+}
+
+/// Top-level entries and endpoints of all files, each once.
+fn merge<'a>(roots: &'a [Node], report: &mut Report) -> Option<(Vec<&'a Entry>, Vec<&'a Entry>)> {
+    let before = report.count();
+    let mut top: HashMap<&str, &Entry> = HashMap::new();
+    let mut order: Vec<&Entry> = Vec::new();
+    let mut names: HashMap<&str, &Entry> = HashMap::new();
+    let mut endpoints: Vec<&Entry> = Vec::new();
+    for root in roots {
+        let Kind::Map(entries) = &root.kind else {
+            let field = Field {
+                path: String::new(),
+                key: &root.at,
+                node: root,
+            };
+            field.wrong(keys::TOP.of, report);
+            continue;
+        };
+        for entry in entries {
+            if entry.key == "endpoints" {
+                let field = Field::new("", entry);
+                let below = field.entries("a map of name to endpoint", report);
+                for endpoint in below.unwrap_or_default() {
+                    match names.get(endpoint.key.as_str()) {
+                        Some(first) => duplicate("endpoints.", endpoint, first, report),
+                        None => {
+                            names.insert(&endpoint.key, endpoint);
+                            endpoints.push(endpoint);
+                        }
+                    }
+                }
+                if top.insert(&entry.key, entry).is_none() {
+                    order.push(entry);
+                }
+                continue;
+            }
+            match top.get(entry.key.as_str()) {
+                Some(first) => duplicate("", entry, first, report),
+                None => {
+                    top.insert(&entry.key, entry);
+                    order.push(entry);
+                }
+            }
+        }
+    }
+    // A file that is no map at all leaves nothing to go on with.
+    (!order.is_empty() || report.count() == before).then_some((order, endpoints))
+}
+
+fn duplicate(parent: &str, entry: &Entry, first: &Entry, report: &mut Report) {
+    let first = first.at.clone();
+    let field = format!("{parent}{}", entry.key);
+    report.push(&entry.at, &field, Problem::Duplicate { first });
+}
