@@ -210,13 +210,19 @@ mod tests {
         assert!(matches("spiffe://c.example/*", "spiffe://c.example/a/b"));
         assert!(matches("spiffe://c.example/k/*", "spiffe://c.example/k/b"));
         assert!(!matches("spiffe://c.example/k/*", "spiffe://c.example/k"));
-        assert!(!matches("spiffe://c.example/k/*", "spiffe://c.example/kb/c"));
+        assert!(!matches(
+            "spiffe://c.example/k/*",
+            "spiffe://c.example/kb/c"
+        ));
         assert!(!matches("spiffe://c.example/*", "spiffe://d.example/a"));
     }
 
     #[test]
     fn wildcard_never_reaches_servers_and_agents() {
-        assert!(!matches("spiffe://c.example/*", "spiffe://c.example/spire/server"));
+        assert!(!matches(
+            "spiffe://c.example/*",
+            "spiffe://c.example/spire/server"
+        ));
         assert!(matches(
             "spiffe://c.example/spire/server",
             "spiffe://c.example/spire/server"

@@ -1,11 +1,25 @@
 //! SPIFFE IDs, SVIDs, trust bundles, verification and the sources they come from.
-#![doc = ""]
+//!
+//! What this crate refuses to do: verify a peer by any bundle but that of the peer's own trust
+//! domain, merge bundles, or hand out an identity that nobody asked for by name.
+
+pub mod bundle;
 pub mod clock;
 pub mod id;
+pub mod issue;
+pub mod persist;
 pub mod reason;
+pub mod source;
+pub mod store;
+pub mod svid;
+pub mod tls;
+pub mod verify;
+mod x509;
 
+pub use bundle::{BundleError, BundleSet, TrustBundle};
 pub use clock::{Clock, SystemClock};
 pub use id::{IdList, IdPattern, SpiffeId, TrustDomain};
 pub use reason::Reason;
-pub mod source;
-pub mod tls;
+pub use store::{Material, NotReady, StoreSpec, TlsContext};
+pub use svid::{Svid, SvidError};
+pub use verify::{Trust, VerifiedPeer, VerifyError};

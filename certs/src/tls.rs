@@ -1,4 +1,10 @@
-//! rustls configurations and verifiers.
+//! rustls configurations and verifiers, built once per change of SVID or bundle.
+
+mod config;
+mod verifier;
+
+pub use config::{client_config, provider, server_config};
+pub use verifier::{PeerVerifier, verify_error};
 
 /// The oldest TLS version an endpoint speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

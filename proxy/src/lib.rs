@@ -1,2 +1,157 @@
-//! The way of a connection: accept, handshake, peer, permit, relay, upstream.
+//! The way of a connection, stage by stage; each consumes what the one before gave.
+//!
+//! ```text
+//! receiving (mTLS in):  accept → handshake → peer → permit → upstream → relay
+//! sending (mTLS out):   accept → peer (local client) → upstream (dial, handshake, peer) → permit → relay
+//! ```
+//!
+//! What this crate refuses to do: relay a byte without a [`permit::Permit`], dial on behalf of a
+//! peer that is not permitted, resume a TLS session, or fall back to an identity nobody chose. It
+//! does not know where identities come from: it is given [`sekisho_certs::Material`].
+
+mod accept;
+mod connection;
+pub mod drain;
 pub mod endpoint;
+pub mod error;
+mod handshake;
+pub mod local;
+pub mod metrics;
+pub mod peer;
+pub mod permit;
+pub mod proxy_protocol;
+pub mod record;
+pub mod relay;
+mod reload;
+mod socket;
+pub mod status;
+pub mod stream;
+pub mod upstream;
+pub mod worker;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sekisho_certs::TlsContext;
+use tokio::sync::watch;
+
+use crate::{
+    accept::Listener,
+    drain::Phase,
+    endpoint::{Endpoint, spec::Bind},
+    local::LocalUsers,
+    metrics::Metrics,
+    record::Registry,
+    worker::Workers,
+};
+
+pub use reload::{ApplyError, Desired};
+
+/// What all connections of a process share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    context: TlsContext,
+    workers: Workers,
+    registry: Registry,
+    metrics: Metrics,
+    users: LocalUsers,
+    drain: watch::Sender<Phase>,
+    access_log: bool,
+}
+
+/// What runs now.
+#[derive(Debug, Default)]
+struct Running {
+    endpoints: BTreeMap<String, Arc<Endpoint>>,
+    listeners: HashMap<Bind, Arc<Listener>>,
+    /// Addresses that could not be bound at start, and why; tried again.
+    failed: BTreeMap<Bind, String>,
+}
+
+/// A proxy: endpoints, the sockets they listen on and the threads they run on.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    running: Mutex<Running>,
+}
+
+impl Proxy {
+    /// Starts `workers` threads, with nothing to do yet. With `access_log`, every connection
+    /// writes one event of target `access`.
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub fn start(workers: usize, context: TlsContext, access_log: bool) -> io::Result<Self> {
+        Ok(Self {
+            shared: Arc::new(Shared {
+                context,
+                workers: Workers::start(workers)?,
+                registry: Registry::default(),
+                metrics: Metrics::default(),
+                users: LocalUsers::default(),
+                drain: watch::Sender::new(Phase::Serving),
+                access_log,
+            }),
+            running: Mutex::default(),
+        })
+    }
+
+    /// Cryptography and clock.
+    #[must_use]
+    pub fn context(&self) -> &TlsContext {
+        &self.shared.context
+    }
+
+    /// The connections that exist now.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Metrics, without the gauges that [`Proxy::metrics_text`] brings up to date.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// The endpoint of a name.
+    #[must_use]
+    pub fn endpoint(&self, name: &str) -> Option<Arc<Endpoint>> {
+        self.running().endpoints.get(name).cloned()
+    }
+
+    /// All endpoints, by name.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.running().endpoints.values().cloned().collect()
+    }
+
+    /// Connections of each worker now.
+    #[must_use]
+    pub fn worker_loads(&self) -> Vec<usize> {
+        self.shared.workers.loads()
+    }
+
+    /// Stops accepting, waits for the connections for at most `time`, then closes the rest.
+    /// Returns how many had to be closed.
+    pub async fn drain(&self, time: Duration) -> usize {
+        for (_, listener) in self.running().listeners.drain() {
+            listener.stop();
+        }
+        drain::drain(&self.shared.drain, &self.shared.registry, time).await
+    }
+
+    /// Whether it is on its way to the end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.shared.drain.borrow() != Phase::Serving
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

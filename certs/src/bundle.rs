@@ -1,0 +1,283 @@
+//! Trust bundles: the CAs of one trust domain, and sets of them that are never merged.
+//!
+//! Follows SPIFFE_Trust_Domain_and_Bundle.md §4 and X509-SVID.md §6.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls_pki_types::{CertificateDer, TrustAnchor};
+
+use crate::{id::TrustDomain, x509::CertificateInfo};
+
+pub mod file;
+pub mod json;
+
+/// The most CAs one bundle may hold: SPIRE's users reached a few dozen.
+pub const MAX_AUTHORITIES: usize = 256;
+
+/// What is wrong with a bundle.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BundleError {
+    /// A CA certificate cannot be used.
+    #[error("CA certificate {index} of {domain}: {problem}")]
+    Authority {
+        /// The trust domain.
+        domain: TrustDomain,
+        /// Counted from 1.
+        index: usize,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The JSON is not a SPIFFE bundle.
+    #[error("not a SPIFFE bundle: {0}")]
+    Json(String),
+    /// Bundle Map §5.1.1: each trust domain once.
+    #[error("trust domain {0} stands twice in the bundle map")]
+    Duplicate(TrustDomain),
+    /// The text is neither JSON nor PEM with certificates.
+    #[error("neither a SPIFFE bundle in JSON nor PEM certificates")]
+    NotABundle,
+    /// A name in a bundle map is not a trust domain.
+    #[error(transparent)]
+    TrustDomain(#[from] crate::id::IdError),
+    /// Two trust domains must not share a CA: either could speak for the other.
+    #[error("{second} delivers a CA key that already belongs to {first}")]
+    SharedKey {
+        /// Who had it.
+        first: TrustDomain,
+        /// Who brought it again.
+        second: TrustDomain,
+    },
+    /// More CAs than [`MAX_AUTHORITIES`], or a file larger than the bound.
+    #[error("{domain}: more than {limit} {what}")]
+    TooLarge {
+        /// The trust domain.
+        domain: TrustDomain,
+        /// The bound.
+        limit: usize,
+        /// What there is too much of.
+        what: &'static str,
+    },
+}
+
+/// One CA of a bundle, parsed once.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    pub(crate) der: CertificateDer<'static>,
+    pub(crate) anchor: TrustAnchor<'static>,
+    pub(crate) info: CertificateInfo,
+}
+
+impl Authority {
+    /// The certificate.
+    #[must_use]
+    pub const fn der(&self) -> &CertificateDer<'static> {
+        &self.der
+    }
+
+    /// When it stops being valid.
+    #[must_use]
+    pub const fn not_after(&self) -> SystemTime {
+        self.info.not_after
+    }
+
+    /// Its serial number, in hexadecimal.
+    #[must_use]
+    pub fn serial(&self) -> &str {
+        &self.info.serial
+    }
+}
+
+/// The CAs of one trust domain.
+#[derive(Clone, Debug)]
+pub struct TrustBundle {
+    domain: TrustDomain,
+    authorities: Vec<Authority>,
+    /// Keys with `use: jwt-svid`, kept as they came so that a bundle is passed on whole.
+    jwt_keys: Vec<serde_json::Value>,
+    sequence: Option<u64>,
+    refresh_hint: Option<Duration>,
+}
+
+impl PartialEq for TrustBundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.domain == other.domain
+            && self.sequence == other.sequence
+            && self.refresh_hint == other.refresh_hint
+            && self.jwt_keys == other.jwt_keys
+            && self.ders().eq(other.ders())
+    }
+}
+
+impl TrustBundle {
+    /// A bundle of these CA certificates. None at all means: trust nobody of this domain
+    /// (Trust_Domain_and_Bundle.md §4.1.3).
+    ///
+    /// # Errors
+    /// When a certificate is not a CA that may sign (X509-SVID §4), names another trust domain, or
+    /// there are more than [`MAX_AUTHORITIES`].
+    pub fn new(
+        domain: TrustDomain,
+        certificates: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Self, BundleError> {
+        let mut authorities = Vec::new();
+        for (index, der) in certificates.into_iter().enumerate() {
+            if index >= MAX_AUTHORITIES {
+                return Err(BundleError::TooLarge {
+                    domain,
+                    limit: MAX_AUTHORITIES,
+                    what: "CA certificates",
+                });
+            }
+            let authority = authority(&domain, der).map_err(|problem| BundleError::Authority {
+                domain: domain.clone(),
+                index: index + 1,
+                problem,
+            })?;
+            authorities.push(authority);
+        }
+        Ok(Self {
+            domain,
+            authorities,
+            jwt_keys: Vec::new(),
+            sequence: None,
+            refresh_hint: None,
+        })
+    }
+
+    /// The trust domain.
+    #[must_use]
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.domain
+    }
+
+    /// The CAs, in the order they were delivered.
+    #[must_use]
+    pub fn authorities(&self) -> &[Authority] {
+        &self.authorities
+    }
+
+    /// `spiffe_sequence`: rises with every change (§4.1.1).
+    #[must_use]
+    pub const fn sequence(&self) -> Option<u64> {
+        self.sequence
+    }
+
+    /// `spiffe_refresh_hint`: how often to ask again (§4.1.2).
+    #[must_use]
+    pub const fn refresh_hint(&self) -> Option<Duration> {
+        self.refresh_hint
+    }
+
+    /// The same with a sequence number and a refresh hint.
+    #[must_use]
+    pub const fn with_hints(mut self, sequence: Option<u64>, refresh: Option<Duration>) -> Self {
+        self.sequence = sequence;
+        self.refresh_hint = refresh;
+        self
+    }
+
+    fn ders(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        self.authorities.iter().map(|authority| &authority.der)
+    }
+}
+
+fn authority(
+    domain: &TrustDomain,
+    der: CertificateDer<'static>,
+) -> Result<Authority, &'static str> {
+    let info = CertificateInfo::parse(&der).map_err(|_| "is not an X.509 certificate")?;
+    if !info.is_ca {
+        return Err("is not a CA (basic constraints)");
+    }
+    if !info.key_usage.is_some_and(|usage| usage.cert_sign) {
+        return Err("lacks the key usage keyCertSign (X509-SVID §4.3)");
+    }
+    match info.uris.as_slice() {
+        [] => {}
+        [uri] => {
+            let id =
+                crate::id::parse_any_id(uri).map_err(|_| "carries a URI that is no SPIFFE ID")?;
+            if id.trust_domain() != domain {
+                return Err("carries the SPIFFE ID of another trust domain");
+            }
+        }
+        _ => return Err("carries more than one URI name"),
+    }
+    let anchor = webpki::anchor_from_trusted_cert(&der)
+        .map_err(|_| "cannot be used as a trust anchor")?
+        .to_owned();
+    Ok(Authority { der, anchor, info })
+}
+
+/// Bundles by trust domain. They stay apart: a peer is verified against its own domain's only
+/// (SPIFFE_Federation.md §7.3), and no two domains share a CA key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BundleSet {
+    bundles: BTreeMap<String, Arc<TrustBundle>>,
+}
+
+impl BundleSet {
+    /// Adds a bundle, in place of one of the same trust domain.
+    ///
+    /// # Errors
+    /// When it holds a CA key that another domain of the set has; the set is unchanged then.
+    pub fn insert(&mut self, bundle: Arc<TrustBundle>) -> Result<(), BundleError> {
+        let mine = &bundle.domain;
+        for other in self.bundles.values().filter(|other| other.domain != *mine) {
+            let shared = bundle.authorities.iter().any(|new| {
+                other
+                    .authorities
+                    .iter()
+                    .any(|old| old.info.spki_sha256 == new.info.spki_sha256)
+            });
+            if shared {
+                return Err(BundleError::SharedKey {
+                    first: other.domain.clone(),
+                    second: mine.clone(),
+                });
+            }
+        }
+        self.bundles.insert(mine.as_str().to_owned(), bundle);
+        Ok(())
+    }
+
+    /// The bundle of a trust domain.
+    #[must_use]
+    pub fn get(&self, domain: &TrustDomain) -> Option<&Arc<TrustBundle>> {
+        self.bundles.get(domain.as_str())
+    }
+
+    /// All bundles, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<TrustBundle>> {
+        self.bundles.values()
+    }
+
+    /// Those bundles whose domain passes.
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(&TrustDomain) -> bool) -> Self {
+        Self {
+            bundles: self
+                .bundles
+                .iter()
+                .filter(|(_, bundle)| keep(&bundle.domain))
+                .map(|(name, bundle)| (name.clone(), Arc::clone(bundle)))
+                .collect(),
+        }
+    }
+
+    /// How many trust domains.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bundles.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bundles.is_empty()
+    }
+}

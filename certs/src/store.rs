@@ -1,0 +1,340 @@
+//! What one endpoint holds: SVID, trust and ready TLS configurations, swapped whole.
+
+use std::{sync::Arc, time::SystemTime};
+
+use rustls::{ClientConfig, ServerConfig, crypto::CryptoProvider};
+use tokio::sync::watch;
+
+use crate::{
+    bundle::BundleSet,
+    clock::Clock,
+    id::{IdList, SpiffeId, TrustDomain},
+    source::Supply,
+    svid::Svid,
+    tls::{MinVersion, PeerVerifier, client_config, server_config},
+    verify::Trust,
+};
+
+/// Cryptography and time, given to every store.
+#[derive(Clone, Debug)]
+pub struct TlsContext {
+    /// Suites, groups and signatures; see [`crate::tls::provider`].
+    pub provider: Arc<CryptoProvider>,
+    /// The clock that validity is judged by.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What an endpoint asks of its store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSpec {
+    /// The endpoint's name, which a Workload API hint may equal.
+    pub name: String,
+    /// Our own trust domain.
+    pub site: TrustDomain,
+    /// `as`: the ID the SVID must carry.
+    pub own_id: Option<SpiffeId>,
+    /// The `accept` and `expect` lists: a domain that none names is not trusted here.
+    pub lists: Vec<IdList>,
+    /// The listening side, where it is mTLS: its oldest version.
+    pub listen: Option<MinVersion>,
+    /// The forwarding side, where it is mTLS: its oldest version and who may answer.
+    pub forward: Option<(MinVersion, IdList)>,
+}
+
+/// Why an endpoint cannot make handshakes.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum NotReady {
+    /// The SVID's time is over.
+    #[error("the SVID {id} expired")]
+    Expired {
+        /// Whose it was.
+        id: SpiffeId,
+    },
+    /// None of the source's SVIDs carries the ID that `as` asks for.
+    #[error("the source has no SVID {wanted}; it has {available}")]
+    NoMatch {
+        /// What `as` says.
+        wanted: SpiffeId,
+        /// What there is instead.
+        available: String,
+    },
+    /// The source has several SVIDs, and neither `as` nor a hint chooses one.
+    #[error(
+        "the source has several SVIDs ({available}): choose one with `as`, or give one the hint {name:?}"
+    )]
+    Ambiguous {
+        /// The endpoint's name.
+        name: String,
+        /// What there is.
+        available: String,
+    },
+    /// The SVID belongs to another trust domain than `site`.
+    #[error("the SVID {id} is not of this site's trust domain {site}")]
+    ForeignDomain {
+        /// Whose it is.
+        id: SpiffeId,
+        /// Ours.
+        site: TrustDomain,
+    },
+    /// The SVID's time has not come.
+    #[error("the SVID {id} is not valid yet")]
+    NotYetValid {
+        /// Whose it is.
+        id: SpiffeId,
+    },
+    /// The source delivered none, or withdrew it.
+    #[error("no SVID: {0}")]
+    NoSvid(String),
+    /// rustls refused the configuration.
+    #[error("TLS configuration: {0}")]
+    Tls(String),
+}
+
+/// A store's contents at one time. Never changed, only replaced.
+#[derive(Debug)]
+pub struct Material {
+    svid: Result<Arc<Svid>, NotReady>,
+    trust: Arc<Trust>,
+    server: Option<Arc<ServerConfig>>,
+    client: Option<Arc<ClientConfig>>,
+    /// Counts replacements of the SVID.
+    rotations: u64,
+    /// Counts replacements of the trusted bundles.
+    trust_revision: u64,
+    problem: Option<Arc<str>>,
+}
+
+impl Material {
+    /// Nothing yet: no SVID, nobody trusted.
+    #[must_use]
+    pub fn empty(context: &TlsContext, why: &str) -> Self {
+        Self {
+            svid: Err(NotReady::NoSvid(why.into())),
+            trust: Arc::new(Trust::new(
+                BundleSet::default(),
+                context.provider.signature_verification_algorithms,
+            )),
+            server: None,
+            client: None,
+            rotations: 0,
+            trust_revision: 0,
+            problem: None,
+        }
+    }
+
+    /// What follows from the sources. Parts that did not change are taken over from `previous`,
+    /// so that nothing is built twice.
+    #[must_use]
+    pub fn derive(
+        spec: &StoreSpec,
+        supply: &Supply,
+        extra: &BundleSet,
+        previous: &Self,
+        context: &TlsContext,
+    ) -> Self {
+        let (bundles, problem) = trusted(spec, supply, extra);
+        let same_trust = previous.trust.bundles() == &bundles;
+        let trust = if same_trust {
+            Arc::clone(&previous.trust)
+        } else {
+            Arc::new(Trust::new(
+                bundles,
+                context.provider.signature_verification_algorithms,
+            ))
+        };
+        let svid = choose(spec, supply);
+        let same_svid = matches!((&svid, &previous.svid), (Ok(new), Ok(old)) if new == old);
+        let mut material = Self {
+            rotations: previous.rotations + u64::from(svid.is_ok() && !same_svid),
+            trust_revision: previous.trust_revision + u64::from(!same_trust),
+            svid,
+            server: None,
+            client: None,
+            problem,
+            trust,
+        };
+        if same_svid && same_trust {
+            material.server.clone_from(&previous.server);
+            material.client.clone_from(&previous.client);
+        } else if let Err(error) = material.build(spec, context) {
+            material.svid = Err(NotReady::Tls(error.to_string()));
+        }
+        material
+    }
+
+    fn build(&mut self, spec: &StoreSpec, context: &TlsContext) -> Result<(), rustls::Error> {
+        let Ok(svid) = &self.svid else { return Ok(()) };
+        let TlsContext { provider, clock } = context;
+        let verifier = |expect| {
+            let trust = Arc::clone(&self.trust);
+            Arc::new(PeerVerifier::new(trust, Arc::clone(clock), expect))
+        };
+        if let Some(min) = spec.listen {
+            let config = server_config(svid.certified(), verifier(None), min, provider, clock)?;
+            self.server = Some(Arc::new(config));
+        }
+        if let Some((min, expect)) = &spec.forward {
+            let verifier = verifier(Some(expect.clone()));
+            let config = client_config(svid.certified(), verifier, *min, provider, clock)?;
+            self.client = Some(Arc::new(config));
+        }
+        Ok(())
+    }
+
+    /// The SVID, if it may be presented at `now`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn svid(&self, now: SystemTime) -> Result<&Arc<Svid>, NotReady> {
+        let svid = self.svid.as_ref().map_err(Clone::clone)?;
+        let id = || svid.id().clone();
+        if now < svid.not_before() {
+            Err(NotReady::NotYetValid { id: id() })
+        } else if now > svid.not_after() {
+            Err(NotReady::Expired { id: id() })
+        } else {
+            Ok(svid)
+        }
+    }
+
+    /// The SVID even if its time is over, for status.
+    #[must_use]
+    pub fn latest_svid(&self) -> Option<&Arc<Svid>> {
+        self.svid.as_ref().ok()
+    }
+
+    /// The listening side's configuration.
+    ///
+    /// # Errors
+    /// When there is no valid SVID at `now`.
+    pub fn server(&self, now: SystemTime) -> Result<&Arc<ServerConfig>, NotReady> {
+        self.svid(now)?;
+        self.server
+            .as_ref()
+            .ok_or_else(|| NotReady::Tls("the listening side is not mTLS".into()))
+    }
+
+    /// The forwarding side's configuration.
+    ///
+    /// # Errors
+    /// When there is no valid SVID at `now`.
+    pub fn client(&self, now: SystemTime) -> Result<&Arc<ClientConfig>, NotReady> {
+        self.svid(now)?;
+        self.client
+            .as_ref()
+            .ok_or_else(|| NotReady::Tls("the forwarding side is not mTLS".into()))
+    }
+
+    /// Whom this endpoint trusts.
+    #[must_use]
+    pub const fn trust(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
+    /// How often the SVID was replaced, the first one counted.
+    #[must_use]
+    pub const fn rotations(&self) -> u64 {
+        self.rotations
+    }
+
+    /// How often the bundles changed.
+    #[must_use]
+    pub const fn trust_revision(&self) -> u64 {
+        self.trust_revision
+    }
+
+    /// What the sources complain of, while older material serves.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}
+
+/// Bundles ∩ domains named in the lists (design.md §5). A bundle from a file wins over one that
+/// the source delivers for the same domain; they are never merged.
+fn trusted(spec: &StoreSpec, supply: &Supply, extra: &BundleSet) -> (BundleSet, Option<Arc<str>>) {
+    let named = |domain: &TrustDomain| spec.lists.iter().any(|list| list.names_domain(domain));
+    let mut set = supply.bundles.filtered(named);
+    let mut problem = supply.problem.clone();
+    for bundle in extra.iter() {
+        let domain = bundle.trust_domain();
+        // Our own trust domain comes from our own source only (design.md §4, 2).
+        let own = *domain == spec.site && supply.bundles.get(domain).is_some();
+        if !named(domain) || own {
+            continue;
+        }
+        if let Err(error) = set.insert(Arc::clone(bundle)) {
+            problem = Some(error.to_string().into());
+        }
+    }
+    (set, problem)
+}
+
+/// `as` exactly; without it the hint equal to the endpoint's name, else the only SVID.
+fn choose(spec: &StoreSpec, supply: &Supply) -> Result<Arc<Svid>, NotReady> {
+    let available = || {
+        let ids: Vec<_> = supply
+            .svids
+            .iter()
+            .map(|svid| svid.id().to_string())
+            .collect();
+        ids.join(", ")
+    };
+    let svid = match (supply.svids.as_slice(), &spec.own_id) {
+        ([], _) => {
+            let why = supply.problem.as_deref().unwrap_or("none delivered yet");
+            return Err(NotReady::NoSvid(why.into()));
+        }
+        (svids, Some(wanted)) => {
+            svids
+                .iter()
+                .find(|svid| svid.id() == wanted)
+                .ok_or_else(|| NotReady::NoMatch {
+                    wanted: wanted.clone(),
+                    available: available(),
+                })?
+        }
+        ([only], None) => only,
+        (svids, None) => svids
+            .iter()
+            .find(|svid| svid.hint() == Some(spec.name.as_str()))
+            .ok_or_else(|| NotReady::Ambiguous {
+                name: spec.name.clone(),
+                available: available(),
+            })?,
+    };
+    if svid.id().trust_domain() != &spec.site {
+        return Err(NotReady::ForeignDomain {
+            id: svid.id().clone(),
+            site: spec.site.clone(),
+        });
+    }
+    Ok(Arc::clone(svid))
+}
+
+/// Keeps an endpoint's material up to date until its sources or its readers are gone.
+///
+/// `publish` is called with each new material, on the caller's task.
+pub async fn follow(
+    spec: StoreSpec,
+    mut supply: watch::Receiver<Arc<Supply>>,
+    mut extra: watch::Receiver<Arc<BundleSet>>,
+    context: TlsContext,
+    mut publish: impl FnMut(Arc<Material>),
+) {
+    let mut material = Arc::new(Material::empty(&context, "the source has not answered yet"));
+    let mut extra_open = true;
+    loop {
+        let next = {
+            let supply = Arc::clone(&supply.borrow_and_update());
+            let extra = Arc::clone(&extra.borrow_and_update());
+            Material::derive(&spec, &supply, &extra, &material, &context)
+        };
+        material = Arc::new(next);
+        publish(Arc::clone(&material));
+        tokio::select! {
+            changed = supply.changed() => if changed.is_err() { return },
+            changed = extra.changed(), if extra_open => extra_open = changed.is_ok(),
+        }
+    }
+}

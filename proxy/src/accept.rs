@@ -1,0 +1,325 @@
+//! Listening sockets, and which endpoint a connection is for.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::watch,
+};
+
+use crate::{
+    Shared, connection,
+    endpoint::{
+        Endpoint,
+        spec::{Bind, EndpointSpec, Listen, LocalClients, Timeouts},
+    },
+    handshake::gate::Gate,
+    socket,
+};
+
+/// Pause after the system refused to accept, commonly for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What listens at one address.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    table: watch::Sender<Arc<Table>>,
+    pub(crate) gate: Arc<Gate>,
+    stop: watch::Sender<bool>,
+}
+
+/// The endpoints of one address.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    by_name: HashMap<String, Arc<Endpoint>>,
+    /// Answers where no server name was sent: the one marked so, or the only one.
+    default: Option<Arc<Endpoint>>,
+    pub(crate) tls: bool,
+    pub(crate) handshakes: usize,
+    pub(crate) handshake_time: Duration,
+    proxy_from: Vec<IpNet>,
+}
+
+impl Table {
+    pub(crate) fn new<'a>(
+        endpoints: impl Iterator<Item = (&'a EndpointSpec, &'a Arc<Endpoint>)>,
+    ) -> Self {
+        let mut table = Self {
+            handshake_time: Timeouts::default().handshake,
+            ..Self::default()
+        };
+        let mut marked = None;
+        for (spec, endpoint) in endpoints {
+            table.tls = matches!(spec.listen, Listen::Mtls { .. });
+            table.handshakes = table.handshakes.max(spec.limits.handshakes);
+            // Until the ClientHello is read, nobody knows whose time it is.
+            table.handshake_time = if table.by_name.is_empty() {
+                spec.timeouts.handshake
+            } else {
+                table.handshake_time.max(spec.timeouts.handshake)
+            };
+            table.proxy_from.extend(&spec.proxy_protocol.accept_from);
+            if spec.default {
+                marked = Some(Arc::clone(endpoint));
+            }
+            table
+                .by_name
+                .insert(spec.server_name.clone(), Arc::clone(endpoint));
+        }
+        let only = (table.by_name.len() == 1).then(|| table.by_name.values().next().cloned());
+        table.default = marked.or_else(|| only.flatten());
+        table
+    }
+
+    /// The endpoint that answers to `name`. A name that nobody has is refused even where there is
+    /// only one endpoint: the client wants somebody else.
+    pub(crate) fn choose(&self, name: Option<&str>) -> Option<&Arc<Endpoint>> {
+        match name {
+            Some(name) => self.by_name.get(name),
+            None => self.default.as_ref(),
+        }
+    }
+
+    /// Whom a connection is counted for while its endpoint is not known.
+    pub(crate) const fn likely(&self) -> Option<&Arc<Endpoint>> {
+        self.default.as_ref()
+    }
+
+    /// Whether a connection from `source` begins with a PROXY header.
+    pub(crate) fn expects_header(&self, source: IpAddr) -> bool {
+        self.proxy_from.iter().any(|net| net.contains(&source))
+    }
+}
+
+/// A socket that is bound but does not accept yet.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+impl Bound {
+    /// Binds.
+    ///
+    /// # Errors
+    /// What the system says, for example that the address is in use.
+    pub(crate) fn open(bind: &Bind, spec: &EndpointSpec) -> io::Result<Self> {
+        match bind {
+            Bind::Tcp(address) => socket::listen(*address).map(Self::Tcp),
+            Bind::Unix(path) => {
+                clear_stale(path)?;
+                let listener = std::os::unix::net::UnixListener::bind(path)?;
+                listener.set_nonblocking(true)?;
+                let file = SocketFile::of(path)?;
+                // With `local` the kernel tells us who comes, and the list decides with a reason;
+                // without it the file's mode is the only gate.
+                let open = matches!(
+                    &spec.listen,
+                    Listen::Unix {
+                        local: LocalClients::Only(_),
+                        ..
+                    }
+                );
+                let mode = if open { 0o666 } else { 0o660 };
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                Ok(Self::Unix(listener, file))
+            }
+        }
+    }
+}
+
+/// The file of a Unix socket, removed when dropped unless another has taken its place.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            inode: std::fs::symlink_metadata(path)?.ino(),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| metadata.ino() == self.inode);
+        if ours {
+            // A file that stays is taken for stale at the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes a socket that nobody listens on any more; anything else stays and is an error.
+fn clear_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is no socket is in the way",
+        ));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)
+        }
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+impl Listener {
+    /// Begins to accept on a bound socket.
+    pub(crate) fn start(bound: Bound, table: Table, shared: &Arc<Shared>) -> Arc<Self> {
+        let listener = Arc::new(Self {
+            table: watch::Sender::new(Arc::new(table)),
+            gate: Arc::default(),
+            stop: watch::Sender::new(false),
+        });
+        if let Some(runtime) = shared.workers.acceptor() {
+            let (shared, this) = (Arc::downgrade(shared), Arc::clone(&listener));
+            let stop = listener.stop.subscribe();
+            match bound {
+                Bound::Tcp(socket) => {
+                    runtime.spawn(accept_tcp(socket, stop, this, shared));
+                }
+                Bound::Unix(socket, file) => {
+                    runtime.spawn(accept_unix(socket, file, stop, this, shared));
+                }
+            }
+        }
+        listener
+    }
+
+    /// The endpoints now.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.borrow())
+    }
+
+    /// Replaces the endpoints for connections to come.
+    pub(crate) fn set_table(&self, table: Table) {
+        self.table.send_replace(Arc::new(table));
+    }
+
+    /// Stops accepting and closes the socket. Connections go on.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+async fn accept_tcp(
+    socket: std::net::TcpListener,
+    mut stop: watch::Receiver<bool>,
+    listener: Arc<Listener>,
+    shared: Weak<Shared>,
+) {
+    let socket = match TcpListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(%error, "cannot accept"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        match accepted {
+            Ok((stream, source)) => begin_tcp(stream, source, &listener, &shared),
+            Err(error) => refused_to_accept(&error).await,
+        }
+    }
+}
+
+fn begin_tcp(
+    stream: TcpStream,
+    source: SocketAddr,
+    listener: &Arc<Listener>,
+    shared: &Arc<Shared>,
+) {
+    let table = listener.table();
+    let Some(handshaking) = (if table.tls {
+        listener.gate.enter(source.ip(), table.handshakes).map(Some)
+    } else {
+        Some(None)
+    }) else {
+        return connection::turned_away(shared, &table, Some(source));
+    };
+    socket::prepare(&stream);
+    let shared_too = Arc::clone(shared);
+    if shared.workers.count() == 1 {
+        // It is on the right runtime already.
+        shared.workers.spawn(async move {
+            connection::tcp(shared_too, table, stream, source, handshaking).await;
+        });
+    } else if let Ok(stream) = stream.into_std() {
+        shared.workers.spawn(async move {
+            // Here, on the worker: the socket belongs to its runtime from now on.
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                connection::tcp(shared_too, table, stream, source, handshaking).await;
+            }
+        });
+    }
+}
+
+async fn accept_unix(
+    socket: std::os::unix::net::UnixListener,
+    file: SocketFile,
+    mut stop: watch::Receiver<bool>,
+    listener: Arc<Listener>,
+    shared: Weak<Shared>,
+) {
+    let socket = match UnixListener::from_std(socket) {
+        Ok(socket) => socket,
+        Err(error) => return tracing::error!(%error, "cannot accept"),
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let Some(shared) = shared.upgrade() else {
+            break;
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let table = listener.table();
+                let Ok(stream) = stream.into_std() else {
+                    continue;
+                };
+                let shared_too = Arc::clone(&shared);
+                shared.workers.spawn(async move {
+                    if let Ok(stream) = UnixStream::from_std(stream) {
+                        connection::unix(shared_too, table, stream).await;
+                    }
+                });
+            }
+            Err(error) => refused_to_accept(&error).await,
+        }
+    }
+    drop(file);
+}
+
+async fn refused_to_accept(error: &io::Error) {
+    // A client that left before it was accepted is no fault of ours.
+    if error.kind() != io::ErrorKind::ConnectionAborted {
+        tracing::error!(%error, "the system refuses to accept a connection");
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,140 @@
+//! The way of one connection through the stages, and its end.
+
+mod stay;
+mod way;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use sekisho_certs::Reason;
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::{
+    Shared,
+    accept::Table,
+    handshake::gate::Handshaking,
+    permit::Denied,
+    record::{self, Ending, Live},
+    stream::Transport,
+};
+
+/// A connection that has no way on.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    reason: Reason,
+    detail: String,
+    claimed_id: Option<String>,
+    policy_revision: Option<Arc<str>>,
+}
+
+impl Refusal {
+    fn new(reason: Reason, detail: impl ToString) -> Self {
+        Self {
+            reason,
+            detail: detail.to_string(),
+            claimed_id: None,
+            policy_revision: None,
+        }
+    }
+
+    fn handshake(error: &crate::error::HandshakeError) -> Self {
+        Self {
+            claimed_id: error.claimed_id().map(ToString::to_string),
+            ..Self::new(error.reason(), error)
+        }
+    }
+
+    fn denied(denied: Denied) -> Self {
+        Self {
+            policy_revision: denied.policy_revision,
+            ..Self::new(denied.reason, denied.detail)
+        }
+    }
+}
+
+/// Carries a TCP connection from accept to its end.
+pub(crate) async fn tcp(
+    shared: Arc<Shared>,
+    table: Arc<Table>,
+    stream: TcpStream,
+    source: SocketAddr,
+    handshaking: Option<Handshaking>,
+) {
+    let open = Open::begin(&shared, Some(source));
+    let destination = stream.local_addr().ok();
+    let transport = Transport::Tcp(stream);
+    let way = way::Way::new(&shared, &open.live, Some(source), destination);
+    let ended = match handshaking {
+        Some(handshaking) => way.inbound(&table, transport, source, handshaking).await,
+        None => way.outbound(&table, transport).await,
+    };
+    open.end(&table, ended);
+}
+
+/// Carries a connection of a Unix socket from accept to its end.
+pub(crate) async fn unix(shared: Arc<Shared>, table: Arc<Table>, stream: UnixStream) {
+    let open = Open::begin(&shared, None);
+    let way = way::Way::new(&shared, &open.live, None, None);
+    let ended = way.outbound(&table, Transport::Unix(stream)).await;
+    open.end(&table, ended);
+}
+
+/// Refuses a connection that came when handshakes were at their bound.
+pub(crate) fn turned_away(shared: &Arc<Shared>, table: &Table, source: Option<SocketAddr>) {
+    let open = Open::begin(shared, source);
+    let refusal = Refusal::new(Reason::Limit, "too many handshakes in flight (`limits`)");
+    open.end(table, Err(refusal));
+}
+
+/// A connection in the registry; taken out, logged and counted at its end, however it comes.
+struct Open<'a> {
+    shared: &'a Shared,
+    live: Arc<Live>,
+}
+
+impl<'a> Open<'a> {
+    fn begin(shared: &'a Shared, source: Option<SocketAddr>) -> Self {
+        let live = shared.registry.begin(shared.context.clock.now(), source);
+        Self { shared, live }
+    }
+
+    fn end(self, table: &Table, ended: Result<Ending, Refusal>) {
+        let ending = match ended {
+            Ok(ending) => ending,
+            Err(refusal) => {
+                let mut details = self.live.details();
+                details.claimed_id = refusal.claimed_id;
+                if refusal.policy_revision.is_some() {
+                    details.policy_revision = refusal.policy_revision;
+                }
+                Ending {
+                    allowed: false,
+                    reason: Some(refusal.reason),
+                    detail: Some(refusal.detail),
+                    end: "refused",
+                }
+            }
+        };
+        let mut details = self.live.details();
+        if details.endpoint.is_none() {
+            details.endpoint = table.likely().map(|endpoint| endpoint.name().to_owned());
+        }
+        let endpoint = details.endpoint.clone();
+        drop(details);
+        let counters = &self.live.counters;
+        self.shared.metrics.connection_ended(
+            endpoint.as_deref(),
+            &ending,
+            counters.to_upstream(),
+            counters.to_client(),
+        );
+        if self.shared.access_log {
+            record::log(&self.live, &ending);
+        }
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.shared.registry.end(self.live.id);
+    }
+}

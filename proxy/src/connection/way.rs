@@ -1,0 +1,393 @@
+//! accept → handshake → peer → permit → upstream → permit → relay.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use sekisho_certs::Reason;
+use tokio::{io::AsyncWriteExt as _, sync::watch};
+
+use super::Refusal;
+use crate::{
+    Shared,
+    accept::Table,
+    endpoint::{
+        Endpoint, Place, Snapshot,
+        spec::{Forward, Listen},
+    },
+    error::LocalError,
+    handshake::{self, alert, gate::Handshaking},
+    peer::{Answerer, Client, Peers},
+    permit::{Facts, Permit},
+    proxy_protocol,
+    record::{Ending, Live},
+    stream::{Stream, Transport},
+};
+
+/// What the stages of one connection share.
+pub(super) struct Way<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) live: &'a Live,
+    pub(super) facts: Facts,
+}
+
+/// The endpoint a connection is for: its place there, and what holds.
+pub(super) struct At {
+    pub(super) changes: watch::Receiver<Option<Arc<Snapshot>>>,
+    pub(super) snapshot: Arc<Snapshot>,
+    _place: Place,
+}
+
+impl At {
+    /// Takes over what holds now.
+    ///
+    /// # Errors
+    /// When the endpoint is gone.
+    pub(super) fn refresh(&mut self) -> Result<(), Refusal> {
+        match self.changes.borrow_and_update().clone() {
+            Some(snapshot) => {
+                self.snapshot = snapshot;
+                Ok(())
+            }
+            None => Err(Refusal::new(Reason::Drained, "the endpoint was removed")),
+        }
+    }
+}
+
+impl<'a> Way<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        live: &'a Live,
+        source: Option<SocketAddr>,
+        destination: Option<SocketAddr>,
+    ) -> Self {
+        Self {
+            shared,
+            live,
+            facts: Facts {
+                source,
+                destination,
+                ..Facts::default()
+            },
+        }
+    }
+
+    /// From here on the connection is one of `endpoint`'s, and hears of every change.
+    fn enter(&self, endpoint: &Arc<Endpoint>) -> Result<At, Refusal> {
+        let mut details = self.live.details();
+        details.endpoint = Some(endpoint.name().to_owned());
+        let mut changes = endpoint.subscribe();
+        let snapshot = changes
+            .borrow_and_update()
+            .clone()
+            .ok_or_else(|| Refusal::new(Reason::Drained, "the endpoint was removed"))?;
+        details.direction = Some(match snapshot.spec.direction() {
+            sekisho_policy::Direction::Inbound => "inbound",
+            sekisho_policy::Direction::Outbound => "outbound",
+        });
+        let own = snapshot.material.latest_svid();
+        details.own_id = own.map(|svid| svid.id().to_string());
+        let limit = snapshot.spec.limits.connections;
+        let place = endpoint.enter(limit).ok_or_else(|| {
+            let detail = format!("{limit} connections are open (`limits.connections`)");
+            Refusal::new(Reason::Limit, detail)
+        })?;
+        Ok(At {
+            changes,
+            snapshot,
+            _place: place,
+        })
+    }
+
+    async fn claims(&mut self, table: &Table, transport: &mut Transport) -> Result<(), Refusal> {
+        let Some(source) = self.facts.source else {
+            return Ok(());
+        };
+        if !table.expects_header(source.ip()) {
+            return Ok(());
+        }
+        let refuse =
+            |detail: &dyn ToString| Refusal::new(Reason::ProxyProtocol, detail.to_string());
+        match tokio::time::timeout(table.handshake_time, proxy_protocol::read(transport)).await {
+            Ok(Ok(claimed)) => {
+                self.facts.claimed = claimed;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(refuse(&error)),
+            Err(_) => Err(refuse(&"no PROXY header in time")),
+        }
+    }
+
+    /// The receiving side: nothing is dialled before the permit.
+    pub(super) async fn inbound(
+        mut self,
+        table: &Table,
+        mut transport: Transport,
+        source: SocketAddr,
+        handshaking: Handshaking,
+    ) -> Result<Ending, Refusal> {
+        let _ = source;
+        self.claims(table, &mut transport).await?;
+        let failed = |error| Refusal::handshake(&error);
+        let hello = handshake::read_hello(transport, table.handshake_time)
+            .await
+            .map_err(failed)?;
+        self.facts.sni.clone_from(&hello.server_name);
+        self.live.details().sni.clone_from(&hello.server_name);
+        let Some(endpoint) = table.choose(hello.server_name.as_deref()) else {
+            let name = hello
+                .server_name
+                .clone()
+                .unwrap_or_else(|| "no name".into());
+            hello.refuse(handshake::UNRECOGNIZED_NAME).await;
+            // Counted for no endpoint: none was meant.
+            self.live.details().endpoint = Some(crate::metrics::NO_ENDPOINT.to_owned());
+            return Err(failed(crate::error::HandshakeError::UnknownName(name)));
+        };
+        let mut at = match self.enter(endpoint) {
+            Ok(at) => at,
+            Err(refusal) => {
+                hello.refuse(handshake::INTERNAL_ERROR).await;
+                return Err(refusal);
+            }
+        };
+        let now = self.shared.context.clock.now();
+        let config = match at.snapshot.material.server(now) {
+            Ok(config) => Arc::clone(config),
+            Err(not_ready) => {
+                hello.refuse(handshake::INTERNAL_ERROR).await;
+                return Err(failed(not_ready.into()));
+            }
+        };
+        let time = at.snapshot.spec.timeouts.handshake;
+        let stream = hello.accept(config, time).await.map_err(failed)?;
+        let material = &at.snapshot.material;
+        let peer = handshake::peer(
+            stream.get_ref().1,
+            material,
+            self.shared.context.clock.now(),
+        )
+        .map_err(failed)?;
+        handshaking.succeeded();
+        self.shared.metrics.handshake_done(self.live.counters.age());
+        self.facts.trust_revision = material.trust_revision();
+        let stream = Stream::Server(Box::new(stream));
+        let peers = Peers {
+            client: Client::Workload(peer),
+            upstream: None,
+        };
+        {
+            let mut details = self.live.details();
+            details.tls = stream.tls();
+            details.set_client(&peers.client);
+        }
+        // What changed during the handshake counts.
+        let permit = at
+            .refresh()
+            .and_then(|()| self.decide(&at.snapshot, &peers));
+        match permit {
+            Ok(permit) => self.onward(at, stream, peers, Some(permit)).await,
+            Err(refusal) => {
+                alert::deny(stream).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The sending side: may dial before the permit, and moves no byte before it.
+    pub(super) async fn outbound(
+        mut self,
+        table: &Table,
+        mut transport: Transport,
+    ) -> Result<Ending, Refusal> {
+        let Some(endpoint) = table.likely() else {
+            return Err(Refusal::new(Reason::Drained, "the endpoint was removed"));
+        };
+        let at = self.enter(endpoint)?;
+        self.claims(table, &mut transport).await?;
+        let client = match self.client(&at.snapshot, &transport).await {
+            Ok(client) => client,
+            Err(error) => {
+                transport.abort_on_close();
+                return Err(Refusal::new(error.reason(), error));
+            }
+        };
+        self.live.details().set_client(&client);
+        let peers = Peers {
+            client,
+            upstream: None,
+        };
+        self.facts.trust_revision = at.snapshot.material.trust_revision();
+        let checked = match &at.snapshot.spec.forward {
+            Forward::Plain { .. } => self.decide(&at.snapshot, &peers).map(Some),
+            // Who answers is for the permit to know, but nobody else's process makes us dial.
+            Forward::Mtls { .. } => Permit::may_dial(&at.snapshot, &peers)
+                .map(|()| None)
+                .map_err(Refusal::denied),
+        };
+        match checked {
+            Ok(permit) => {
+                let stream = Stream::Plain(transport);
+                self.onward(at, stream, peers, permit).await
+            }
+            Err(refusal) => {
+                transport.abort_on_close();
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn client(
+        &self,
+        snapshot: &Snapshot,
+        transport: &Transport,
+    ) -> Result<Client, LocalError> {
+        let users = &self.shared.users;
+        match (transport, self.facts.source, self.facts.destination) {
+            (Transport::Unix(stream), ..) => {
+                let user = users.of_unix(stream).await.map_err(LocalError::Unknown)?;
+                Ok(Client::Local(user))
+            }
+            (Transport::Tcp(_), Some(source), Some(own)) => {
+                let ip = source.ip().to_canonical();
+                if ip.is_loopback() {
+                    let user = users
+                        .of_tcp(source, own)
+                        .await
+                        .map_err(LocalError::Unknown)?;
+                    return Ok(Client::Local(user));
+                }
+                match &snapshot.spec.listen {
+                    Listen::Tcp { from, .. } if from.iter().any(|net| net.contains(&ip)) => {
+                        Ok(Client::Remote)
+                    }
+                    _ => Err(LocalError::Source(ip)),
+                }
+            }
+            (Transport::Tcp(_), ..) => {
+                Err(LocalError::Unknown(std::io::ErrorKind::NotConnected.into()))
+            }
+        }
+    }
+
+    pub(super) fn decide(&mut self, snapshot: &Snapshot, peers: &Peers) -> Result<Permit, Refusal> {
+        let permit = Permit::renew(snapshot, &mut self.facts, peers).map_err(Refusal::denied)?;
+        self.live.details().policy_revision = permit.policy_revision().cloned();
+        Ok(permit)
+    }
+
+    /// Dials, decides once more where somebody answered who can be verified, and relays.
+    async fn onward(
+        mut self,
+        mut at: At,
+        client: Stream,
+        mut peers: Peers,
+        permit: Option<Permit>,
+    ) -> Result<Ending, Refusal> {
+        let (upstream, held) = match self.dial(&at, &mut peers).await {
+            Ok(dialled) => dialled,
+            Err(refusal) => {
+                client.transport().abort_on_close();
+                return Err(refusal);
+            }
+        };
+        let unchanged = !at.changes.has_changed().unwrap_or(true);
+        let permit = match permit {
+            Some(permit) if unchanged && peers.upstream.is_none() => Ok(permit),
+            _ => at
+                .refresh()
+                .and_then(|()| self.decide(&at.snapshot, &peers)),
+        };
+        match permit {
+            Ok(permit) => {
+                let ending = self.stay(at, client, upstream, peers, permit).await;
+                drop(held);
+                Ok(ending)
+            }
+            Err(refusal) => {
+                tokio::join!(alert::deny(client), alert::deny(upstream));
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn dial(
+        &mut self,
+        at: &At,
+        peers: &mut Peers,
+    ) -> Result<(Stream, crate::upstream::Held), Refusal> {
+        let Snapshot {
+            spec,
+            material,
+            upstream,
+            ..
+        } = &*at.snapshot;
+        let connected = upstream
+            .connect(spec.timeouts.connect)
+            .await
+            .map_err(|error| Refusal::new(error.reason(), error))?;
+        let crate::upstream::Connected {
+            mut transport,
+            address,
+            server_name,
+            held,
+        } = connected;
+        self.live.details().upstream = Some(address.clone());
+        match &spec.forward {
+            Forward::Plain { .. } => {
+                if spec.proxy_protocol.send {
+                    let id = peers.client.id();
+                    let header =
+                        proxy_protocol::header(self.facts.source, self.facts.destination, id);
+                    let unreachable = |detail: &dyn ToString| {
+                        Refusal::new(Reason::UpstreamUnreachable, detail.to_string())
+                    };
+                    let header =
+                        header.ok_or_else(|| unreachable(&"the PROXY header cannot be built"))?;
+                    transport
+                        .write_all(&header)
+                        .await
+                        .map_err(|error| unreachable(&error))?;
+                }
+                Ok((Stream::Plain(transport), held))
+            }
+            Forward::Mtls { .. } => {
+                let failed = |error| {
+                    let detail = format!("{address}: {error}");
+                    Refusal {
+                        detail,
+                        ..Refusal::handshake(&error)
+                    }
+                };
+                let clock = &self.shared.context.clock;
+                let config = material
+                    .client(clock.now())
+                    .map_err(|error| failed(error.into()))?;
+                let stream = handshake::connect(
+                    transport,
+                    server_name.as_deref(),
+                    Arc::clone(config),
+                    spec.timeouts.handshake,
+                )
+                .await
+                .map_err(failed)?;
+                let peer =
+                    handshake::peer(stream.get_ref().1, material, clock.now()).map_err(failed)?;
+                // Verified by what held when the dial began; a change since then is seen by the
+                // permit, which compares revisions.
+                self.facts.trust_revision = material.trust_revision();
+                let stream = Stream::Client(Box::new(stream));
+                let answerer = Answerer {
+                    address,
+                    verified: Some(peer),
+                };
+                let mut details = self.live.details();
+                details.set_upstream(&answerer);
+                if details.tls.is_none() {
+                    details.tls = stream.tls();
+                }
+                drop(details);
+                peers.upstream = Some(answerer);
+                Ok((stream, held))
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Prometheus metrics. Names are part of the interface: docs/metrics.md.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+use sekisho_certs::Reason;
+
+use crate::{endpoint::Endpoint, record::Ending};
+
+/// `endpoint`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfEndpoint {
+    endpoint: String,
+}
+
+/// `endpoint`, `decision`, `reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDecision {
+    endpoint: String,
+    decision: &'static str,
+    reason: &'static str,
+}
+
+/// `endpoint`, `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfBytes {
+    endpoint: String,
+    to: &'static str,
+}
+
+/// `endpoint`, `target`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfTarget {
+    endpoint: String,
+    target: String,
+}
+
+/// `result`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+type Float = Gauge<f64, AtomicU64>;
+
+/// The endpoint label of connections refused before an endpoint was chosen.
+pub const NO_ENDPOINT: &str = "-";
+
+/// All metrics of a process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    connections: Family<OfDecision, Counter>,
+    active: Family<OfEndpoint, Gauge>,
+    bytes: Family<OfBytes, Counter>,
+    handshakes: Histogram,
+    not_after: Family<OfEndpoint, Float>,
+    rotations: Family<OfEndpoint, Gauge>,
+    ready: Family<OfEndpoint, Gauge>,
+    targets: Family<OfTarget, Gauge>,
+    reloads: Family<OfResult, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let buckets = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+        let mut metrics = Self {
+            registry: Registry::with_prefix("sekisho"),
+            connections: Family::default(),
+            active: Family::default(),
+            bytes: Family::default(),
+            handshakes: Histogram::new(buckets),
+            not_after: Family::default(),
+            rotations: Family::default(),
+            ready: Family::default(),
+            targets: Family::default(),
+            reloads: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register(
+            "connections",
+            "Connections that ended, by decision and reason (empty for an ordinary end)",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "connections_active",
+            "Connections open now",
+            metrics.active.clone(),
+        );
+        registry.register_with_unit(
+            "relay",
+            "Application bytes of connections that ended",
+            Unit::Bytes,
+            metrics.bytes.clone(),
+        );
+        registry.register_with_unit(
+            "handshake",
+            "Time from accept to a verified peer",
+            Unit::Seconds,
+            metrics.handshakes.clone(),
+        );
+        registry.register(
+            "svid_expiry_timestamp_seconds",
+            "When the endpoint's SVID expires, in seconds since 1970",
+            metrics.not_after.clone(),
+        );
+        registry.register(
+            "svid_rotations",
+            "SVIDs the endpoint has had since the start",
+            metrics.rotations.clone(),
+        );
+        registry.register(
+            "endpoint_ready",
+            "1 if the endpoint listens and has what its handshakes need",
+            metrics.ready.clone(),
+        );
+        registry.register(
+            "target_available",
+            "1 if neither health check nor failures speak against the target",
+            metrics.targets.clone(),
+        );
+        registry.register("reloads", "Reloads, by result", metrics.reloads.clone());
+        metrics
+    }
+}
+
+/// State of an endpoint that is read when metrics are asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) ready: bool,
+    pub(crate) not_after: Option<f64>,
+    pub(crate) rotations: u64,
+    pub(crate) targets: Vec<(String, bool)>,
+}
+
+impl Metrics {
+    pub(crate) fn connection_ended(
+        &self,
+        endpoint: Option<&str>,
+        ending: &Ending,
+        to_upstream: u64,
+        to_client: u64,
+    ) {
+        let endpoint = endpoint.unwrap_or(NO_ENDPOINT);
+        let label = OfDecision {
+            endpoint: endpoint.to_owned(),
+            decision: if ending.allowed { "allowed" } else { "refused" },
+            reason: ending.reason.map_or("", Reason::as_str),
+        };
+        self.connections.get_or_create(&label).inc();
+        for (to, bytes) in [("upstream", to_upstream), ("client", to_client)] {
+            if bytes > 0 {
+                let endpoint = endpoint.to_owned();
+                self.bytes
+                    .get_or_create(&OfBytes { endpoint, to })
+                    .inc_by(bytes);
+            }
+        }
+    }
+
+    pub(crate) fn handshake_done(&self, time: std::time::Duration) {
+        self.handshakes.observe(time.as_secs_f64());
+    }
+
+    /// Counts a reload that was applied or refused.
+    pub fn reloaded(&self, ok: bool) {
+        let result = if ok { "applied" } else { "refused" };
+        self.reloads.get_or_create(&OfResult { result }).inc();
+    }
+
+    pub(crate) fn read(&self, endpoint: &Endpoint, reading: &Reading) {
+        let label = OfEndpoint {
+            endpoint: endpoint.name().to_owned(),
+        };
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.active
+            .get_or_create(&label)
+            .set(gauge(endpoint.active()));
+        self.ready.get_or_create(&label).set(reading.ready.into());
+        let rotations = i64::try_from(reading.rotations).unwrap_or(i64::MAX);
+        self.rotations.get_or_create(&label).set(rotations);
+        match reading.not_after {
+            Some(time) => {
+                self.not_after.get_or_create(&label).set(time);
+            }
+            None => {
+                self.not_after.remove(&label);
+            }
+        }
+        for (target, available) in &reading.targets {
+            let label = OfTarget {
+                endpoint: endpoint.name().to_owned(),
+                target: target.clone(),
+            };
+            self.targets.get_or_create(&label).set((*available).into());
+        }
+    }
+
+    /// Drops every series of an endpoint that is gone.
+    pub(crate) fn forget(&self, endpoint: &str, targets: &[String]) {
+        let label = OfEndpoint {
+            endpoint: endpoint.to_owned(),
+        };
+        self.active.remove(&label);
+        self.ready.remove(&label);
+        self.rotations.remove(&label);
+        self.not_after.remove(&label);
+        for to in ["upstream", "client"] {
+            self.bytes.remove(&OfBytes {
+                endpoint: endpoint.to_owned(),
+                to,
+            });
+        }
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str());
+        for reason in reasons.chain([""]) {
+            for decision in ["allowed", "refused"] {
+                self.connections.remove(&OfDecision {
+                    endpoint: endpoint.to_owned(),
+                    decision,
+                    reason,
+                });
+            }
+        }
+        self.forget_targets(endpoint, targets);
+    }
+
+    pub(crate) fn forget_targets(&self, endpoint: &str, targets: &[String]) {
+        for target in targets {
+            self.targets.remove(&OfTarget {
+                endpoint: endpoint.to_owned(),
+                target: target.clone(),
+            });
+        }
+    }
+
+    /// The text that Prometheus reads (OpenMetrics).
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

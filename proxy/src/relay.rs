@@ -1,0 +1,125 @@
+//! Moving bytes, once there is a permit.
+
+pub mod tcp;
+
+use std::{
+    io,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// Which side of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The listening side.
+    Client,
+    /// The forwarding side.
+    Upstream,
+}
+
+impl Side {
+    /// Its name in logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// How a relay failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", side.as_str())]
+pub struct RelayError {
+    /// At which side.
+    pub side: Side,
+    /// What the system or TLS says.
+    #[source]
+    pub error: io::Error,
+}
+
+impl RelayError {
+    /// The alert's name, where the other side sent a fatal one.
+    #[must_use]
+    pub fn alert(&self) -> Option<String> {
+        let inner = self.error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        match inner {
+            rustls::Error::AlertReceived(alert) => Some(crate::error::alert_name(*alert)),
+            _ => None,
+        }
+    }
+
+    /// The stable word for the access log's `end`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self.error.kind() {
+            io::ErrorKind::UnexpectedEof => "truncated",
+            io::ErrorKind::InvalidData => "tls_error",
+            _ => "reset",
+        }
+    }
+}
+
+/// What has moved, readable while it moves.
+#[derive(Debug)]
+pub struct Counters {
+    started: Instant,
+    to_upstream: AtomicU64,
+    to_client: AtomicU64,
+    /// Milliseconds after `started` at which something last moved.
+    last: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            to_upstream: AtomicU64::new(0),
+            to_client: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// Bytes of the application from client to upstream.
+    #[must_use]
+    pub fn to_upstream(&self) -> u64 {
+        self.to_upstream.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the application from upstream to client.
+    #[must_use]
+    pub fn to_client(&self) -> u64 {
+        self.to_client.load(Ordering::Relaxed)
+    }
+
+    /// Time since the connection came.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// When something last moved.
+    #[must_use]
+    pub fn last_activity(&self) -> Instant {
+        self.started + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn add(&self, to: Side, bytes: usize) {
+        let counter = match to {
+            Side::Client => &self.to_client,
+            Side::Upstream => &self.to_upstream,
+        };
+        counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+}

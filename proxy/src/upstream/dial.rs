@@ -1,0 +1,124 @@
+//! Connecting to one target: all its addresses, the next one begun before the last has failed
+//! (RFC 8305, bounded).
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::resolve::Resolved;
+use crate::{endpoint::spec::Address, error::UpstreamError, socket, stream::Transport};
+
+/// RFC 8305 §5: Connection Attempt Delay.
+const NEXT_AFTER: Duration = Duration::from_millis(250);
+
+/// Connects, and says to what.
+///
+/// # Errors
+/// When no address answered.
+pub(super) async fn target(
+    address: &Address,
+    resolved: &Resolved,
+) -> Result<(Transport, String), UpstreamError> {
+    let failed = |error: io::Error| UpstreamError::Connect(format!("{address}: {error}"));
+    match address {
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).await.map_err(failed)?;
+            Ok((Transport::Unix(stream), address.to_string()))
+        }
+        Address::Ip(ip) => {
+            let stream = tcp(*ip).await.map_err(failed)?;
+            Ok((Transport::Tcp(stream), address.to_string()))
+        }
+        Address::Name(name, port) => {
+            let mut addresses = resolved.known();
+            if addresses.is_empty() {
+                addresses =
+                    resolved
+                        .ask(name, *port)
+                        .await
+                        .map_err(|error| UpstreamError::Dns {
+                            name: name.clone(),
+                            error,
+                        })?;
+            }
+            let (stream, at) = first_of(interleave(addresses)).await.map_err(failed)?;
+            Ok((Transport::Tcp(stream), format!("{address} ({at})")))
+        }
+    }
+}
+
+async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    socket::prepare(&stream);
+    Ok(stream)
+}
+
+/// RFC 8305 §4: families in turn, the resolver's first one first.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut a, mut b): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
+    a.reverse();
+    b.reverse();
+    let mut order = Vec::new();
+    while let Some(address) = a.pop() {
+        order.push(address);
+        order.extend(b.pop());
+    }
+    b.reverse();
+    order.extend(b);
+    order
+}
+
+async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut waiting = addresses.into_iter();
+    let mut trying = FuturesUnordered::new();
+    let attempt = |address| async move { (tcp(address).await, address) };
+    trying.extend(waiting.next().map(attempt));
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    loop {
+        let more = waiting.len() > 0;
+        tokio::select! {
+            ended = trying.next() => match ended {
+                Some((Ok(stream), address)) => return Ok((stream, address)),
+                Some((Err(error), _)) => {
+                    last = error;
+                    trying.extend(waiting.next().map(attempt));
+                }
+                None => return Err(last),
+            },
+            () = tokio::time::sleep(NEXT_AFTER), if more => {
+                trying.extend(waiting.next().map(attempt));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let parse = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let given = parse(&[
+            "[::1]:1",
+            "[::2]:1",
+            "10.0.0.1:1",
+            "10.0.0.2:1",
+            "10.0.0.3:1",
+        ]);
+        let order = parse(&[
+            "[::1]:1",
+            "10.0.0.1:1",
+            "[::2]:1",
+            "10.0.0.2:1",
+            "10.0.0.3:1",
+        ]);
+        assert_eq!(interleave(given), order);
+    }
+}
