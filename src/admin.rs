@@ -64,7 +64,10 @@ impl AdminServer {
                 listener.set_nonblocking(true)?;
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 let app = app.layer(middleware::from_fn(check_host));
-                (tokio::spawn(serve(axum::serve(listener, app).into_future())), None)
+                (
+                    tokio::spawn(serve(axum::serve(listener, app).into_future())),
+                    None,
+                )
             }
             Admin::Unix(path) => {
                 if std::os::unix::net::UnixStream::connect(path)
@@ -155,7 +158,11 @@ async fn status(State(shown): State<Arc<Shown>>) -> Json<Value> {
 
 /// The document of `/status`.
 fn document(shown: &Shown) -> Value {
-    let about = shown.about.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let about = shown
+        .about
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let endpoints = shown.proxy.endpoint_status();
     let endpoints: Vec<Value> = endpoints
         .into_iter()

@@ -69,12 +69,16 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the endpoints of a configuration
-    #[command(after_help = "Signals: SIGHUP reloads (as a change of the files does), SIGUSR1 rotates \
-        embedded SVIDs, SIGTERM and Ctrl-C drain and end.\n\nExample:\n  sekisho run -c /etc/sekisho/site.yaml")]
+    #[command(
+        after_help = "Signals: SIGHUP reloads (as a change of the files does), SIGUSR1 rotates \
+        embedded SVIDs, SIGTERM and Ctrl-C drain and end.\n\nExample:\n  sekisho run -c /etc/sekisho/site.yaml"
+    )]
     Run(ConfigArgs),
     /// Verify a configuration without opening a port, and say what it would do
-    #[command(after_help = "Exit codes: 0 fine (warnings included), 1 something it needs is missing \
-        or expired, 2 the configuration or a policy is wrong.\n\nExample:\n  sekisho check -c site.yaml")]
+    #[command(
+        after_help = "Exit codes: 0 fine (warnings included), 1 something it needs is missing \
+        or expired, 2 the configuration or a policy is wrong.\n\nExample:\n  sekisho check -c site.yaml"
+    )]
     Check {
         #[command(flatten)]
         config: ConfigArgs,
@@ -83,13 +87,17 @@ enum Command {
         json: bool,
     },
     /// Four sites on this machine: what is allowed flows, the rest is refused with its reason
-    #[command(after_help = "Exit code 0 only if every expectation held.\n\nExamples:\n  \
-        sekisho demo\n  sekisho demo --json --duration 1s\n  sekisho demo --keep")]
+    #[command(
+        after_help = "Exit code 0 only if every expectation held.\n\nExamples:\n  \
+        sekisho demo\n  sekisho demo --json --duration 1s\n  sekisho demo --keep"
+    )]
     Demo(DemoArgs),
     /// Would this peer be allowed at this endpoint, and what says so?
-    #[command(after_help = "Exit codes: 0 allowed, 1 refused, 2 wrong configuration.\n\nExamples:\n  \
+    #[command(
+        after_help = "Exit codes: 0 allowed, 1 refused, 2 wrong configuration.\n\nExamples:\n  \
         sekisho explain from-osaka spiffe://osaka.example/sender -c site.yaml\n  \
-        sekisho explain to-tokyo spiffe://tokyo.example/mdx --user kafka -c site.yaml")]
+        sekisho explain to-tokyo spiffe://tokyo.example/mdx --user kafka -c site.yaml"
+    )]
     Explain(explain::ExplainArgs),
     /// Check, evaluate and test Rego policies
     #[command(subcommand)]
@@ -124,7 +132,8 @@ enum Command {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "expected a time with a unit, such as 500ms, 3s or 1m".into())
+    parse_duration(text)
+        .ok_or_else(|| "expected a time with a unit, such as 500ms, 3s or 1m".into())
 }
 
 /// The command line's own description, for completions.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sekisho_certs::{
-    Clock as _, StoreSpec, SystemClock, TlsContext,
+    StoreSpec, SystemClock, TlsContext,
     source::{BundlesSpec, SourceSpec},
     store, tls,
 };
@@ -25,8 +25,9 @@ use crate::{
     admin::AdminServer,
     config::{Config, EndpointConfig},
 };
-pub(crate) use load::{LoadError, Loaded, load};
+pub(crate) use load::{Loaded, load};
 use sources::Sources;
+pub(crate) use sources::describe;
 
 /// Cores used when the file does not say.
 const MAX_WORKERS: usize = 8;
@@ -86,7 +87,12 @@ impl Node {
         let workers = loaded.config.workers.unwrap_or(cores.min(MAX_WORKERS));
         let started = context.clock.now();
         let proxy = Proxy::start(workers, context, loaded.config.log.access)?;
-        for warning in loaded.config.endpoints.iter().flat_map(|endpoint| &endpoint.warnings) {
+        for warning in loaded
+            .config
+            .endpoints
+            .iter()
+            .flat_map(|endpoint| &endpoint.warnings)
+        {
             tracing::warn!(place = %warning.location, field = warning.field, "{}", warning.message);
         }
         proxy.apply(&desired(&loaded), false)?;
@@ -188,7 +194,10 @@ impl Node {
     }
 
     fn about(&self) -> std::sync::MutexGuard<'_, About> {
-        self.shown.about.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shown
+            .about
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts, keeps or ends the tasks that keep each endpoint's material up to date.
@@ -201,7 +210,7 @@ impl Node {
             else {
                 continue;
             };
-            names.insert(name.clone(), sources::describe(&key.identity));
+            names.insert(name.clone(), describe(&key.identity));
             let task = match self.stores.remove(name) {
                 Some((old, task)) if old == key => task,
                 old => {
@@ -210,9 +219,17 @@ impl Node {
                     }
                     let context = self.shown.proxy.context().clone();
                     let supply = self.sources.supply(&key.identity, &key.spec, &context);
-                    let extra = self.sources.bundles(&key.bundles, &key.identity, &key.spec.site);
+                    let extra = self
+                        .sources
+                        .bundles(&key.bundles, &key.identity, &key.spec.site);
                     let publish = move |material| running.set_material(material);
-                    tokio::spawn(store::follow(key.spec.clone(), supply, extra, context, publish))
+                    tokio::spawn(store::follow(
+                        key.spec.clone(),
+                        supply,
+                        extra,
+                        context,
+                        publish,
+                    ))
                 }
             };
             kept.insert(name.clone(), (key, task));

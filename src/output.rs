@@ -64,13 +64,18 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
             let cells = rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+            cells
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or_default()
         })
         .collect();
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         let cells = row.iter().zip(&widths);
-        let line: Vec<_> = cells.map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let line: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         text.push_str(line.join("  ").trim_end());
         text.push('\n');
         if index == 0 {

@@ -57,14 +57,22 @@ impl Sources {
             // Handled above.
             SourceSpec::Embedded { .. } => watch::channel(Arc::default()).1,
         };
-        self.shared.entry(source.clone()).or_insert_with(open).clone()
+        self.shared
+            .entry(source.clone())
+            .or_insert_with(open)
+            .clone()
     }
 
     /// SVIDs from an embedded CA, once it is open.
     fn minted(&mut self, data: &PathBuf, spec: &StoreSpec, context: &TlsContext) -> Supplies {
         let authority = self.embedded.entry(data.clone()).or_insert_with(|| {
             let authority = Arc::new(watch::Sender::new(None));
-            tokio::spawn(open(data.clone(), spec.site.clone(), context.clone(), Arc::downgrade(&authority)));
+            tokio::spawn(open(
+                data.clone(),
+                spec.site.clone(),
+                context.clone(),
+                Arc::downgrade(&authority),
+            ));
             authority
         });
         let mut opened = authority.subscribe();
