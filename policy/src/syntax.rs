@@ -24,6 +24,14 @@ pub(crate) fn position(span: &Span) -> Position {
     }
 }
 
+/// Where a path begins: the engine puts a dotted one at its last dot.
+pub(crate) fn start(expr: &Expr) -> Position {
+    match expr {
+        Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => start(refr),
+        other => position(other.span()),
+    }
+}
+
 /// Splits the engine's error text, a drawing for terminals, into its place and message.
 pub(crate) fn located(text: &str) -> (Option<Position>, String) {
     let place = text.lines().find_map(|line| line.strip_prefix("--> "));
@@ -70,6 +78,25 @@ pub(crate) fn path(expr: &Expr) -> Option<(Vec<String>, bool)> {
             }
         }
         _ => None,
+    }
+}
+
+/// The name the engine looks for when `expr` stands for a function: it leaves out every part that
+/// is not constant.
+pub(crate) fn looked_up(expr: &Expr) -> Option<String> {
+    let (refr, part) = match expr {
+        Expr::Var { span, .. } => return Some(span.text().into()),
+        Expr::RefDot { refr, field, .. } => (refr, Some(&field.1)),
+        Expr::RefBrack { refr, index, .. } => match index.as_ref() {
+            Expr::String { value, .. } => (refr, Some(value)),
+            _ => (refr, None),
+        },
+        _ => return None,
+    };
+    let name = looked_up(refr)?;
+    match part.and_then(|value| value.as_string().ok()) {
+        Some(part) => Some(format!("{name}.{part}")),
+        None => Some(name),
     }
 }
 

@@ -195,7 +195,7 @@ fn bug_in_the_engine_denies_and_the_next_decision_is_unharmed() {
 fn deepest_chain_of_rules_fits_a_workers_stack() {
     let depth = sekisho_policy::MAX_CALL_DEPTH - 2;
     let deep =
-        |inner: String| (0..8).fold(inner, |inner, _| format!("[x | x := {{\"k\": [{inner}]}}]"));
+        |inner: String| (0..2).fold(inner, |inner, _| format!("[x | x := {{\"k\": [{inner}]}}]"));
     let mut body = "f0(x) := x\n".to_owned();
     for n in 1..=depth {
         body += &format!("f{n}(x) := count({}) + x\n", deep(format!("f{}(x)", n - 1)));

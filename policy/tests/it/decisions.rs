@@ -94,7 +94,7 @@ fn policies_decide_as_their_table_says() {
             None,
         ),
         (
-            "allow if { some [path, value] in walk(input); value == \"kafka\"; count(path) == 2 }",
+            "allow if { walk(input, [path, value]); value == \"kafka\"; count(path) == 2 }",
             None,
         ),
         (
@@ -115,7 +115,7 @@ fn policies_decide_as_their_table_says() {
             None,
         ),
         (
-            "allow if strings.replace_n({\"k\": \"K\", \"f\": \"\"}, input.sekisho.service) == \"Kaka\"",
+            "allow if strings.replace_n({\"k\": \"K\", \"f\": \"\"}, input.sekisho.service) == \"KaKa\"",
             None,
         ),
         (
@@ -340,7 +340,7 @@ proptest! {
 
     #[test]
     fn no_input_panics_or_passes_a_policy_that_denies_all(input in any_input()) {
-        let dir = authz("default allow := false\nallow if {\n  some [_, v] in walk(input)\n  v == {\"never\": sprintf(\"%v\", [v])}\n}");
+        let dir = authz("default allow := false\nallow if {\n  walk(input, [_, v])\n  v == {\"never\": sprintf(\"%v\", [v])}\n}");
         let decision = load(dir.path()).unwrap().evaluator().decide(&input);
         prop_assert!(!decision.allowed);
         prop_assert!(matches!(decision.reason, Some(Reason::PolicyDenied | Reason::PolicyBudget)), "{decision:?}");

@@ -32,12 +32,6 @@ fn functions_nobody_knows_are_refused_with_file_and_line() {
         ("allow if false\nelse := e(1)", "e", 4, 9),
         ("allow if true with input as w(1)", "w", 3, 29),
         ("allow if input[k(1)].x", "k", 3, 16),
-        (
-            "default allow := false\nallow if f[input.x](1)\nf(x) := x",
-            "f[input.x]",
-            4,
-            10,
-        ),
     ] {
         let error = refusal(body);
         let LoadError::Call {
@@ -109,6 +103,17 @@ fn wrong_number_of_arguments_to_a_builtin_is_refused() {
     assert_eq!(
         error.to_string(),
         "authz.rego:3:10: count takes 1 arguments, 3 given"
+    );
+}
+
+#[test]
+fn walk_as_a_value_is_refused_for_the_engine_gives_it_none() {
+    let error = refusal("allow if { [_, v] := walk(input); v == 1 }");
+    assert!(
+        error
+            .to_string()
+            .contains("walk takes 2 arguments, 1 given"),
+        "{error}"
     );
 }
 
@@ -228,7 +233,7 @@ fn functions_that_come_back_to_themselves_are_refused() {
         "f(x) := f(x)\nallow if f(1)",
         "f(x) := g(x)\ng(x) := h(x)\nh(x) := f(x)\nallow if f(1)",
         "f(x) := [y | y := g(x)]\ng(x) := x if f(x)\nallow := true",
-        "f(x) := g(x) with g as f\ng(x) := x\nallow if f(1)",
+        "f(x) := y if { y := g(x) with g as f }\ng(x) := x\nallow if f(1)",
     ] {
         let error = refusal(body);
         assert!(

@@ -5,4 +5,5 @@ mod commands;
 mod decisions;
 mod input;
 mod load;
+#[cfg(test)]
 mod support;
