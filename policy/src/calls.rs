@@ -9,7 +9,7 @@ use crate::{
     LoadError, MAX_CALL_DEPTH, Position, Refusal, builtins,
     graph::Graph,
     sources,
-    syntax::{self, Mention},
+    syntax::{self, Mention, Nesting},
 };
 
 /// A rule as it stands in a file. Several may have the same path.
@@ -53,14 +53,17 @@ pub(crate) fn check(modules: &[Ref<Module>], rules: &[Definition]) -> Result<(),
             let Some(definition) = definitions.next() else {
                 break;
             };
-            let mut result = Ok(());
+            let (mut result, mut nesting) = (Ok(()), Nesting::default());
             syntax::visit_rule(rule, &mut |mention| {
-                if result.is_ok() {
+                if let Mention::Level(level) = mention {
+                    nesting.note(level);
+                } else if result.is_ok() {
                     result = scope.check(&mention);
                     scope.link(&mention, definition, &mut graph);
                 }
             });
             result?;
+            graph.deepen(&definition.path, nesting.deepest);
         }
     }
     graph.check(MAX_CALL_DEPTH)
@@ -143,7 +146,7 @@ impl<'a> Scope<'a> {
         match mention {
             Mention::Call(expr, given) => self.check_call(expr, *given),
             Mention::Replacement(expr) => self.check_replacement(expr),
-            Mention::Reference(_) => Ok(()),
+            Mention::Level(_) | Mention::Reference(_) => Ok(()),
         }
     }
 
@@ -217,7 +220,7 @@ impl<'a> Scope<'a> {
                     graph.link(&from.path, &path, replaces);
                 }
             }
-            Mention::Replacement(_) => {}
+            Mention::Level(_) | Mention::Replacement(_) => {}
         }
     }
 }

@@ -191,28 +191,32 @@ fn bug_in_the_engine_denies_and_the_next_decision_is_unharmed() {
     assert!(evaluator.decide(&inbound()).allowed);
 }
 
-#[test]
-fn deepest_chain_of_rules_fits_a_workers_stack() {
+/// A chain of functions as long as may be, each calling the next from within `nested`.
+fn decide_on_a_workers_stack(times: usize, nested: fn(&str) -> String) {
     let depth = sekisho_policy::MAX_CALL_DEPTH - 2;
-    let deep =
-        |inner: String| (0..2).fold(inner, |inner, _| format!("[x | x := {{\"k\": [{inner}]}}]"));
     let mut body = "f0(x) := x\n".to_owned();
     for n in 1..=depth {
-        body += &format!("f{n}(x) := count({}) + x\n", deep(format!("f{}(x)", n - 1)));
+        let inner = (0..times).fold(format!("f{}(x)", n - 1), |inner, _| nested(&inner));
+        body += &format!("f{n}(x) := count([1 | {inner}]) + x\n");
     }
     body += &format!("allow if f{depth}(1) > 1");
-    std::thread::Builder::new()
-        .stack_size(2 << 20)
-        .spawn(move || {
-            let dir = authz(&body);
-            let limits = Limits {
-                time: Duration::from_secs(60),
-                ..Limits::default()
-            };
-            let policy = Policy::load(dir.path(), DEFAULT_DECISION, limits).unwrap();
-            assert!(policy.evaluator().decide(&inbound()).allowed);
-        })
-        .unwrap()
-        .join()
-        .unwrap();
+    let decide = move || {
+        let dir = authz(&body);
+        let limits = Limits {
+            time: Duration::from_secs(60),
+            ..Limits::default()
+        };
+        let policy = Policy::load(dir.path(), DEFAULT_DECISION, limits).unwrap();
+        let decision = policy.evaluator().decide(&inbound());
+        assert!(decision.allowed, "{decision:?}");
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20);
+    thread.spawn(decide).unwrap().join().unwrap();
+}
+
+#[test]
+fn deepest_chain_of_functions_fits_a_workers_stack() {
+    decide_on_a_workers_stack(26, |inner| format!("abs({inner})"));
+    decide_on_a_workers_stack(3, |inner| format!("{{x | x := {inner}}}"));
+    decide_on_a_workers_stack(12, |inner| format!("every y in [1] {{ {inner} }}"));
 }
