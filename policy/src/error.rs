@@ -91,8 +91,8 @@ pub enum LoadError {
     /// The decision's path is not one.
     #[error("{0:?} is not a decision: write a path such as sekisho/authz/allow")]
     DecisionPath(String),
-    /// Rules need one another deeper than [`MAX_CALL_DEPTH`](crate::MAX_CALL_DEPTH).
-    #[error("{at}: {name} needs a chain of more than {limit} rules")]
+    /// Rules nest and need one another deeper than [`MAX_CALL_DEPTH`](crate::MAX_CALL_DEPTH).
+    #[error("{at}: {name} nests more than {limit} deep, with the rules that it needs")]
     Depth {
         /// The first rule of the chain.
         at: Position,

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use sekisho_certs::Reason;
-use sekisho_policy::{DEFAULT_DECISION, Input, Limits, Policy};
+use sekisho_policy::{DEFAULT_DECISION, Input, Limits, LoadError, Policy};
 
 use crate::support::{authz, decide, files, inbound, load};
 
@@ -193,21 +193,26 @@ fn bug_in_the_engine_denies_and_the_next_decision_is_unharmed() {
 
 /// A chain of functions as long as may be, each calling the next from within `nested`.
 fn decide_on_a_workers_stack(times: usize, nested: fn(&str) -> String) {
-    let depth = sekisho_policy::MAX_CALL_DEPTH - 2;
-    let mut body = "f0(x) := x\n".to_owned();
-    for n in 1..=depth {
-        let inner = (0..times).fold(format!("f{}(x)", n - 1), |inner, _| nested(&inner));
-        body += &format!("f{n}(x) := count([1 | {inner}]) + x\n");
-    }
-    body += &format!("allow if f{depth}(1) > 1");
+    let chain = move |length: usize| {
+        let mut body = "f0(x) := x\n".to_owned();
+        for n in 1..=length {
+            let inner = (0..times).fold(format!("f{}(x)", n - 1), |inner, _| nested(&inner));
+            body += &format!("f{n}(x) := count([1 | {inner}]) + x\n");
+        }
+        authz(&(body + &format!("allow if f{length}(1) > 1")))
+    };
     let decide = move || {
-        let dir = authz(&body);
         let limits = Limits {
             time: Duration::from_secs(60),
             ..Limits::default()
         };
-        let policy = Policy::load(dir.path(), DEFAULT_DECISION, limits).unwrap();
-        let decision = policy.evaluator().decide(&inbound());
+        let load = |length| match Policy::load(chain(length).path(), DEFAULT_DECISION, limits) {
+            Ok(policy) => Some(policy),
+            Err(LoadError::Depth { .. }) => None,
+            Err(error) => panic!("{error}"),
+        };
+        let longest = (1..).map_while(load).last().unwrap();
+        let decision = longest.evaluator().decide(&inbound());
         assert!(decision.allowed, "{decision:?}");
     };
     let thread = std::thread::Builder::new().stack_size(2 << 20);
@@ -216,7 +221,10 @@ fn decide_on_a_workers_stack(times: usize, nested: fn(&str) -> String) {
 
 #[test]
 fn deepest_chain_of_functions_fits_a_workers_stack() {
-    decide_on_a_workers_stack(26, |inner| format!("abs({inner})"));
+    decide_on_a_workers_stack(0, |inner| inner.into());
+    decide_on_a_workers_stack(20, |inner| format!("abs({inner})"));
     decide_on_a_workers_stack(3, |inner| format!("{{x | x := {inner}}}"));
-    decide_on_a_workers_stack(12, |inner| format!("every y in [1] {{ {inner} }}"));
+    decide_on_a_workers_stack(8, |inner| format!("every _ in [1] {{ {inner} }}"));
+    decide_on_a_workers_stack(20, |inner| format!("some _ in [1]; {inner}"));
+    decide_on_a_workers_stack(20, |inner| format!("[1][_] == 1; {inner}"));
 }
