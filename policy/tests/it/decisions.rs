@@ -244,8 +244,12 @@ fn other_packages_and_data_take_part() {
 
 #[test]
 fn two_threads_decide_at_once() {
+    fn shared<T: Clone + Send + Sync>(_: &T) {}
+    fn sent<T: Send>(_: &T) {}
     let dir = authz("allow if input.sekisho.service == \"kafka\"");
     let policy = load(dir.path()).unwrap();
+    shared(&policy);
+    sent(&policy.evaluator());
     thread::scope(|scope| {
         for service in ["kafka", "ldap"] {
             let policy = policy.clone();
