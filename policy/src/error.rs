@@ -31,6 +31,14 @@ pub enum LoadError {
         /// What the engine says.
         message: String,
     },
+    /// Brackets stand within one another too deep.
+    #[error("{at}: more than {limit} brackets within one another")]
+    Brackets {
+        /// The first too many.
+        at: Position,
+        /// The bound.
+        limit: usize,
+    },
     /// A function is called that is refused, or that nobody knows.
     #[error("{at}: {refusal}")]
     Call {
@@ -156,6 +164,7 @@ impl LoadError {
     pub const fn position(&self) -> Option<&Position> {
         match self {
             Self::Analysis { at, .. }
+            | Self::Brackets { at, .. }
             | Self::Call { at, .. }
             | Self::DecisionIsFunction { at, .. }
             | Self::Depth { at, .. }

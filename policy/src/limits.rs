@@ -14,6 +14,8 @@ pub const MAX_FOLDER_DEPTH: usize = 16;
 /// queries, loops. The interpreter recurses for each, on a worker's stack: past its end the process
 /// would end, which nothing can catch. Twice this was seen to fit 2 MiB, without optimisation.
 pub const MAX_CALL_DEPTH: usize = 100;
+/// Most `[` and `{` within one another in Rego.
+pub const MAX_BRACKET_DEPTH: usize = 10;
 /// Most segments of a decision path.
 pub const MAX_DECISION_SEGMENTS: usize = 16;
 

@@ -224,7 +224,7 @@ fn deepest_chain_of_functions_fits_a_workers_stack() {
     decide_on_a_workers_stack(0, |inner| inner.into());
     decide_on_a_workers_stack(20, |inner| format!("abs({inner})"));
     decide_on_a_workers_stack(3, |inner| format!("{{x | x := {inner}}}"));
-    decide_on_a_workers_stack(8, |inner| format!("every _ in [1] {{ {inner} }}"));
+    decide_on_a_workers_stack(7, |inner| format!("every _ in [1] {{ {inner} }}"));
     decide_on_a_workers_stack(20, |inner| format!("some _ in [1]; {inner}"));
     decide_on_a_workers_stack(20, |inner| format!("[1][_] == 1; {inner}"));
 }

@@ -118,6 +118,13 @@ fn walk_as_a_value_is_refused_for_the_engine_gives_it_none() {
 }
 
 #[test]
+fn brackets_too_deep_are_refused_before_they_are_parsed() {
+    let body = format!("allow := true\nx := {}1{}", "[".repeat(30), "]".repeat(30));
+    let error = refusal(&body);
+    assert!(matches!(error, LoadError::Brackets { .. }), "{error:?}");
+}
+
+#[test]
 fn print_is_for_tests() {
     assert!(
         refusal("allow if print(\"x\")")
