@@ -84,7 +84,10 @@ impl Node {
             clock: Arc::new(SystemClock),
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let workers = loaded.config.workers.unwrap_or(cores.min(MAX_WORKERS));
+        let workers = loaded
+            .config
+            .workers
+            .unwrap_or_else(|| cores.min(MAX_WORKERS));
         let started = context.clock.now();
         let proxy = Proxy::start(workers, context, loaded.config.log.access)?;
         for warning in loaded

@@ -1,6 +1,11 @@
 //! The sources of identity a node has open, each shared by the endpoints that name it.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use sekisho_certs::{
     BundleSet, StoreSpec, TlsContext, TrustDomain,
@@ -64,8 +69,8 @@ impl Sources {
     }
 
     /// SVIDs from an embedded CA, once it is open.
-    fn minted(&mut self, data: &PathBuf, spec: &StoreSpec, context: &TlsContext) -> Supplies {
-        let authority = self.embedded.entry(data.clone()).or_insert_with(|| {
+    fn minted(&mut self, data: &Path, spec: &StoreSpec, context: &TlsContext) -> Supplies {
+        let authority = self.embedded.entry(data.to_owned()).or_insert_with(|| {
             let authority = Arc::new(watch::Sender::new(None));
             tokio::spawn(open(
                 data.clone(),
