@@ -38,6 +38,28 @@ impl Flow {
                 .is_none_or(|outcome| outcome == "allowed")
     }
 
+    /// What was not as expected.
+    fn complaints(&self) -> Vec<String> {
+        let mut list = Vec::new();
+        if self.outcome != self.expected {
+            list.push(format!("was {}", self.outcome));
+        }
+        if self.reason.as_deref() != self.wanted_reason {
+            let wanted = self.wanted_reason.unwrap_or("none");
+            let found = self.reason.as_deref().unwrap_or("none");
+            list.push(format!("reason {found}, not {wanted}"));
+        }
+        if let Some(count @ 1..) = self.upstream_connections {
+            list.push(format!("the service accepted {count} connections"));
+        }
+        if let Some(outcome) = self.without_defect
+            && outcome != "allowed"
+        {
+            list.push(format!("{outcome} without the defect too"));
+        }
+        list
+    }
+
     fn json(&self) -> Value {
         json!({
             "from": self.from,
@@ -75,7 +97,8 @@ pub(super) fn flow_line(flow: &Flow) -> String {
     let mark = if flow.held() {
         paint("ok", Colour::Green, colour)
     } else {
-        paint("NOT AS EXPECTED", Colour::Red, colour)
+        let complaints = format!("NOT AS EXPECTED: {};", flow.complaints().join(", "));
+        paint(complaints, Colour::Red, colour)
     };
     let way = format!("{} -> {}", flow.from, flow.to);
     if flow.expected == "allowed" {

@@ -236,8 +236,18 @@ impl Site {
     }
 
     fn wait_until_ready(&self) -> anyhow::Result<()> {
+        // Ready says that it can make handshakes; whom it trusts comes with the bundles.
+        let trusts = |status: &Value| {
+            let endpoints = status.get("endpoints").and_then(Value::as_array);
+            endpoints.is_some_and(|endpoints| {
+                endpoints.iter().all(|endpoint| {
+                    let trusts = endpoint.get("trusts").and_then(Value::as_array);
+                    trusts.is_some_and(|trusts| !trusts.is_empty())
+                })
+            })
+        };
         let ready = wait(&format!("{} to be ready", self.name), || {
-            self.ask("/ready").is_ok()
+            self.ask("/ready").is_ok() && self.status().is_ok_and(|status| trusts(&status))
         });
         ready.with_context(|| {
             let log = fs::read_to_string(self.log_path()).unwrap_or_default();
