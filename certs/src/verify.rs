@@ -356,6 +356,12 @@ fn check_authorities(
         .filter(|ca| now <= ca.info.not_after)
         .max_by_key(|ca| ca.info.not_after)
         .ok_or("the CA in the bundle is not valid at this time")?;
+    // webpki takes of an anchor only its name, key and name constraints (RFC 5280 §6.1.1).
+    let below = path.intermediate_certificates().count();
+    let allowed = root.info.path_length.map(usize::try_from);
+    if allowed.is_some_and(|allowed| allowed.is_ok_and(|allowed| below > allowed)) {
+        return Err("the path is longer than the CA in the bundle allows");
+    }
     let (mut begins, mut ends) = (root.info.not_before, root.info.not_after);
     for certificate in path.intermediate_certificates() {
         let info = CertificateInfo::parse(&certificate.der())

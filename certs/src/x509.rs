@@ -30,6 +30,10 @@ pub(crate) struct CertificateInfo {
     /// Every URI name, in order.
     pub(crate) uris: Vec<String>,
     pub(crate) is_ca: bool,
+    /// Most intermediates below a CA, where it says so.
+    pub(crate) path_length: Option<u32>,
+    /// An extension is critical and not understood here (RFC 5280 §4.2).
+    pub(crate) unknown_critical: bool,
     pub(crate) key_usage: Option<KeyUsage>,
     pub(crate) extended_key_usage: Option<ExtendedKeyUsage>,
     pub(crate) not_before: SystemTime,
@@ -54,6 +58,8 @@ impl CertificateInfo {
         }
         let mut uris = Vec::new();
         let mut is_ca = false;
+        let mut path_length = None;
+        let mut unknown_critical = false;
         let mut key_usage = None;
         let mut extended_key_usage = None;
         // The map refuses an extension that stands twice.
@@ -69,7 +75,10 @@ impl CertificateInfo {
                         }
                     }
                 }
-                ParsedExtension::BasicConstraints(constraints) => is_ca = constraints.ca,
+                ParsedExtension::BasicConstraints(constraints) => {
+                    is_ca = constraints.ca;
+                    path_length = constraints.path_len_constraint;
+                }
                 ParsedExtension::KeyUsage(usage) => {
                     key_usage = Some(KeyUsage {
                         critical: extension.critical,
@@ -85,6 +94,9 @@ impl CertificateInfo {
                     });
                 }
                 ParsedExtension::ParseError { .. } => return Err(Malformed),
+                ParsedExtension::UnsupportedExtension { .. } => {
+                    unknown_critical |= extension.critical;
+                }
                 _ => {}
             }
         }
@@ -92,6 +104,8 @@ impl CertificateInfo {
         Ok(Self {
             uris,
             is_ca,
+            path_length,
+            unknown_critical,
             key_usage,
             extended_key_usage,
             not_before: system_time(validity.not_before.timestamp()),
