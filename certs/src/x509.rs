@@ -118,10 +118,11 @@ impl CertificateInfo {
 
 impl CertificateInfo {
     /// The public key as the JWK members that RFC 7517 asks for, as SPIRE writes them: for EC and
-    /// RSA keys. Other keys have `kty` alone; readers of SPIFFE bundles take the key from `x5c`.
+    /// RSA keys, and as RFC 8037 asks for Ed25519. Other keys have `kty` alone; readers of SPIFFE
+    /// bundles take the key from `x5c`.
     pub(crate) fn jwk(der: &[u8]) -> serde_json::Map<String, serde_json::Value> {
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-        use x509_parser::public_key::PublicKey;
+        use x509_parser::{oid_registry::OID_SIG_ED25519, public_key::PublicKey};
 
         let mut key = serde_json::Map::new();
         let mut put = |name: &str, value: String| key.insert(name.into(), value.into());
@@ -156,6 +157,14 @@ impl CertificateInfo {
             }
             _ => {
                 put("kty", "OKP".into());
+                // RFC 8410 §3: the key itself.
+                if let Some((_, certificate)) = &parsed
+                    && certificate.public_key().algorithm.algorithm == OID_SIG_ED25519
+                {
+                    let bytes = &certificate.public_key().subject_public_key.data;
+                    put("crv", "Ed25519".into());
+                    put("x", BASE64.encode(bytes));
+                }
             }
         }
         key

@@ -306,6 +306,11 @@ table! {
         Case::faultless().below([middle().with_permitted_uri_host("b.example")])
             .refused(Reason::BadChain, "");
 
+    // rustls-webpki does not know constraints of URI names, and refuses rather than guess.
+    refuses_a_name_within_an_intermediates_constraint =>
+        Case::faultless().below([middle().with_permitted_uri_host("a.example")])
+            .refused(Reason::BadChain, "NameConstraintViolation");
+
     // RFC 5280 §4.1.2.5: validity.
     accepts_a_leaf_in_its_last_second =>
         Case::faultless().at(HOUR);

@@ -7,6 +7,8 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod bundles;
 mod cases;
 mod conformance;
 mod openssl;
+mod trust;
