@@ -73,7 +73,7 @@ impl Sources {
         let authority = self.embedded.entry(data.to_owned()).or_insert_with(|| {
             let authority = Arc::new(watch::Sender::new(None));
             tokio::spawn(open(
-                data.clone(),
+                data.to_owned(),
                 spec.site.clone(),
                 context.clone(),
                 Arc::downgrade(&authority),
