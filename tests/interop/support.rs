@@ -3,6 +3,7 @@
 pub(crate) mod http;
 pub(crate) mod node;
 pub(crate) mod openssl;
+pub(crate) mod pair;
 pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod program;
@@ -12,6 +13,7 @@ pub(crate) mod wait;
 pub(crate) mod world;
 
 pub(crate) use node::Node;
+pub(crate) use pair::Pair;
 pub(crate) use process::Process;
 pub(crate) use upstream::Upstream;
 pub(crate) use world::World;

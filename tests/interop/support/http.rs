@@ -20,7 +20,7 @@ pub(crate) fn get_tcp(address: SocketAddr, path: &str) -> io::Result<(u16, Strin
 fn get(mut stream: impl Read + Write, path: &str) -> io::Result<(u16, String)> {
     write!(
         stream,
-        "GET {path} HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -35,7 +35,11 @@ fn get(mut stream: impl Read + Write, path: &str) -> io::Result<(u16, String)> {
 /// Answers one request with `body`.
 pub(crate) fn answer(stream: &TcpStream, body: &[u8]) -> io::Result<()> {
     let mut lines = BufReader::new(stream).lines();
-    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    while lines
+        .next()
+        .transpose()?
+        .is_some_and(|line| !line.is_empty())
+    {}
     let mut stream = stream;
     write!(
         stream,

@@ -111,9 +111,9 @@ impl Process {
             .0
     }
 
-    /// How many lines there are.
-    pub(crate) fn lines(&self) -> usize {
-        self.output.said.lock().unwrap().lines.len()
+    /// Whether it has closed its output, which it does at its end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.output.said.lock().unwrap().open == 0
     }
 
     /// All it has said.
@@ -131,9 +131,7 @@ impl Process {
     pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
         let what = format!("the end of {}", self.name);
         let status = until(&what, || self.child.try_wait().unwrap());
-        until("the end of its output", || {
-            (self.output.said.lock().unwrap().open == 0).then_some(())
-        });
+        until("the end of its output", || self.has_ended().then_some(()));
         (status, self.said())
     }
 }

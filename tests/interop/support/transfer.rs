@@ -92,6 +92,6 @@ pub(crate) fn carry(stream: &mut (impl Read + Write), bytes: usize) -> io::Resul
     assert_eq!(digest, received, "what arrived here is not what was sent");
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest)?;
-    assert_eq!(rest, [], "nothing follows");
+    assert!(rest.is_empty(), "{} more bytes came", rest.len());
     Ok(())
 }
