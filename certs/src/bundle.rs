@@ -213,6 +213,9 @@ fn authority(
         }
         _ => return Err("carries more than one URI name"),
     }
+    if info.unknown_critical {
+        return Err("carries a critical extension that is not known here");
+    }
     let anchor = webpki::anchor_from_trusted_cert(&der)
         .map_err(|_| "cannot be used as a trust anchor")?
         .to_owned();

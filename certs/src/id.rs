@@ -4,6 +4,9 @@ use std::{fmt, str::FromStr};
 
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 
+/// Most bytes of a SPIFFE ID (SPIFFE-ID §2.3).
+const MAX_BYTES: usize = 2048;
+
 /// What is wrong with an ID or a pattern written in a file or a certificate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum IdError {
@@ -19,6 +22,9 @@ pub enum IdError {
     /// `*` stands for one or more whole segments at the end, nowhere else.
     #[error("{0:?}: `*` may only be the whole last segment, as in spiffe://site.example/kafka/*")]
     Wildcard(String),
+    /// SPIFFE-ID §2.3: nobody has to accept more than 2048 bytes, and we do not.
+    #[error("the SPIFFE ID has {0} bytes, at most {MAX_BYTES} are allowed")]
+    TooLong(usize),
     /// `/spire/…` is reserved for servers and agents.
     #[error("{0:?}: `*` never stands for /spire/…, name such an ID in full")]
     Reserved(String),
@@ -52,6 +58,9 @@ pub fn parse_workload_id(text: &str) -> Result<SpiffeId, IdError> {
 
 /// Parses an ID that may lack a path, as a CA's does (X509-SVID §3.2).
 pub(crate) fn parse_any_id(text: &str) -> Result<SpiffeId, IdError> {
+    if text.len() > MAX_BYTES {
+        return Err(IdError::TooLong(text.len()));
+    }
     let id = SpiffeId::new(text).map_err(|error| IdError::Invalid(text.into(), error))?;
     let canonical = id.to_string();
     if canonical == text {

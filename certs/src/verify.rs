@@ -199,6 +199,15 @@ struct Known {
     not_before: SystemTime,
 }
 
+/// Which CAs of a bundle count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Roots {
+    /// All of them: the bundle alone decides.
+    AnyTime,
+    /// Those whose time has come and is not over.
+    ValidNow,
+}
+
 /// Chains remembered by one trust: about 2 KiB each.
 const MAX_KNOWN: usize = 1024;
 
@@ -255,7 +264,7 @@ impl Trust {
                 ..peer
             });
         }
-        let (peer, not_before) = self.verify_path(chain, now)?;
+        let (peer, not_before) = self.verify_path(chain, now, Roots::ValidNow)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
@@ -275,6 +284,7 @@ impl Trust {
         &self,
         chain: &[CertificateDer<'_>],
         now: SystemTime,
+        roots: Roots,
     ) -> Result<(VerifiedPeer, SystemTime), VerifyError> {
         let Some((leaf_der, intermediates)) = chain.split_first() else {
             return Err(VerifyError::Malformed(1));
@@ -297,7 +307,7 @@ impl Trust {
         let refused = Cell::new(None);
         let validity = Cell::new((info.not_before, info.not_after));
         let check = |path: &VerifiedPath<'_>| {
-            check_authorities(path, bundle, domain, now).map_or_else(
+            check_authorities(path, bundle, domain, now, roots).map_or_else(
                 |detail| {
                     refused.set(Some(detail));
                     Err(webpki::Error::UnknownIssuer)
@@ -331,10 +341,12 @@ impl Trust {
     }
 
     /// Whether a peer that was verified before still has a path by today's bundles. Validity in
-    /// time is that of its handshake: running connections outlive SVIDs (design.md §4, 4).
+    /// time is that of its handshake: running connections outlive SVIDs (design.md §4, 4). A CA
+    /// that was renewed since then with the same key, and so begins later, is still the same CA.
     #[must_use]
     pub fn still_trusts(&self, peer: &VerifiedPeer) -> bool {
-        self.verify(&peer.chain, peer.verified_at).is_ok()
+        let (chain, then) = (&peer.chain, peer.verified_at);
+        self.verify(chain, then).is_ok() || self.verify_path(chain, then, Roots::AnyTime).is_ok()
     }
 }
 
@@ -345,6 +357,7 @@ fn check_authorities(
     bundle: &TrustBundle,
     domain: &TrustDomain,
     now: SystemTime,
+    roots: Roots,
 ) -> Result<(SystemTime, SystemTime), &'static str> {
     let anchor = path.anchor();
     let root = bundle
@@ -352,10 +365,17 @@ fn check_authorities(
         .iter()
         .filter(|ca| ca.anchor.subject == anchor.subject)
         .filter(|ca| ca.anchor.subject_public_key_info == anchor.subject_public_key_info)
-        .filter(|ca| ca.info.not_before <= now)
-        .filter(|ca| now <= ca.info.not_after)
+        .filter(|ca| {
+            roots == Roots::AnyTime || (ca.info.not_before <= now && now <= ca.info.not_after)
+        })
         .max_by_key(|ca| ca.info.not_after)
         .ok_or("the CA in the bundle is not valid at this time")?;
+    // webpki takes of an anchor only its name, key and name constraints (RFC 5280 §6.1.1).
+    let below = path.intermediate_certificates().count();
+    let allowed = root.info.path_length.map(usize::try_from);
+    if allowed.is_some_and(|allowed| allowed.is_ok_and(|allowed| below > allowed)) {
+        return Err("the path is longer than the CA in the bundle allows");
+    }
     let (mut begins, mut ends) = (root.info.not_before, root.info.not_after);
     for certificate in path.intermediate_certificates() {
         let info = CertificateInfo::parse(&certificate.der())

@@ -30,6 +30,10 @@ pub(crate) struct CertificateInfo {
     /// Every URI name, in order.
     pub(crate) uris: Vec<String>,
     pub(crate) is_ca: bool,
+    /// Most intermediates below a CA, where it says so.
+    pub(crate) path_length: Option<u32>,
+    /// An extension is critical and not understood here (RFC 5280 §4.2).
+    pub(crate) unknown_critical: bool,
     pub(crate) key_usage: Option<KeyUsage>,
     pub(crate) extended_key_usage: Option<ExtendedKeyUsage>,
     pub(crate) not_before: SystemTime,
@@ -54,6 +58,8 @@ impl CertificateInfo {
         }
         let mut uris = Vec::new();
         let mut is_ca = false;
+        let mut path_length = None;
+        let mut unknown_critical = false;
         let mut key_usage = None;
         let mut extended_key_usage = None;
         // The map refuses an extension that stands twice.
@@ -69,7 +75,10 @@ impl CertificateInfo {
                         }
                     }
                 }
-                ParsedExtension::BasicConstraints(constraints) => is_ca = constraints.ca,
+                ParsedExtension::BasicConstraints(constraints) => {
+                    is_ca = constraints.ca;
+                    path_length = constraints.path_len_constraint;
+                }
                 ParsedExtension::KeyUsage(usage) => {
                     key_usage = Some(KeyUsage {
                         critical: extension.critical,
@@ -85,6 +94,9 @@ impl CertificateInfo {
                     });
                 }
                 ParsedExtension::ParseError { .. } => return Err(Malformed),
+                ParsedExtension::UnsupportedExtension { .. } => {
+                    unknown_critical |= extension.critical;
+                }
                 _ => {}
             }
         }
@@ -92,6 +104,8 @@ impl CertificateInfo {
         Ok(Self {
             uris,
             is_ca,
+            path_length,
+            unknown_critical,
             key_usage,
             extended_key_usage,
             not_before: system_time(validity.not_before.timestamp()),
@@ -104,10 +118,11 @@ impl CertificateInfo {
 
 impl CertificateInfo {
     /// The public key as the JWK members that RFC 7517 asks for, as SPIRE writes them: for EC and
-    /// RSA keys. Other keys have `kty` alone; readers of SPIFFE bundles take the key from `x5c`.
+    /// RSA keys, and as RFC 8037 asks for Ed25519. Other keys have `kty` alone; readers of SPIFFE
+    /// bundles take the key from `x5c`.
     pub(crate) fn jwk(der: &[u8]) -> serde_json::Map<String, serde_json::Value> {
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-        use x509_parser::public_key::PublicKey;
+        use x509_parser::{oid_registry::OID_SIG_ED25519, public_key::PublicKey};
 
         let mut key = serde_json::Map::new();
         let mut put = |name: &str, value: String| key.insert(name.into(), value.into());
@@ -142,6 +157,14 @@ impl CertificateInfo {
             }
             _ => {
                 put("kty", "OKP".into());
+                // RFC 8410 §3: the key itself.
+                if let Some((_, certificate)) = &parsed
+                    && certificate.public_key().algorithm.algorithm == OID_SIG_ED25519
+                {
+                    let bytes = &certificate.public_key().subject_public_key.data;
+                    put("crv", "Ed25519".into());
+                    put("x", BASE64.encode(bytes));
+                }
             }
         }
         key

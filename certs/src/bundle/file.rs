@@ -1,6 +1,6 @@
 //! Bundles in files: SPIFFE JSON, PEM, Bundle Map.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Map, Value};
@@ -75,17 +75,18 @@ impl BundleSet {
 
 #[derive(serde::Deserialize)]
 struct BundleMap {
-    trust_domains: UniqueMap,
+    trust_domains: Entries,
 }
 
-/// A JSON object whose names stand once: serde_json's own map silently keeps the last.
-struct UniqueMap(BTreeMap<String, Value>);
+/// A JSON object as it stands, names that stand twice included: serde_json's own map silently keeps
+/// the last.
+struct Entries(Vec<(String, Value)>);
 
-impl<'de> serde::Deserialize<'de> for UniqueMap {
+impl<'de> serde::Deserialize<'de> for Entries {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = UniqueMap;
+            type Value = Entries;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("an object of trust domains")
@@ -94,16 +95,12 @@ impl<'de> serde::Deserialize<'de> for UniqueMap {
             fn visit_map<A: serde::de::MapAccess<'de>>(
                 self,
                 mut access: A,
-            ) -> Result<UniqueMap, A::Error> {
-                let mut map = BTreeMap::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
-                    if map.insert(name.clone(), value).is_some() {
-                        return Err(serde::de::Error::custom(format_args!(
-                            "trust domain {name} stands twice"
-                        )));
-                    }
+            ) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = access.next_entry()? {
+                    entries.push(entry);
                 }
-                Ok(UniqueMap(map))
+                Ok(Entries(entries))
             }
         }
         deserializer.deserialize_map(Visitor)

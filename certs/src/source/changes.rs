@@ -1,12 +1,11 @@
 //! Tells when files may have changed.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
 use tokio::sync::mpsc;
 
 /// Network file systems tell nothing of changes made elsewhere, so look now and then anyway.
@@ -21,7 +20,6 @@ const AT_MOST: Duration = Duration::from_secs(1);
 pub struct Changes {
     // Kept for its Drop, which ends the watch.
     watcher: Option<RecommendedWatcher>,
-    folders: BTreeSet<PathBuf>,
     events: mpsc::Receiver<()>,
 }
 
@@ -30,34 +28,33 @@ impl Changes {
     /// watch, they are looked at every 30 seconds.
     pub fn of<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
         let (sender, events) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // A full channel already says that something changed.
-            let _ = sender.try_send(());
+            if event.map_or(true, |event| may_change(event.kind)) {
+                let _ = sender.try_send(());
+            }
         });
         let mut changes = Self {
             watcher: watcher.ok(),
-            folders: BTreeSet::new(),
             events,
         };
         changes.add(paths);
         changes
     }
 
-    /// Watches these too.
+    /// Watches these too. Given again, a folder that was replaced is found anew.
     pub fn add<'a>(&mut self, paths: impl IntoIterator<Item = &'a Path>) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        let mut folders = BTreeSet::new();
         for path in paths {
-            let own = path.is_dir().then_some(path);
-            for folder in own.into_iter().chain(nearest_folder(path)) {
-                let Some(watcher) = &mut self.watcher else {
-                    return;
-                };
-                if self.folders.contains(folder) {
-                    continue;
-                }
-                if watcher.watch(folder, RecursiveMode::NonRecursive).is_ok() {
-                    self.folders.insert(folder.to_owned());
-                }
-            }
+            folders.extend(path.is_dir().then_some(path));
+            folders.extend(nearest_folder(path));
+        }
+        for folder in folders {
+            // What is refused is looked at now and then.
+            let _ = watcher.watch(folder, RecursiveMode::NonRecursive);
         }
     }
 
@@ -71,6 +68,15 @@ impl Changes {
         };
         // Running into the bound is as good as quiet.
         let _ = tokio::time::timeout(AT_MOST, settle).await;
+    }
+}
+
+/// Our own reading is no change: without this a look would cause the next one, for ever.
+const fn may_change(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        _ => true,
     }
 }
 

@@ -32,11 +32,7 @@ pub fn watch_files(
     tokio::spawn(async move {
         let mut changes = Changes::of([cert.as_path(), key.as_path()]);
         loop {
-            tokio::select! {
-                () = changes.next() => {}
-                () = sender.closed() => return,
-            }
-            changes.add([cert.as_path(), key.as_path()]);
+            // A change between the first look and the watch must not be missed.
             let next = read(&cert, &key, &provider);
             sender.send_if_modified(|supply| {
                 let next = match next {
@@ -50,6 +46,11 @@ pub fn watch_files(
                 *supply = Arc::new(next);
                 !same
             });
+            tokio::select! {
+                () = changes.next() => {}
+                () = sender.closed() => return,
+            }
+            changes.add([cert.as_path(), key.as_path()]);
         }
     });
     receiver

@@ -1,0 +1,14 @@
+//! The crate's interface, tested with certificates of every kind and sources that misbehave.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod bundles;
+mod cases;
+mod conformance;
+mod openssl;
+mod trust;
