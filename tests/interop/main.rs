@@ -17,6 +17,7 @@
 
 mod certificates;
 mod drain;
+mod hold;
 mod local;
 mod names;
 mod network;
