@@ -3,7 +3,10 @@
 mod envoy;
 mod go_spiffe;
 
-use std::net::{SocketAddr, TcpStream};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream},
+};
 
 use sekisho_testkit::Site;
 
@@ -211,8 +214,64 @@ fn server_refuses_sekisho(partner: Partner) {
     assert_eq!(upstream.accepted(), 0);
 }
 
+/// An application that sends at once does not hide why it was refused.
+fn server_refuses_sekisho_in_the_midst_of_data(partner: Partner) {
+    let world = World::new();
+    let upstream = Upstream::echo();
+    let role = Role::serve(&world, "server", "another", upstream.address);
+    let Some(gate) = partner(&role) else { return };
+    let (node, listen) = sending(&world, gate.address);
+    for bytes in [100, 64 * 1024 * 1024] {
+        let mut stream = TcpStream::connect(listen).unwrap();
+        // It breaks off somewhere.
+        let _ = transfer::send(&mut stream, bytes);
+        node.refused("refused_by_peer");
+    }
+    assert_eq!(upstream.accepted(), 0);
+}
+
+/// The end of one direction, through all four proxied sides, leaves the other open.
+fn keeps_half_closes(partner: Partner) {
+    let world = World::new();
+    let upstream = Upstream::start(|mut stream| {
+        let count = io::copy(&mut stream, &mut io::sink())?;
+        stream.write_all(&count.to_be_bytes())?;
+        stream.shutdown(Shutdown::Write)
+    });
+    let ask = |address: SocketAddr| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        transfer::send(&mut stream, 3_000_000).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, 3_000_000_u64.to_be_bytes());
+    };
+    let (node, listen) = receiving(&world, &upstream);
+    let role = Role::dial(&world, "front", "back", listen, Versions::Tls13);
+    let Some(gate) = partner(&role) else { return };
+    ask(gate.address);
+    node.closed();
+    drop(node);
+
+    let role = Role::serve(&world, "server", "out", upstream.address);
+    let Some(gate) = partner(&role) else { return };
+    let (node, listen) = sending(&world, gate.address);
+    ask(listen);
+    node.closed();
+}
+
 mod with_envoy {
     use super::envoy::start as envoy;
+
+    #[test]
+    fn envoy_that_refuses_sekisho_in_the_midst_of_data_is_known_to_have_refused() {
+        super::server_refuses_sekisho_in_the_midst_of_data(envoy);
+    }
+
+    #[test]
+    fn envoy_and_sekisho_keep_half_closes() {
+        super::keeps_half_closes(envoy);
+    }
 
     #[test]
     fn envoy_carries_data_intact_to_sekisho() {
@@ -247,6 +306,16 @@ mod with_envoy {
 
 mod with_go_spiffe {
     use super::go_spiffe::start as go_spiffe;
+
+    #[test]
+    fn go_spiffe_that_refuses_sekisho_in_the_midst_of_data_is_known_to_have_refused() {
+        super::server_refuses_sekisho_in_the_midst_of_data(go_spiffe);
+    }
+
+    #[test]
+    fn go_spiffe_and_sekisho_keep_half_closes() {
+        super::keeps_half_closes(go_spiffe);
+    }
 
     #[test]
     fn go_spiffe_carries_data_intact_to_sekisho() {
