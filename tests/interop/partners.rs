@@ -10,7 +10,7 @@ use std::{
 
 use sekisho_testkit::Site;
 
-use crate::support::{Node, Process, Upstream, World, ports, transfer, world::identity};
+use crate::support::{Node, Process, Upstream, World, pair, ports, transfer, world::identity};
 
 /// A program with an mTLS side and a plain side.
 type Partner = fn(&Role<'_>) -> Option<Gate>;
@@ -96,22 +96,6 @@ pub(crate) fn envoy(role: &Role<'_>) -> Option<Gate> {
     envoy::start(role)
 }
 
-/// A receiving node of b.example, `/back`, that accepts `/front` of a.example.
-fn receiving(world: &World, upstream: &Upstream) -> (Node, SocketAddr) {
-    let listen = ports::free();
-    let identity = world.identity(&world.b, "back");
-    let endpoints = format!(
-        "  in:
-    listen: mtls://{listen}
-    forward: tcp://{}
-    identity: {identity}
-    accept: [spiffe://a.example/front]
-",
-        upstream.address
-    );
-    (Node::start(world, "b.example", &endpoints), listen)
-}
-
 /// A sending node of b.example, `/out`, that expects `/server` of a.example at `forward`.
 fn sending(world: &World, forward: SocketAddr) -> (Node, SocketAddr) {
     let listen = ports::free();
@@ -131,7 +115,7 @@ fn sending(world: &World, forward: SocketAddr) -> (Node, SocketAddr) {
 fn carries_to_sekisho(partner: Partner) {
     let world = World::new();
     let upstream = transfer::server();
-    let (node, listen) = receiving(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let role = Role::dial(&world, "front", "back", listen, Versions::Tls13);
     let Some(gate) = partner(&role) else { return };
     let bytes = transfer::large();
@@ -168,7 +152,7 @@ fn carries_from_sekisho(partner: Partner) {
 fn sekisho_refuses_the_client(partner: Partner) {
     let world = World::new();
     let upstream = Upstream::echo();
-    let (node, listen) = receiving(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let role = Role::dial(&world, "stranger", "back", listen, Versions::Tls13);
     let Some(gate) = partner(&role) else { return };
     let _stream = TcpStream::connect(gate.address).unwrap();
@@ -181,7 +165,7 @@ fn sekisho_refuses_the_client(partner: Partner) {
 fn client_refuses_sekisho(partner: Partner) {
     let world = World::new();
     let upstream = Upstream::echo();
-    let (node, listen) = receiving(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let role = Role::dial(&world, "front", "other", listen, Versions::Tls13);
     let Some(gate) = partner(&role) else { return };
     let _stream = TcpStream::connect(gate.address).unwrap();
@@ -246,7 +230,7 @@ fn keeps_half_closes(partner: Partner) {
         stream.read_to_end(&mut answer).unwrap();
         assert_eq!(answer, 3_000_000_u64.to_be_bytes());
     };
-    let (node, listen) = receiving(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let role = Role::dial(&world, "front", "back", listen, Versions::Tls13);
     let Some(gate) = partner(&role) else { return };
     ask(gate.address);

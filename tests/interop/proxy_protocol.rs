@@ -130,10 +130,8 @@ const BELIEVING: &str =
 
 /// A node that believes 127.0.0.2 and nobody else.
 fn believing(world: &World, upstream: &Upstream, policy: &str) -> (Node, SocketAddr) {
-    let listen = ports::free();
     world.write("policy/authz.rego", policy);
-    let endpoints = pair::receiving(world, listen, upstream.address) + BELIEVING;
-    (Node::start(world, "b.example", &endpoints), listen)
+    pair::gate(world, upstream, BELIEVING)
 }
 
 const LISTED: [u8; 4] = [127, 0, 0, 2];
