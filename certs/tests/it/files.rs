@@ -119,6 +119,16 @@ async fn files_and_their_folder_may_come_later() {
 }
 
 #[tokio::test]
+async fn a_change_between_the_first_look_and_the_watch_is_not_missed() {
+    let (pair, _) = Pair::new();
+    // The watch begins with the first await.
+    let mut supply = watch(&pair.cert, &pair.key);
+    let new = pair.site.svid("/x");
+    new.write(pair.folder.path(), "x");
+    wait_until(&mut supply, "the change", is(&new.svid())).await;
+}
+
+#[tokio::test]
 async fn certificate_and_key_may_stand_in_one_file() {
     let (pair, _) = Pair::new();
     let mut supply = watch(&pair.cert, &pair.cert);

@@ -283,7 +283,7 @@ fn what_did_not_change_is_shared_with_what_was_before() {
     // A new SVID: the same trust, new configurations.
     let two = Supply {
         svids: vec![Arc::new(world.a.svid("/x").svid())],
-        ..one.clone()
+        ..one
     };
     let rotated = Material::derive(&spec, &two, &none, &same, &context);
     assert!(Arc::ptr_eq(rotated.trust(), first.trust()));
@@ -296,7 +296,7 @@ fn what_did_not_change_is_shared_with_what_was_before() {
     // A bundle that the lists do not name: nothing changes.
     let three = Supply {
         bundles: set(&[&world.a, &world.b]),
-        ..two.clone()
+        ..two
     };
     let other = Material::derive(&spec, &three, &none, &rotated, &context);
     assert!(Arc::ptr_eq(other.trust(), first.trust()));
