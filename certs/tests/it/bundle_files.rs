@@ -6,7 +6,7 @@ use sekisho_certs::{
     BundleSet, TrustDomain,
     source::{BundlesSpec, watch_bundles},
 };
-use sekisho_testkit::{Site, wait_until};
+use sekisho_testkit::{Profile, Site, TestCa, clock::present, wait_until};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -187,6 +187,27 @@ async fn the_first_of_two_for_one_trust_domain_wins() {
     let (one, two) = (folder_of(&[&first]), folder_of(&[&second]));
     let bundles = watch([folder(&one), folder(&two)].concat());
     assert!(are(&[&first])(&bundles.borrow()));
+}
+
+/// However early its name stands in the alphabet.
+#[tokio::test]
+async fn a_site_cannot_push_another_out_by_publishing_its_ca() {
+    let profile = Profile::ca("b.example").with_uris([]);
+    let b = Site::with_ca(
+        "b.example",
+        TestCa::root(&profile, Default::default(), present()),
+    );
+    let (a, c) = (Site::new("a.example"), Site::new("c.example"));
+    let files = folder_of(&[&a, &b]);
+    let mut bundles = watch(folder(&files));
+    assert!(are(&[&a, &b])(&bundles.borrow()));
+    let thief = Site::with_ca("a.example", b.ca().renewed(&profile));
+    thief.write_bundle(files.path());
+    c.write_bundle(files.path());
+    wait_until(&mut bundles, "the next bundle", are(&[&a, &b, &c])).await;
+    // A key may move with its owner, who gives up the old name.
+    fs::remove_file(files.path().join("b.example.json")).unwrap();
+    wait_until(&mut bundles, "the key's new owner", are(&[&thief, &c])).await;
 }
 
 #[tokio::test]

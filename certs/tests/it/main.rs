@@ -16,5 +16,6 @@ mod files;
 mod material;
 mod openssl;
 mod properties;
+mod svid;
 mod trust;
 mod workload_api;
