@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use sekisho_certs::{TrustBundle, TrustDomain};
 
 fuzz_target!(|text: &[u8]| {
-    let domain = TrustDomain::new("a.example").expect("a trust domain");
+    let domain = TrustDomain::new("hokkaido.example").expect("a trust domain");
     let Ok(bundle) = TrustBundle::from_file(domain.clone(), text) else {
         return;
     };

@@ -10,11 +10,16 @@ use sekisho_certs::{
 };
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| {
-    let domain = TrustDomain::new("a.example").expect("a trust domain");
-    let ca = Ca::generate(&domain, SystemClock.now(), std::time::Duration::from_secs(3600));
+    let domain = TrustDomain::new("hokkaido.example").expect("a trust domain");
+    let ca = Ca::generate(
+        &domain,
+        SystemClock.now(),
+        std::time::Duration::from_secs(3600),
+    );
     let bundle = TrustBundle::new(domain, [ca.expect("a CA").der().clone()]);
     let mut set = BundleSet::default();
-    set.insert(Arc::new(bundle.expect("a bundle"))).expect("an empty set");
+    set.insert(Arc::new(bundle.expect("a bundle")))
+        .expect("an empty set");
     Trust::new(set, provider().signature_verification_algorithms)
 });
 
@@ -28,7 +33,7 @@ fuzz_target!(|input: &[u8]| {
     // Nobody has the CA's key.
     assert!(TRUST.verify(&chain, SystemClock.now()).is_err());
     // The same bytes as a CA.
-    let domain = TrustDomain::new("a.example").expect("a trust domain");
+    let domain = TrustDomain::new("hokkaido.example").expect("a trust domain");
     if let Ok(bundle) = TrustBundle::new(domain.clone(), [leaf.to_vec().into()]) {
         let again = TrustBundle::from_value(domain, &bundle.to_json()).expect("our own writing");
         assert_eq!(again, bundle);

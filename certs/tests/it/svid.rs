@@ -3,7 +3,9 @@
 use std::{fs, sync::Arc};
 
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use sekisho_certs::{Svid, SvidError, VerifyError, source::watch_files, tls::provider};
+use sekisho_certs::{
+    Svid, SvidError, TrustBundle, VerifyError, source::watch_files, tls::provider,
+};
 use sekisho_testkit::{Issued, KeyKind, KeyUse, Profile, Site, program};
 
 use crate::openssl::{configuration, openssl};
@@ -145,6 +147,17 @@ fn what_is_no_chain_or_key_is_refused() {
     let mut issued = site.svid("/x");
     issued.chain.push(vec![0; 32].into());
     assert_eq!(svid(issued).unwrap_err(), SvidError::Intermediate(2));
+}
+
+#[test]
+fn bytes_after_a_certificate_are_refused() {
+    let site = Site::new("a.example");
+    let mut issued = site.svid("/x");
+    issued.chain[0] = [issued.chain[0].as_ref(), &[0]].concat().into();
+    let error = svid(issued).unwrap_err();
+    assert_eq!(error, SvidError::Leaf(VerifyError::Malformed(1)));
+    let ca = [site.ca().der().as_ref(), &[0]].concat();
+    assert!(TrustBundle::new(site.domain().clone(), [ca.into()]).is_err());
 }
 
 #[test]
