@@ -127,6 +127,28 @@ async fn each_of_spires_hints_chooses_for_the_endpoint_of_its_name() {
     }
 }
 
+/// The other call of the test kit's server, which our source does not use.
+#[tokio::test]
+async fn the_recorded_bundles_are_those_of_the_recorded_svids() {
+    let mut world = World::new();
+    world.api.replay_spire();
+    let endpoint = format!("unix://{}", world.api.socket().display());
+    let client = spiffe::WorkloadApiClient::connect_to(endpoint)
+        .await
+        .unwrap();
+    let bundles = client.fetch_x509_bundles().await.unwrap();
+    let supply = wait_until(&mut world.supply, "the recorded answer", |supply| {
+        supply.problem.is_none()
+    })
+    .await;
+    assert_eq!(bundles.len(), supply.bundles.len());
+    for (domain, bundle) in bundles.iter() {
+        let ours = supply.bundles.get(domain).unwrap().authorities();
+        let ours = ours.iter().map(|ca| ca.der().as_ref());
+        assert!(ours.eq(bundle.authorities().iter().map(|ca| ca.as_bytes())));
+    }
+}
+
 #[tokio::test]
 async fn the_api_is_waited_for() {
     let mut world = World::new();
