@@ -122,6 +122,11 @@ fn read(
     }
 }
 
+/// A time as in a file, such as `30s` or `1h30m`, for the command line.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    unit::duration(text)
+}
+
 /// A variable of this process' environment, for [`load`]. One that is not UTF-8 is not there.
 pub(crate) fn environment(name: &str) -> Option<String> {
     #[expect(

@@ -1,29 +1,23 @@
-//! The `sekisho` binary.
+//! The `sekisho` binary: command line, configuration, wiring, supervision; no logic of its own.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
+mod admin;
+mod bundle;
+mod check;
+mod cli;
+mod completions;
 mod config;
+mod demo;
+mod explain;
+mod fetch;
+mod logging;
+mod node;
+mod output;
+mod policy;
+mod run;
+mod status;
 
 fn main() -> ExitCode {
-    let path = std::env::args_os().nth(1).unwrap_or_default();
-    match config::load(Path::new(&path), &config::environment) {
-        Ok(config) => {
-            let shown = config.log.level >= config::LogLevel::Warn
-                && config.log.format == config::LogFormat::Text;
-            for warning in config
-                .endpoints
-                .iter()
-                .flat_map(|endpoint| &endpoint.warnings)
-            {
-                if shown {
-                    eprintln!("{warning}");
-                }
-            }
-            ExitCode::SUCCESS
-        }
-        Err(errors) => {
-            eprint!("{}", errors.render(false));
-            ExitCode::from(2)
-        }
-    }
+    cli::main()
 }

@@ -78,6 +78,12 @@ impl Authority {
         &self.der
     }
 
+    /// The certificate in PEM (RFC 7468).
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        crate::x509::pem(&self.der)
+    }
+
     /// When it stops being valid.
     #[must_use]
     pub const fn not_after(&self) -> SystemTime {

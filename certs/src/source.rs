@@ -17,10 +17,10 @@ use crate::{
     svid::{Svid, SvidError},
 };
 
-pub use bundles::watch_bundles;
+pub use bundles::{read as read_bundles, watch_bundles};
 pub use changes::Changes;
 pub use embedded::{EmbeddedCa, EmbeddedError, SVID_LIFETIME, rotation_wait};
-pub use files::watch_files;
+pub use files::{read as read_files, watch_files};
 pub use spec::{BundlesSpec, SourceSpec};
 pub use workload_api::watch_workload_api;
 

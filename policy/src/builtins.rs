@@ -190,6 +190,12 @@ pub(crate) fn check(name: &str, in_test: bool) -> Result<(), Refusal> {
     })
 }
 
+/// Whether `name` is a builtin of the engine, or one that is refused by name.
+pub(crate) fn is_builtin(name: &str) -> bool {
+    let forbidden = FORBIDDEN.iter().any(|(forbidden, _)| *forbidden == name);
+    forbidden || name == TEST_ONLY || arguments(name).is_some()
+}
+
 /// How many arguments an allowed builtin takes; none for those that take any number.
 pub(crate) fn arguments(name: &str) -> Option<usize> {
     let (_, count) = regorus::unstable::BUILTINS.get(name)?;

@@ -9,7 +9,7 @@ use crate::{
     LoadError, MAX_CALL_DEPTH, Position, Refusal, builtins,
     graph::Graph,
     sources,
-    syntax::{self, Mention},
+    syntax::{self, Mention, Nesting},
 };
 
 /// A rule as it stands in a file. Several may have the same path.
@@ -53,14 +53,17 @@ pub(crate) fn check(modules: &[Ref<Module>], rules: &[Definition]) -> Result<(),
             let Some(definition) = definitions.next() else {
                 break;
             };
-            let mut result = Ok(());
+            let (mut result, mut nesting) = (Ok(()), Nesting::default());
             syntax::visit_rule(rule, &mut |mention| {
-                if result.is_ok() {
+                if let Mention::Level(level) = mention {
+                    nesting.note(level);
+                } else if result.is_ok() {
                     result = scope.check(&mention);
                     scope.link(&mention, definition, &mut graph);
                 }
             });
             result?;
+            graph.deepen(&definition.path, nesting.deepest);
         }
     }
     graph.check(MAX_CALL_DEPTH)
@@ -140,45 +143,60 @@ impl<'a> Scope<'a> {
     }
 
     fn check(&self, mention: &Mention<'_>) -> Result<(), LoadError> {
-        let (expr, given) = match mention {
-            Mention::Call(expr, given) => (expr, Some(*given)),
-            Mention::Replacement(expr) => (expr, None),
-            Mention::Reference(_) => return Ok(()),
-        };
+        match mention {
+            Mention::Call(expr, given) => self.check_call(expr, *given),
+            Mention::Replacement(expr) => self.check_replacement(expr),
+            Mention::Level(_) | Mention::Reference(_) => Ok(()),
+        }
+    }
+
+    fn check_call(&self, expr: &Expr, given: usize) -> Result<(), LoadError> {
         let refused = |refusal| LoadError::Call {
-            at: syntax::position(expr.span()),
+            at: syntax::start(expr),
             refusal,
         };
-        let names = match syntax::path(expr) {
-            Some((names, true)) => names,
-            // A value in place of something is no call; a computed name of a function is.
-            _ if given.is_none() => return Ok(()),
-            _ => {
-                return Err(refused(Refusal::Unknown {
-                    name: expr.span().text().into(),
-                }));
-            }
+        let Some((names, true)) = syntax::path(expr) else {
+            let name = syntax::looked_up(expr).unwrap_or_default() + "[…]";
+            return Err(refused(Refusal::Unknown { name }));
         };
         if self.function(&names).is_some() {
             // The engine checks the number of arguments of the policy's own functions.
             return Ok(());
         }
         let name = names.join(".");
-        let takes = builtins::arguments(&name);
-        let Some(given) = given else {
-            return match takes {
-                Some(_) => builtins::check(&name, self.in_test).map_err(refused),
-                None => Ok(()),
-            };
-        };
         builtins::check(&name, self.in_test).map_err(refused)?;
-        match takes {
-            // One more is a place for the result: `split(x, ".", parts)`.
-            Some(takes) if given != takes && given != takes + 1 => {
-                Err(refused(Refusal::Arguments { name, takes, given }))
-            }
-            _ => Ok(()),
+        let Some(takes) = builtins::arguments(&name) else {
+            return Ok(());
+        };
+        // The engine gives no result to `[path, value] := walk(x)`, which could turn a `not` into
+        // a yes: only `walk(x, [path, value])` does what it says.
+        if name == "walk" && given != 2 {
+            return Err(refused(Refusal::Arguments {
+                name,
+                takes: 2,
+                given,
+            }));
         }
+        // One more is a place for the result: `split(x, ".", parts)`.
+        if given != takes && given != takes + 1 {
+            return Err(refused(Refusal::Arguments { name, takes, given }));
+        }
+        Ok(())
+    }
+
+    /// A value may stand in for anything; a builtin only where it could be called.
+    fn check_replacement(&self, expr: &Expr) -> Result<(), LoadError> {
+        let names = syntax::path(expr).map_or_else(Vec::new, |(names, _)| names);
+        let Some(name) = syntax::looked_up(expr) else {
+            return Ok(());
+        };
+        if !builtins::is_builtin(&name) || self.function(&names).is_some() {
+            return Ok(());
+        }
+        builtins::check(&name, self.in_test).map_err(|refusal| LoadError::Call {
+            at: syntax::start(expr),
+            refusal,
+        })
     }
 
     fn link(&self, mention: &Mention<'_>, from: &Definition, graph: &mut Graph) {
@@ -202,7 +220,7 @@ impl<'a> Scope<'a> {
                     graph.link(&from.path, &path, replaces);
                 }
             }
-            Mention::Replacement(_) => {}
+            Mention::Level(_) | Mention::Replacement(_) => {}
         }
     }
 }

@@ -31,6 +31,14 @@ pub enum LoadError {
         /// What the engine says.
         message: String,
     },
+    /// Brackets stand within one another too deep.
+    #[error("{at}: more than {limit} brackets within one another")]
+    Brackets {
+        /// The first too many.
+        at: Position,
+        /// The bound.
+        limit: usize,
+    },
     /// A function is called that is refused, or that nobody knows.
     #[error("{at}: {refusal}")]
     Call {
@@ -91,8 +99,8 @@ pub enum LoadError {
     /// The decision's path is not one.
     #[error("{0:?} is not a decision: write a path such as sekisho/authz/allow")]
     DecisionPath(String),
-    /// Rules need one another deeper than [`MAX_CALL_DEPTH`](crate::MAX_CALL_DEPTH).
-    #[error("{at}: {name} needs a chain of more than {limit} rules")]
+    /// Rules nest and need one another deeper than [`MAX_CALL_DEPTH`](crate::MAX_CALL_DEPTH).
+    #[error("{at}: {name} nests more than {limit} deep, with the rules that it needs")]
     Depth {
         /// The first rule of the chain.
         at: Position,
@@ -156,6 +164,7 @@ impl LoadError {
     pub const fn position(&self) -> Option<&Position> {
         match self {
             Self::Analysis { at, .. }
+            | Self::Brackets { at, .. }
             | Self::Call { at, .. }
             | Self::DecisionIsFunction { at, .. }
             | Self::Depth { at, .. }

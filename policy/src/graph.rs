@@ -14,6 +14,8 @@ struct Node {
     name: String,
     at: Position,
     is_function: bool,
+    /// How deep the engine recurses within it.
+    nesting: usize,
     needs: BTreeSet<usize>,
     /// Those of `needs` that are functions called, or put in the place of others.
     calls: BTreeSet<usize>,
@@ -33,6 +35,7 @@ impl Graph {
                     name: format!("data.{}", rule.path.join(".")),
                     at: rule.at.clone(),
                     is_function: false,
+                    nesting: 0,
                     needs: BTreeSet::new(),
                     calls: BTreeSet::new(),
                 });
@@ -68,6 +71,17 @@ impl Graph {
                     from.calls.insert(node);
                 }
             }
+        }
+    }
+
+    /// Notes how deep the engine recurses within one definition of the rule at `path`.
+    pub(crate) fn deepen(&mut self, path: &[String], nesting: usize) {
+        let node = self
+            .index
+            .get(path)
+            .and_then(|&node| self.nodes.get_mut(node));
+        if let Some(node) = node {
+            node.nesting = node.nesting.max(nesting);
         }
     }
 
@@ -116,7 +130,8 @@ impl Graph {
                 .max()
                 .copied()
                 .unwrap_or(0);
-            let depth = deepest + group.len();
+            let own = group.iter().filter_map(|&node| self.nodes.get(node));
+            let depth = deepest + own.map(|node| node.nesting + 1).sum::<usize>();
             for &node in &group {
                 if let Some(known) = depths.get_mut(node) {
                     *known = depth;

@@ -35,7 +35,7 @@ pub use error::{LoadError, Position, Refusal};
 pub use evaluator::Evaluator;
 pub use input::{Client, Direction, Input, Upstream};
 pub use limits::{
-    Limits, MAX_CALL_DEPTH, MAX_DECISION_SEGMENTS, MAX_FILE_BYTES, MAX_FILES, MAX_FOLDER_DEPTH,
-    MAX_SOURCE_BYTES,
+    Limits, MAX_BRACKET_DEPTH, MAX_CALL_DEPTH, MAX_DECISION_SEGMENTS, MAX_FILE_BYTES, MAX_FILES,
+    MAX_FOLDER_DEPTH, MAX_SOURCE_BYTES,
 };
 pub use policy::{DEFAULT_DECISION, Policy};

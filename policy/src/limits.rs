@@ -10,9 +10,12 @@ pub const MAX_FILE_BYTES: usize = 1 << 20;
 pub const MAX_SOURCE_BYTES: usize = 4 << 20;
 /// Deepest folder below a policy directory that is read.
 pub const MAX_FOLDER_DEPTH: usize = 16;
-/// Longest chain of rules and functions that need one another. The interpreter recurses once for
-/// each, on a worker's stack: more than this could end the process, which nothing can catch.
-pub const MAX_CALL_DEPTH: usize = 24;
+/// Deepest that rules and functions may need one another, with what is nested within each: calls,
+/// queries, loops. The interpreter recurses for each, on a worker's stack: past its end the process
+/// would end, which nothing can catch. Twice this was seen to fit 2 MiB, without optimisation.
+pub const MAX_CALL_DEPTH: usize = 100;
+/// Most `[` and `{` within one another in Rego.
+pub const MAX_BRACKET_DEPTH: usize = 10;
 /// Most segments of a decision path.
 pub const MAX_DECISION_SEGMENTS: usize = 16;
 

@@ -2,10 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
-use regorus::{Engine, Value};
+use regorus::{
+    Engine, Source, Value,
+    unstable::{Lexer, Token, TokenKind},
+};
 
 use crate::{
-    Limits, LoadError, Position,
+    Limits, LoadError, MAX_BRACKET_DEPTH, Position,
     calls::{self, Definition},
     data, engine,
     guard::Meter,
@@ -38,6 +41,7 @@ impl Program {
         let data = data::merge(&sources.data)?;
         let mut parsed = Engine::new();
         for source in &sources.rego {
+            check_brackets(source)?;
             if let Err(error) = parsed.add_policy(source.file.clone(), source.text.clone()) {
                 return Err(syntax_error(source, &error));
             }
@@ -87,6 +91,28 @@ impl Program {
             message,
         })
     }
+}
+
+/// The parser tries a bracket as one thing, then as another, so its time doubles with each level.
+fn check_brackets(source: &Text) -> Result<(), LoadError> {
+    let Ok(text) = Source::from_contents(source.file.clone(), source.text.clone()) else {
+        return Ok(());
+    };
+    let (mut lexer, mut depth) = (Lexer::new(&text), 0_usize);
+    // What is no token, the parser tells better.
+    while let Ok(Token(kind, span)) = lexer.next_token() {
+        match (kind, span.text()) {
+            (TokenKind::Eof, _) => break,
+            (TokenKind::Symbol, "[" | "{") => depth += 1,
+            (TokenKind::Symbol, "]" | "}") => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_BRACKET_DEPTH {
+            let (at, limit) = (syntax::position(&span), MAX_BRACKET_DEPTH);
+            return Err(LoadError::Brackets { at, limit });
+        }
+    }
+    Ok(())
 }
 
 fn syntax_error(source: &Text, error: &anyhow::Error) -> LoadError {

@@ -14,6 +14,44 @@ pub(crate) enum Mention<'a> {
     Reference(&'a Expr),
     /// What takes the place of something else: `with f as THIS`.
     Replacement(&'a Expr),
+    /// Into or out of what the engine recurses for.
+    Level(Level),
+}
+
+/// What makes the engine recurse within one rule.
+#[derive(Clone, Copy)]
+pub(crate) enum Level {
+    Expr,
+    ExprEnd,
+    /// The statements after a loop run within it.
+    Loop,
+    Query,
+    QueryEnd,
+}
+
+/// How deep the engine recurses within a rule.
+#[derive(Default)]
+pub(crate) struct Nesting {
+    exprs: usize,
+    loops: usize,
+    queries: Vec<usize>,
+    /// The deepest so far.
+    pub(crate) deepest: usize,
+}
+
+impl Nesting {
+    pub(crate) fn note(&mut self, level: Level) {
+        match level {
+            Level::Expr => self.exprs += 1,
+            Level::ExprEnd => self.exprs -= 1,
+            Level::Loop => self.loops += 1,
+            Level::Query => self.queries.push(self.loops),
+            Level::QueryEnd => self.loops = self.queries.pop().unwrap_or_default(),
+        }
+        self.deepest = self
+            .deepest
+            .max(self.exprs + self.loops + self.queries.len());
+    }
 }
 
 pub(crate) fn position(span: &Span) -> Position {
@@ -21,6 +59,14 @@ pub(crate) fn position(span: &Span) -> Position {
         file: span.source.get_path().clone(),
         line: span.line,
         column: span.col,
+    }
+}
+
+/// Where a path begins: the engine puts a dotted one at its last dot.
+pub(crate) fn start(expr: &Expr) -> Position {
+    match expr {
+        Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => start(refr),
+        other => position(other.span()),
     }
 }
 
@@ -70,6 +116,25 @@ pub(crate) fn path(expr: &Expr) -> Option<(Vec<String>, bool)> {
             }
         }
         _ => None,
+    }
+}
+
+/// The name the engine looks for when `expr` stands for a function: it leaves out every part that
+/// is not constant.
+pub(crate) fn looked_up(expr: &Expr) -> Option<String> {
+    let (refr, part) = match expr {
+        Expr::Var { span, .. } => return Some(span.text().into()),
+        Expr::RefDot { refr, field, .. } => (refr, Some(&field.1)),
+        Expr::RefBrack { refr, index, .. } => match index.as_ref() {
+            Expr::String { value, .. } => (refr, Some(value)),
+            _ => (refr, None),
+        },
+        _ => return None,
+    };
+    let name = looked_up(refr)?;
+    match part.and_then(|value| value.as_string().ok()) {
+        Some(part) => Some(format!("{name}.{part}")),
+        None => Some(name),
     }
 }
 
@@ -136,6 +201,7 @@ pub(crate) fn visit_rule<'a>(rule: &'a Rule, visit: &mut dyn FnMut(Mention<'a>))
 
 /// Shows everything that a query refers to.
 pub(crate) fn visit_query<'a>(query: &'a Query, visit: &mut dyn FnMut(Mention<'a>)) {
+    visit(Mention::Level(Level::Query));
     for LiteralStmt {
         literal, with_mods, ..
     } in &query.stmts
@@ -148,6 +214,7 @@ pub(crate) fn visit_query<'a>(query: &'a Query, visit: &mut dyn FnMut(Mention<'a
                 collection,
                 ..
             } => {
+                visit(Mention::Level(Level::Loop));
                 visit_all(key, visit);
                 visit_expr(value, visit);
                 visit_expr(collection, visit);
@@ -164,6 +231,7 @@ pub(crate) fn visit_query<'a>(query: &'a Query, visit: &mut dyn FnMut(Mention<'a
             visit_expr(&with.r#as, visit);
         }
     }
+    visit(Mention::Level(Level::QueryEnd));
 }
 
 fn visit_all<'a>(
@@ -176,6 +244,12 @@ fn visit_all<'a>(
 }
 
 fn visit_expr<'a>(expr: &'a Expr, visit: &mut dyn FnMut(Mention<'a>)) {
+    visit(Mention::Level(Level::Expr));
+    visit_parts(expr, visit);
+    visit(Mention::Level(Level::ExprEnd));
+}
+
+fn visit_parts<'a>(expr: &'a Expr, visit: &mut dyn FnMut(Mention<'a>)) {
     match expr {
         Expr::String { .. }
         | Expr::RawString { .. }
@@ -238,6 +312,9 @@ fn visit_indices<'a>(path: &'a Expr, visit: &mut dyn FnMut(Mention<'a>)) {
         Expr::RefDot { refr, .. } => visit_indices(refr, visit),
         Expr::RefBrack { refr, index, .. } => {
             visit_indices(refr, visit);
+            if !matches!(index.as_ref(), Expr::String { .. } | Expr::Number { .. }) {
+                visit(Mention::Level(Level::Loop));
+            }
             visit_expr(index, visit);
         }
         other => visit_expr(other, visit),

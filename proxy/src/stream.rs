@@ -146,6 +146,24 @@ macro_rules! delegate {
                 each!(self, $enum { $($variant),+ }, stream => Pin::new(stream).poll_write(cx, buf))
             }
 
+            // Without this, a TLS layer that writes once before it gives up (an alert after other
+            // records) would write the first of its records only.
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                each!(self, $enum { $($variant),+ }, stream => {
+                    Pin::new(stream).poll_write_vectored(cx, bufs)
+                })
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    $(Self::$variant(stream) => stream.is_write_vectored(),)+
+                }
+            }
+
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 each!(self, $enum { $($variant),+ }, stream => Pin::new(stream).poll_flush(cx))
             }

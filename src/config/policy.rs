@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{error::Report, field::Field, keys};
+use sekisho_policy::DEFAULT_DECISION;
 
-/// The decision that is asked for unless another is named.
-const DECISION: &str = "sekisho/authz/allow";
+use super::{error::Report, field::Field, keys};
 
 /// Which policy decides, and which of its rules.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +27,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<PolicyConfi
         }
         return Some(PolicyConfig {
             dir: field.path(keys::POLICY.of, report)?,
-            decision: DECISION.into(),
+            decision: DEFAULT_DECISION.into(),
         });
     }
     let map = field.map(&keys::POLICY, report)?;
@@ -40,7 +39,7 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<PolicyConfi
             let expected = "the name of a rule, as in sekisho/authz/allow";
             field.parse(expected, report, decision)
         }
-        None => Some(DECISION.into()),
+        None => Some(DEFAULT_DECISION.into()),
     };
     Some(PolicyConfig {
         dir: dir?,
@@ -60,7 +59,7 @@ fn decision(text: &str) -> Option<String> {
         bytes
             .next()
             .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
-            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
     };
     // A package and a rule at least.
     (segments.len() >= 2 && segments.iter().all(is_name)).then(|| segments.join("/"))
@@ -92,7 +91,7 @@ mod tests {
             "a..b",
             "a/b/",
             "a.1b",
-            "a-b.c",
+            "-a.b",
             "a b.c",
         ] {
             assert_eq!(decision(text), None, "{text}");

@@ -12,6 +12,7 @@ mod environment;
 mod folder;
 mod refused;
 mod refused_endpoint;
+mod refused_settings;
 mod rendered;
 mod warnings;
 

@@ -73,8 +73,9 @@ fn paths(specs: &[BundlesSpec]) -> Vec<&Path> {
     paths
 }
 
-/// Reads everything; what fails is told and stands as in `last`.
-fn read(
+/// Reads everything once; what fails is told and stands as in `last`. A bundle of `refuse`, our
+/// own trust domain, is refused.
+pub fn read(
     specs: &[BundlesSpec],
     refuse: Option<&TrustDomain>,
     last: &BundleSet,

@@ -114,7 +114,7 @@ impl EmbeddedCa {
             Ca::from_pem(&cert, key)?
         } else {
             let ca = Ca::generate(domain, clock.now(), CA_LIFETIME)?;
-            persist::replace(&cert_path, pem(ca.der()).as_bytes(), true)
+            persist::replace(&cert_path, crate::x509::pem(ca.der()).as_bytes(), true)
                 .map_err(failed(&cert_path))?;
             persist::replace(&key_path, ca.key_pem().as_bytes(), false)
                 .map_err(failed(&key_path))?;
@@ -233,18 +233,4 @@ pub fn rotation_wait(svid: &Svid, now: SystemTime) -> Duration {
     at.duration_since(now)
         .unwrap_or_default()
         .max(Duration::from_secs(1))
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let text = STANDARD.encode(der);
-    let mut lines = String::from("-----BEGIN CERTIFICATE-----\n");
-    let mut rest = text.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        lines.push_str(line);
-        lines.push('\n');
-        rest = after;
-    }
-    lines + "-----END CERTIFICATE-----\n"
 }

@@ -71,15 +71,11 @@ fn failed(previous: &[Arc<Svid>], error: &SourceError) -> Supply {
     }
 }
 
-/// Reads chain and key.
+/// Reads chain and key once.
 ///
 /// # Errors
 /// When a file cannot be read, holds no PEM, or the two do not make an SVID.
-pub(crate) fn read(
-    cert: &Path,
-    key: &Path,
-    provider: &CryptoProvider,
-) -> Result<Arc<Svid>, SourceError> {
+pub fn read(cert: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<Svid>, SourceError> {
     let text = read_bounded(cert)?;
     let chain = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()

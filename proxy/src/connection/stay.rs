@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sekisho_certs::Reason;
+use sekisho_certs::{Reason, VerifiedPeer};
 use tokio::time::Instant;
 
 use super::{
@@ -165,10 +165,7 @@ impl Way<'_> {
     /// When the first of the peers' SVIDs expires.
     fn expiry(&self, peers: &Peers) -> Option<Instant> {
         let now = self.shared.context.clock.now();
-        let ends = peers
-            .verified()
-            .map(sekisho_certs::VerifiedPeer::not_after)
-            .min()?;
+        let ends = peers.verified().map(VerifiedPeer::not_after).min()?;
         Some(Instant::now() + ends.duration_since(now).unwrap_or_default())
     }
 
@@ -188,8 +185,10 @@ impl Way<'_> {
             let detail = format!("nothing moved for {idle:?} (`timeouts.idle`)");
             return Some((Reason::IdleTimeout, detail));
         }
-        let expired = || self.expiry(peers).is_some_and(|expiry| expiry <= now);
-        if spec.cut_at_expiry && expired() {
+        // By the clock and not by the deadline: that one was an estimate of it.
+        let today = self.shared.context.clock.now();
+        let expired = |peer: &VerifiedPeer| peer.not_after() <= today;
+        if spec.cut_at_expiry && peers.verified().any(expired) {
             let detail = "the peer's SVID expired (`cut_at_expiry`)".to_owned();
             return Some((Reason::Expired, detail));
         }

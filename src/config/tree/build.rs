@@ -66,9 +66,10 @@ impl<'a> Builder<'a> {
     }
 
     pub(super) fn run(mut self, text: &str) -> Option<Node> {
+        // Twice: our own bound comes first, in words of ours.
         let options = granit_parser::options! {
-            flow_nesting_limit: DEPTH,
-            block_nesting_limit: DEPTH
+            flow_nesting_limit: 2 * DEPTH,
+            block_nesting_limit: 2 * DEPTH
         };
         for item in Parser::new_from_str_with_options(text, options) {
             let step = match item {

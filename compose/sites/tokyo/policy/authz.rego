@@ -1,0 +1,5 @@
+package sekisho.authz
+
+default allow := false
+
+allow if input.sekisho.client.trust_domain == "hokkaido.example"

@@ -1,0 +1,9 @@
+//! The whole way of a connection, in one process: real sockets, a clock that is turned.
+
+mod changes;
+mod harness;
+mod limits;
+mod lists;
+mod reloads;
+mod targets;
+mod times;

@@ -1,0 +1,204 @@
+//! The admin address: `/live`, `/ready`, `/status`, `/connections`, `/metrics`. Read-only.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::UNIX_EPOCH,
+};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::{config::Admin, node::Shown};
+
+/// The server of the admin address, where there is one.
+#[derive(Debug, Default)]
+pub(crate) struct AdminServer {
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    address: Admin,
+    task: JoinHandle<()>,
+    socket: Option<PathBuf>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(socket) = &self.socket {
+            // One that stays is replaced at the next start.
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
+impl AdminServer {
+    /// Listens at `address` and nowhere else. Does nothing where that is so already.
+    ///
+    /// # Errors
+    /// When it cannot be bound; what listened before goes on.
+    pub(crate) fn listen(&mut self, address: Option<&Admin>, shown: &Arc<Shown>) -> io::Result<()> {
+        if self.running.as_ref().map(|running| &running.address) == address {
+            return Ok(());
+        }
+        let Some(address) = address else {
+            self.running = None;
+            return Ok(());
+        };
+        let app = router(Arc::clone(shown));
+        let (task, socket) = match address {
+            Admin::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let app = app.layer(middleware::from_fn(check_host));
+                (
+                    tokio::spawn(serve(axum::serve(listener, app).into_future())),
+                    None,
+                )
+            }
+            Admin::Unix(path) => {
+                if std::os::unix::net::UnixStream::connect(path)
+                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+                {
+                    std::fs::remove_file(path)?;
+                }
+                let listener = tokio::net::UnixListener::bind(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+                let task = tokio::spawn(serve(axum::serve(listener, app).into_future()));
+                (task, Some(path.clone()))
+            }
+        };
+        tracing::info!(%address, "admin address open");
+        self.running = Some(Running {
+            address: address.clone(),
+            task,
+            socket,
+        });
+        Ok(())
+    }
+}
+
+async fn serve(server: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = server.await {
+        tracing::error!(%error, "admin address closed");
+    }
+}
+
+/// A page in a browser of this host must not reach the address under a name of its own (DNS
+/// rebinding): only names of loopback are answered.
+async fn check_host(headers: HeaderMap, request: Request, next: Next) -> Response {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    let loopback = name.eq_ignore_ascii_case("localhost")
+        || bare
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback());
+    if loopback {
+        next.run(request).await
+    } else {
+        (
+            StatusCode::MISDIRECTED_REQUEST,
+            "the Host header must name loopback\n",
+        )
+            .into_response()
+    }
+}
+
+fn router(shown: Arc<Shown>) -> Router {
+    Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .route("/status", get(status))
+        .route("/connections", get(connections))
+        .route("/metrics", get(metrics))
+        .with_state(shown)
+}
+
+async fn ready(State(shown): State<Arc<Shown>>) -> Response {
+    if shown.proxy.is_ready() {
+        return "ready\n".into_response();
+    }
+    let mut text = String::from(if shown.proxy.is_draining() {
+        "draining\n"
+    } else {
+        "not ready\n"
+    });
+    for endpoint in shown.proxy.endpoint_status() {
+        if !endpoint.ready {
+            let problem = endpoint.problem.unwrap_or_default();
+            text.push_str(&format!("{}: {problem}\n", endpoint.name));
+        }
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn status(State(shown): State<Arc<Shown>>) -> Json<Value> {
+    Json(document(&shown))
+}
+
+/// The document of `/status`.
+fn document(shown: &Shown) -> Value {
+    let about = shown
+        .about
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let endpoints = shown.proxy.endpoint_status();
+    let endpoints: Vec<Value> = endpoints
+        .into_iter()
+        .map(|endpoint| {
+            let source = about.sources.get(&endpoint.name).cloned();
+            let mut row = serde_json::to_value(&endpoint).unwrap_or_default();
+            if let (Value::Object(row), Some(source)) = (&mut row, source) {
+                row.insert("identity".into(), source.into());
+            }
+            row
+        })
+        .collect();
+    let started = shown.started.duration_since(UNIX_EPOCH);
+    json!({
+        "site": about.site,
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "started": started.map_or(0, |since| since.as_secs()),
+        "ready": shown.proxy.is_ready(),
+        "draining": shown.proxy.is_draining(),
+        "workers": shown.proxy.worker_loads(),
+        "connections": shown.proxy.registry().len(),
+        "reloads": {
+            "applied": about.reloads.applied,
+            "refused": about.reloads.refused,
+            "problem": about.reloads.problem,
+        },
+        "endpoints": endpoints,
+    })
+}
+
+async fn connections(State(shown): State<Arc<Shown>>) -> Json<Value> {
+    Json(json!({ "connections": shown.proxy.connection_status() }))
+}
+
+async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], shown.proxy.metrics_text()).into_response()
+}

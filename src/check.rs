@@ -1,0 +1,153 @@
+//! `sekisho check`: everything verified without opening a port.
+
+pub(crate) mod world;
+
+use std::path::Path;
+
+use sekisho_certs::{Clock as _, IdList, SystemClock};
+use sekisho_proxy::endpoint::spec::{Forward, Listen, LocalClients};
+use serde_json::json;
+
+use crate::{
+    cli,
+    config::EndpointConfig,
+    node::{self, Loaded},
+    output::{self, Colour, paint},
+};
+
+/// Does it.
+pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
+    let loaded = match node::load(path) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            if as_json {
+                let text = error.render(false);
+                output::json(&json!({"ok": false, "errors": text.lines().collect::<Vec<_>>()}));
+            } else {
+                output::complain(error.render(output::colour_err()));
+            }
+            return cli::INVALID;
+        }
+    };
+    let now = SystemClock.now();
+    let findings: Vec<_> = loaded
+        .config
+        .endpoints
+        .iter()
+        .map(|endpoint| (endpoint, world::look(endpoint, now)))
+        .collect();
+    let ok = findings.iter().all(|(_, found)| found.problems.is_empty());
+    if as_json {
+        let rows: Vec<_> = findings
+            .iter()
+            .map(|(endpoint, found)| {
+                json!({
+                    "endpoint": endpoint.spec.name,
+                    "does": does(&loaded, endpoint),
+                    "problems": found.problems,
+                    "warnings": warnings(endpoint, found),
+                })
+            })
+            .collect();
+        output::json(&json!({"ok": ok, "site": loaded.config.site.to_string(), "endpoints": rows}));
+    } else {
+        print(&loaded, &findings, ok);
+    }
+    if ok { cli::OK } else { cli::FAILED }
+}
+
+fn warnings(endpoint: &EndpointConfig, found: &world::Found) -> Vec<String> {
+    let unwise = endpoint.warnings.iter().map(ToString::to_string);
+    unwise.chain(found.warnings.iter().cloned()).collect()
+}
+
+fn print(loaded: &Loaded, findings: &[(&EndpointConfig, world::Found)], ok: bool) {
+    let colour = output::colour_out();
+    output::line(paint(
+        format_args!("site {}", loaded.config.site),
+        Colour::Bold,
+        colour,
+    ));
+    for (endpoint, found) in findings {
+        let name = paint(&endpoint.spec.name, Colour::Bold, colour);
+        output::line(format_args!("\n{name} ({})", endpoint.location));
+        for line in does(loaded, endpoint) {
+            output::line(format_args!("  {line}"));
+        }
+        for problem in &found.problems {
+            output::line(format_args!(
+                "  {} {problem}",
+                paint("problem:", Colour::Red, colour)
+            ));
+        }
+        for warning in warnings(endpoint, found) {
+            output::line(format_args!(
+                "  {} {warning}",
+                paint("warning:", Colour::Yellow, colour)
+            ));
+        }
+    }
+    let verdict = if ok {
+        paint("\nready to run", Colour::Green, colour)
+    } else {
+        paint(
+            "\nnot everything is there: those endpoints will not be ready",
+            Colour::Red,
+            colour,
+        )
+    };
+    output::line(verdict);
+}
+
+/// What an endpoint would do, and who could reach it, in sentences.
+fn does(loaded: &Loaded, endpoint: &EndpointConfig) -> Vec<String> {
+    let spec = &endpoint.spec;
+    let mut lines = vec![format!("{} -> {}", spec.listen, spec.forward)];
+    if let Some(id) = &spec.own_id {
+        lines.push(format!("speaks as {id}"));
+    }
+    match &spec.listen {
+        Listen::Mtls { accept, .. } => {
+            lines.push(format!("answers to the name {}", spec.server_name));
+            lines.push(format!("reached by {}", names(accept)));
+        }
+        Listen::Tcp { local, from, .. } => {
+            lines.push(format!("used by {}", users(local)));
+            for net in from {
+                lines.push(format!("used from {net}"));
+            }
+        }
+        Listen::Unix { local, .. } => lines.push(format!("used by {}", users(local))),
+    }
+    if let Forward::Mtls { expect, .. } = &spec.forward {
+        lines.push(format!("expects {}", names(expect)));
+    }
+    if let Some(policy) = loaded.policy_of(endpoint) {
+        let path = policy.decision_path().replace('/', ".");
+        lines.push(format!(
+            "and only if data.{path} allows (revision {})",
+            policy.revision()
+        ));
+    }
+    lines
+}
+
+fn names(list: &IdList) -> String {
+    match list {
+        IdList::Federated => "every workload of every trusted domain".into(),
+        IdList::Named(patterns) => {
+            let names = patterns.iter().map(ToString::to_string);
+            names.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+fn users(local: &LocalClients) -> String {
+    match local {
+        LocalClients::Anyone => "any process of this host that reaches it".into(),
+        LocalClients::Only(lines) => {
+            let lines = lines.iter().map(ToString::to_string);
+            lines.collect::<Vec<_>>().join(", ")
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Whether what a configuration names is there: keys, certificates, bundles, sockets.
+
+use std::{
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::Path,
+    sync::Arc,
+    time::SystemTime,
+};
+
+use sekisho_certs::{
+    BundleSet, Svid, TrustDomain,
+    source::{BundlesSpec, SourceSpec, read_bundles, read_files},
+    tls,
+};
+
+use crate::{config::EndpointConfig, node};
+
+/// What was found of one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The endpoint would not be ready.
+    pub(crate) problems: Vec<String>,
+    /// Legal but unwise, or about to be a problem.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Where the bundle of a trust domain comes from.
+pub(crate) enum Bundle {
+    /// A file has it, with so many CAs.
+    Here(usize),
+    /// Known only at run time.
+    FromSource(String),
+    /// Nowhere.
+    Missing,
+}
+
+/// Looks at everything that one endpoint needs.
+pub(crate) fn look(endpoint: &EndpointConfig, now: SystemTime) -> Found {
+    let mut found = Found::default();
+    match &endpoint.identity {
+        Some(SourceSpec::Files { cert, key }) => files(&mut found, endpoint, cert, key, now),
+        Some(SourceSpec::WorkloadApi { socket }) => {
+            let there = std::fs::metadata(socket).is_ok_and(|data| data.file_type().is_socket());
+            if !there {
+                let path = socket.display();
+                found
+                    .problems
+                    .push(format!("no Workload API socket at {path}"));
+            }
+        }
+        Some(SourceSpec::Embedded { data }) => {
+            let parent = data.ancestors().find(|folder| folder.is_dir());
+            if parent.is_none() {
+                let path = data.display();
+                found
+                    .problems
+                    .push(format!("{path}: no such folder, and none above it"));
+            }
+            exposed(&mut found, &data.join("ca.key"));
+        }
+        None => {}
+    }
+    let (set, problems) = bundles(endpoint);
+    found.problems.extend(problems);
+    for bundle in set.iter() {
+        let domain = bundle.trust_domain();
+        if bundle.authorities().iter().all(|ca| ca.not_after() < now) {
+            found.warnings.push(format!(
+                "the bundle of {domain} has no CA that is valid now"
+            ));
+        }
+    }
+    found
+}
+
+fn bundles(endpoint: &EndpointConfig) -> (BundleSet, Vec<String>) {
+    let own = matches!(endpoint.identity, Some(SourceSpec::Files { .. }));
+    let refuse = (!own).then_some(&endpoint.spec.site);
+    let specs: Vec<BundlesSpec> = endpoint.bundles.clone();
+    read_bundles(&specs, refuse, &BundleSet::default())
+}
+
+/// Where this endpoint would take the bundle of `domain` from.
+pub(crate) fn bundle_of(
+    endpoint: &EndpointConfig,
+    site: &TrustDomain,
+    domain: &TrustDomain,
+    now: SystemTime,
+) -> Bundle {
+    let (set, _) = bundles(endpoint);
+    if let Some(bundle) = set.get(domain) {
+        let valid = bundle
+            .authorities()
+            .iter()
+            .filter(|ca| now <= ca.not_after());
+        return match valid.count() {
+            0 => Bundle::Missing,
+            count => Bundle::Here(count),
+        };
+    }
+    match &endpoint.identity {
+        Some(source @ SourceSpec::WorkloadApi { .. }) => Bundle::FromSource(node::describe(source)),
+        Some(source @ SourceSpec::Embedded { .. }) if domain == site => {
+            Bundle::FromSource(node::describe(source))
+        }
+        _ => Bundle::Missing,
+    }
+}
+
+fn files(found: &mut Found, endpoint: &EndpointConfig, cert: &Path, key: &Path, now: SystemTime) {
+    exposed(found, key);
+    let svid: Arc<Svid> = match read_files(cert, key, &tls::provider()) {
+        Ok(svid) => svid,
+        Err(error) => return found.problems.push(error.to_string()),
+    };
+    let (id, spec) = (svid.id(), &endpoint.spec);
+    if now > svid.not_after() {
+        found
+            .problems
+            .push(format!("{}: the SVID {id} has expired", cert.display()));
+    } else if now < svid.not_before() {
+        found.problems.push(format!(
+            "{}: the SVID {id} is not valid yet",
+            cert.display()
+        ));
+    }
+    if let Some(wanted) = &spec.own_id
+        && wanted != id
+    {
+        let path = cert.display();
+        found
+            .problems
+            .push(format!("{path}: the SVID is {id}, `as` asks for {wanted}"));
+    }
+    if *id.trust_domain() != spec.site {
+        let path = cert.display();
+        found.problems.push(format!(
+            "{path}: the SVID {id} is not of this site, {}",
+            spec.site
+        ));
+    }
+}
+
+/// Warns of a key that others than its owner may read.
+fn exposed(found: &mut Found, key: &Path) {
+    if let Ok(data) = std::fs::metadata(key)
+        && data.mode() & 0o077 != 0
+    {
+        let mode = data.mode() & 0o777;
+        let path = key.display();
+        found.warnings.push(format!(
+            "{path}: the key is readable by others (mode {mode:o}): chmod 600 {path}"
+        ));
+    }
+}

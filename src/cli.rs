@@ -1,0 +1,158 @@
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    bundle, check, completions, config::parse_duration, demo, explain, policy, run, status,
+};
+
+/// Everything went as asked.
+pub(crate) const OK: u8 = 0;
+/// It could be asked, and the answer is no, or the world stood in the way.
+pub(crate) const FAILED: u8 = 1;
+/// What was asked makes no sense: command line, configuration, policy.
+pub(crate) const INVALID: u8 = 2;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "sekisho",
+    version,
+    about = "SPIFFE-aware mTLS gate between independent institutions",
+    after_help = "Examples:\n  \
+        sekisho demo                       four sites on this machine, with everything that is refused\n  \
+        sekisho check -c site.yaml         what this configuration would do, without doing it\n  \
+        sekisho run -c site.yaml           run it\n  \
+        sekisho explain to-tokyo spiffe://tokyo.example/mdx -c site.yaml\n\n\
+        Exit codes: 0 as asked, 1 no or not possible, 2 wrong command line, configuration or policy."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration: a YAML file, or a folder whose *.yaml files are merged
+    #[arg(short, long = "config", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+/// Which running process to ask.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct AdminArgs {
+    /// The admin address of the process: HOST:PORT or unix:///PATH
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<String>,
+    /// Its configuration, to take the admin address from
+    #[arg(short, long = "config", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Options of the demo.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// How long each allowed flow is measured
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Leave the four sites running until Ctrl-C, and say how to use them
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the endpoints of a configuration
+    #[command(
+        after_help = "Signals: SIGHUP reloads (as a change of the files does), SIGUSR1 rotates \
+        embedded SVIDs, SIGTERM and Ctrl-C drain and end.\n\nExample:\n  sekisho run -c /etc/sekisho/site.yaml"
+    )]
+    Run(ConfigArgs),
+    /// Verify a configuration without opening a port, and say what it would do
+    #[command(
+        after_help = "Exit codes: 0 fine (warnings included), 1 something it needs is missing \
+        or expired, 2 the configuration or a policy is wrong.\n\nExample:\n  sekisho check -c site.yaml"
+    )]
+    Check {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Four sites on this machine: what is allowed flows, the rest is refused with its reason
+    #[command(
+        after_help = "Exit code 0 only if every expectation held.\n\nExamples:\n  \
+        sekisho demo\n  sekisho demo --json --duration 1s\n  sekisho demo --keep"
+    )]
+    Demo(DemoArgs),
+    /// Would this peer be allowed at this endpoint, and what says so?
+    #[command(
+        after_help = "Exit codes: 0 allowed, 1 refused, 2 wrong configuration.\n\nExamples:\n  \
+        sekisho explain from-osaka spiffe://osaka.example/sender -c site.yaml\n  \
+        sekisho explain to-tokyo spiffe://tokyo.example/mdx --user kafka -c site.yaml"
+    )]
+    Explain(explain::ExplainArgs),
+    /// Check, evaluate and test Rego policies
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Trust bundles: show, export
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
+    /// The endpoints of a running process: SVIDs, policy revisions, targets
+    #[command(after_help = "Example:\n  sekisho status --admin 127.0.0.1:9901")]
+    Status {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// The connections of a running process
+    #[command(after_help = "Example:\n  sekisho connections -c site.yaml --json")]
+    Connections {
+        #[command(flatten)]
+        admin: AdminArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  sekisho completions bash > /etc/bash_completion.d/sekisho")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text)
+        .ok_or_else(|| "expected a time with a unit, such as 500ms, 3s or 1m".into())
+}
+
+/// The command line's own description, for completions.
+pub(crate) fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+/// Parses, does, and says how it went.
+pub(crate) fn main() -> ExitCode {
+    let code = match Cli::parse().command {
+        Command::Run(config) => run::run(&config.config),
+        Command::Check { config, json } => check::check(&config.config, json),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Policy(command) => policy::policy(command),
+        Command::Bundle(command) => bundle::bundle(&command),
+        Command::Status { admin, json } => status::status(&admin, json),
+        Command::Connections { admin, json } => status::connections(&admin, json),
+        Command::Completions { shell } => completions::completions(shell),
+    };
+    ExitCode::from(code)
+}

@@ -1,0 +1,179 @@
+//! The sources of identity a node has open, each shared by the endpoints that name it.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sekisho_certs::{
+    BundleSet, StoreSpec, TlsContext, TrustDomain,
+    source::{
+        BundlesSpec, EmbeddedCa, EmbeddedError, SourceSpec, Supply, watch_bundles, watch_files,
+        watch_workload_api,
+    },
+};
+use tokio::sync::watch;
+
+/// A CA that could not be opened (commonly: locked by a process that is about to end) is tried
+/// again this often.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A receiver of what a source delivers.
+type Supplies = watch::Receiver<Arc<Supply>>;
+
+/// Open sources. Files and sockets live as long as somebody listens to them.
+#[derive(Debug, Default)]
+pub(crate) struct Sources {
+    embedded: HashMap<PathBuf, Arc<watch::Sender<Option<Arc<EmbeddedCa>>>>>,
+    shared: HashMap<SourceSpec, Supplies>,
+}
+
+/// A source in words, for the status.
+pub(crate) fn describe(source: &SourceSpec) -> String {
+    match source {
+        SourceSpec::Embedded { data } => {
+            format!("embedded CA in {} (not attested)", data.display())
+        }
+        SourceSpec::Files { cert, .. } => format!("files ({})", cert.display()),
+        SourceSpec::WorkloadApi { socket } => format!("workload API {}", socket.display()),
+    }
+}
+
+impl Sources {
+    /// What `source` delivers to an endpoint.
+    pub(crate) fn supply(
+        &mut self,
+        source: &SourceSpec,
+        spec: &StoreSpec,
+        context: &TlsContext,
+    ) -> Supplies {
+        if let SourceSpec::Embedded { data } = source {
+            return self.minted(data, spec, context);
+        }
+        let open = || match source {
+            SourceSpec::Files { cert, key } => {
+                watch_files(cert.clone(), key.clone(), Arc::clone(&context.provider))
+            }
+            SourceSpec::WorkloadApi { socket } => {
+                watch_workload_api(socket.clone(), Arc::clone(&context.provider))
+            }
+            // Handled above.
+            SourceSpec::Embedded { .. } => watch::channel(Arc::default()).1,
+        };
+        self.shared
+            .entry(source.clone())
+            .or_insert_with(open)
+            .clone()
+    }
+
+    /// SVIDs from an embedded CA, once it is open.
+    fn minted(&mut self, data: &Path, spec: &StoreSpec, context: &TlsContext) -> Supplies {
+        let authority = self.embedded.entry(data.to_owned()).or_insert_with(|| {
+            let authority = Arc::new(watch::Sender::new(None));
+            tokio::spawn(open(
+                data.to_owned(),
+                spec.site.clone(),
+                context.clone(),
+                Arc::downgrade(&authority),
+            ));
+            authority
+        });
+        let mut opened = authority.subscribe();
+        let waiting = Supply {
+            problem: Some(format!("the CA in {} is not open yet", data.display()).into()),
+            ..Supply::default()
+        };
+        let (sender, receiver) = watch::channel(Arc::new(waiting));
+        let own_id = spec.own_id.clone();
+        tokio::spawn(async move {
+            let authority = match opened.wait_for(Option::is_some).await {
+                Ok(authority) => authority.clone(),
+                Err(_) => return,
+            };
+            let (Some(authority), Some(id)) = (authority, own_id) else {
+                return;
+            };
+            let mut supply = match authority.supply(&id) {
+                Ok(supply) => supply,
+                Err(error) => {
+                    let problem = Some(error.to_string().into());
+                    sender.send_modify(|supply| Arc::make_mut(supply).problem = problem);
+                    return;
+                }
+            };
+            loop {
+                sender.send_replace(Arc::clone(&supply.borrow_and_update()));
+                tokio::select! {
+                    changed = supply.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        receiver
+    }
+
+    /// Bundles beside those of the source.
+    pub(crate) fn bundles(
+        &self,
+        specs: &[BundlesSpec],
+        source: &SourceSpec,
+        site: &TrustDomain,
+    ) -> watch::Receiver<Arc<BundleSet>> {
+        let own = matches!(source, SourceSpec::Files { .. });
+        watch_bundles(specs.to_vec(), site.clone(), own)
+    }
+
+    /// Rotates what embedded CAs issued; returns how many there are.
+    pub(crate) fn rotate(&self) -> usize {
+        for authority in self.embedded.values() {
+            if let Some(authority) = &*authority.borrow() {
+                authority.rotate();
+            }
+        }
+        self.embedded.len()
+    }
+
+    /// Closes the sources that no endpoint names any more.
+    pub(crate) fn keep_only(&mut self, used: &[&SourceSpec]) {
+        self.shared.retain(|source, _| used.contains(&source));
+        self.embedded.retain(|data, _| {
+            let source = SourceSpec::Embedded { data: data.clone() };
+            used.contains(&&source)
+        });
+    }
+}
+
+/// Opens an embedded CA, however long it takes.
+async fn open(
+    data: PathBuf,
+    site: TrustDomain,
+    context: TlsContext,
+    opened: std::sync::Weak<watch::Sender<Option<Arc<EmbeddedCa>>>>,
+) {
+    let mut said = None;
+    loop {
+        let TlsContext { provider, clock } = context.clone();
+        let Some(opened) = opened.upgrade() else {
+            return;
+        };
+        match EmbeddedCa::open(&data, &site, provider, clock) {
+            Ok(authority) => {
+                opened.send_replace(Some(authority));
+                return;
+            }
+            Err(error) => complain(&mut said, &error),
+        }
+        drop(opened);
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+fn complain(said: &mut Option<String>, error: &EmbeddedError) {
+    let problem = error.to_string();
+    if said.as_ref() != Some(&problem) {
+        tracing::error!(problem, "embedded CA not open; will try again");
+        *said = Some(problem);
+    }
+}

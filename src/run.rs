@@ -1,0 +1,127 @@
+//! `sekisho run`: one node until a signal ends it.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    admin::AdminServer,
+    cli, logging,
+    node::{self, Loaded, Node},
+    output,
+};
+
+/// Addresses that could not be bound, and an admin address in use, are tried again this often.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Runs until SIGTERM or SIGINT.
+pub(crate) fn run(path: &Path) -> u8 {
+    let loaded = match node::load(path) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            output::complain(error.render(output::colour_err()));
+            return cli::INVALID;
+        }
+    };
+    logging::start(&loaded.config.log);
+    raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(serve(path, loaded)));
+    match outcome {
+        Ok(()) => cli::OK,
+        Err(error) => {
+            tracing::error!(error = %format_args!("{error:#}"), "ended");
+            cli::FAILED
+        }
+    }
+}
+
+/// A connection is two sockets, and the soft limit of open files is commonly 1,024: take what the
+/// administrator allows.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+struct Signals {
+    hup: Signal,
+    usr1: Signal,
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+async fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let mut changes = sekisho_certs::source::Changes::of(
+        loaded.watched().iter().map(std::path::PathBuf::as_path),
+    );
+    let mut node = Node::start(loaded)?;
+    let mut admin = AdminServer::default();
+    if let Err(error) = admin.listen(node.config().admin.as_ref(), &node.shared()) {
+        tracing::error!(%error, "cannot open the admin address; will try again");
+    }
+    let mut retry = tokio::time::interval(RETRY);
+    loop {
+        let asked = tokio::select! {
+            _ = signals.term.recv() => break,
+            _ = signals.int.recv() => break,
+            _ = signals.usr1.recv() => {
+                node.rotate();
+                continue;
+            }
+            _ = retry.tick() => {
+                node.proxy().retry();
+                // The error was said once, and stands in the status.
+                let _ = admin.listen(node.config().admin.as_ref(), &node.shared());
+                continue;
+            }
+            _ = signals.hup.recv() => true,
+            () = changes.next() => false,
+        };
+        let file = path.to_owned();
+        // Policies take a while to compile: not on the thread that keeps SVIDs fresh.
+        let loaded = tokio::task::spawn_blocking(move || node::load(&file)).await?;
+        match loaded {
+            Ok(loaded) => {
+                changes.add(loaded.watched().iter().map(std::path::PathBuf::as_path));
+                node.reload(loaded, asked, &mut admin);
+            }
+            Err(error) => node.refused(error.render(false), asked),
+        }
+    }
+    tracing::info!(
+        connections = node.proxy().registry().len(),
+        wait = ?node.config().drain,
+        "draining"
+    );
+    let proxy = Arc::clone(node.proxy());
+    let wait = node.config().drain;
+    let drained = proxy.drain(wait);
+    // A second signal does not wait.
+    let closed = tokio::select! {
+        closed = drained => closed,
+        _ = signals.term.recv() => proxy.registry().len(),
+        _ = signals.int.recv() => proxy.registry().len(),
+    };
+    tracing::info!(closed, "ended");
+    Ok(())
+}

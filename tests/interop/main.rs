@@ -1,0 +1,28 @@
+//! sekisho against programs that others wrote: Envoy, Go with go-spiffe, OpenSSL, curl, iperf3,
+//! netcat and socat; and the promises that only show from outside the process: alerts, exit codes,
+//! users of this host.
+//!
+//! `tests/interop/install` fetches the programs. A test that lacks one fails where the environment
+//! variable `CI` is set, and is skipped elsewhere with a line that begins with `SKIPPED`.
+//! `INTEROP_BYTES` says how much the transfers carry in each direction: by default 1 GiB under
+//! `CI`, else 64 MiB.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed; the programs are found by environment"
+)]
+
+mod certificates;
+mod drain;
+mod hold;
+mod local;
+mod names;
+mod network;
+mod partners;
+mod proxy_protocol;
+mod streams;
+mod support;
+mod versions;

@@ -1,0 +1,23 @@
+//! Waiting for an event, for a bounded time.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Far more than anything here takes on a machine that does its work.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+const TICK: Duration = Duration::from_millis(10);
+
+/// Asks until there is an answer.
+pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
+        thread::sleep(TICK);
+    }
+}
