@@ -96,6 +96,8 @@ impl Table {
 
     /// Whether a connection from `source` begins with a PROXY header.
     pub(crate) fn expects_header(&self, source: IpAddr) -> bool {
+        // A dual-stack listener sees IPv4 clients as mapped addresses.
+        let source = source.to_canonical();
         self.proxy_from.iter().any(|net| net.contains(&source))
     }
 }

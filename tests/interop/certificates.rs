@@ -10,30 +10,15 @@ use std::{
 use sekisho_testkit::Profile;
 
 use crate::support::{
-    Node, Upstream, World, node::refused_labels, openssl, ports, program::program, wait::until,
-    world::identity,
+    Node, Upstream, World, node::refused_labels, openssl, pair, ports, program::program,
+    wait::until,
 };
-
-fn node(world: &World, upstream: &Upstream) -> (Node, SocketAddr) {
-    let listen = ports::free();
-    let identity = world.identity(&world.b, "back");
-    let endpoints = format!(
-        "  in:
-    listen: mtls://{listen}
-    forward: tcp://{}
-    identity: {identity}
-    accept: [spiffe://a.example/front]
-",
-        upstream.address
-    );
-    (Node::start(world, "b.example", &endpoints), listen)
-}
 
 /// Whatever `attempt` does, it is refused for `reason`, and counted for it and nothing else.
 fn is_refused_for(reason: &str, attempt: impl FnOnce(&World, SocketAddr)) {
     let world = World::new();
     let upstream = Upstream::echo();
-    let (node, listen) = node(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let before = node.ended();
     attempt(&world, listen);
     node.refused(reason);
@@ -94,17 +79,9 @@ fn an_expired_svid_at_start_is_a_reason_not_to_be_ready_until_the_files_are_rene
     let upstream = Upstream::echo();
     let listen = ports::free();
     let expired = world.b.leaf("/back").valid_between(-7200, -3600);
+    let endpoints = pair::receiving(&world, listen, upstream.address);
+    // In place of the good one.
     world.b.ca().issue(&expired).write(world.path(), "back");
-    let endpoints = format!(
-        "  in:
-    listen: mtls://{listen}
-    forward: tcp://{}
-    identity: {}
-    accept: [spiffe://a.example/front]
-",
-        upstream.address,
-        identity("back")
-    );
     let node = Node::start_unready(&world, "b.example", &endpoints);
     let text = until("a reason", || {
         let (status, text) = node.get("/ready");
@@ -136,7 +113,7 @@ fn an_expired_svid_at_start_is_a_reason_not_to_be_ready_until_the_files_are_rene
 fn ten_refusals_are_counted_as_ten() {
     let world = World::new();
     let upstream = Upstream::echo();
-    let (node, listen) = node(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     for _ in 0..10 {
         TcpStream::connect(listen)
             .unwrap()

@@ -1,6 +1,6 @@
 //! Several endpoints on one port, told apart by server name.
 
-use std::{io::Write as _, net::SocketAddr, process::Command};
+use std::{io::Write as _, net::SocketAddr, path::Path, process::Command};
 
 use crate::support::{
     Node, Process, Upstream, World, openssl, ports, program::program, world::identity,
@@ -61,7 +61,7 @@ fn each_endpoint_of_a_port_shows_its_own_svid() {
         drop(input);
         let (_, said) = client.ended();
         assert_eq!(
-            uri_names(&openssl, &said),
+            uri_names(&openssl, &two.world, &said),
             [format!("spiffe://b.example/{name}")]
         );
         let line = two.node.closed();
@@ -72,12 +72,11 @@ fn each_endpoint_of_a_port_shows_its_own_svid() {
 }
 
 /// The URI names of the first certificate in `text`.
-fn uri_names(openssl: &std::path::Path, text: &str) -> Vec<String> {
+fn uri_names(openssl: &Path, world: &World, text: &str) -> Vec<String> {
+    world.write("seen.pem", text);
     let mut command = Command::new(openssl);
-    command.args(["x509", "-noout", "-ext", "subjectAltName"]);
-    let mut process = Process::start_with_input(&mut command);
-    process.input().write_all(text.as_bytes()).unwrap();
-    let (status, said) = process.ended();
+    command.args(["x509", "-noout", "-ext", "subjectAltName", "-in"]);
+    let (status, said) = Process::start(command.arg(world.file("seen.pem"))).ended();
     assert!(status.success(), "{said}");
     said.split([' ', ',', '\n'])
         .filter_map(|word| word.strip_prefix("URI:").map(str::to_owned))

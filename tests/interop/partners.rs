@@ -3,11 +3,14 @@
 mod envoy;
 mod go_spiffe;
 
-use std::net::{SocketAddr, TcpStream};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream},
+};
 
 use sekisho_testkit::Site;
 
-use crate::support::{Node, Process, Upstream, World, ports, transfer, world::identity};
+use crate::support::{Node, Process, Upstream, World, pair, ports, transfer, world::identity};
 
 /// A program with an mTLS side and a plain side.
 type Partner = fn(&Role<'_>) -> Option<Gate>;
@@ -93,22 +96,6 @@ pub(crate) fn envoy(role: &Role<'_>) -> Option<Gate> {
     envoy::start(role)
 }
 
-/// A receiving node of b.example, `/back`, that accepts `/front` of a.example.
-fn receiving(world: &World, upstream: &Upstream) -> (Node, SocketAddr) {
-    let listen = ports::free();
-    let identity = world.identity(&world.b, "back");
-    let endpoints = format!(
-        "  in:
-    listen: mtls://{listen}
-    forward: tcp://{}
-    identity: {identity}
-    accept: [spiffe://a.example/front]
-",
-        upstream.address
-    );
-    (Node::start(world, "b.example", &endpoints), listen)
-}
-
 /// A sending node of b.example, `/out`, that expects `/server` of a.example at `forward`.
 fn sending(world: &World, forward: SocketAddr) -> (Node, SocketAddr) {
     let listen = ports::free();
@@ -128,7 +115,7 @@ fn sending(world: &World, forward: SocketAddr) -> (Node, SocketAddr) {
 fn carries_to_sekisho(partner: Partner) {
     let world = World::new();
     let upstream = transfer::server();
-    let (node, listen) = receiving(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let role = Role::dial(&world, "front", "back", listen, Versions::Tls13);
     let Some(gate) = partner(&role) else { return };
     let bytes = transfer::large();
@@ -165,7 +152,7 @@ fn carries_from_sekisho(partner: Partner) {
 fn sekisho_refuses_the_client(partner: Partner) {
     let world = World::new();
     let upstream = Upstream::echo();
-    let (node, listen) = receiving(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let role = Role::dial(&world, "stranger", "back", listen, Versions::Tls13);
     let Some(gate) = partner(&role) else { return };
     let _stream = TcpStream::connect(gate.address).unwrap();
@@ -178,7 +165,7 @@ fn sekisho_refuses_the_client(partner: Partner) {
 fn client_refuses_sekisho(partner: Partner) {
     let world = World::new();
     let upstream = Upstream::echo();
-    let (node, listen) = receiving(&world, &upstream);
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let role = Role::dial(&world, "front", "other", listen, Versions::Tls13);
     let Some(gate) = partner(&role) else { return };
     let _stream = TcpStream::connect(gate.address).unwrap();
@@ -211,8 +198,64 @@ fn server_refuses_sekisho(partner: Partner) {
     assert_eq!(upstream.accepted(), 0);
 }
 
+/// An application that sends at once does not hide why it was refused.
+fn server_refuses_sekisho_in_the_midst_of_data(partner: Partner) {
+    let world = World::new();
+    let upstream = Upstream::echo();
+    let role = Role::serve(&world, "server", "another", upstream.address);
+    let Some(gate) = partner(&role) else { return };
+    let (node, listen) = sending(&world, gate.address);
+    for bytes in [100, 64 * 1024 * 1024] {
+        let mut stream = TcpStream::connect(listen).unwrap();
+        // It breaks off somewhere.
+        let _ = transfer::send(&mut stream, bytes);
+        node.refused("refused_by_peer");
+    }
+    assert_eq!(upstream.accepted(), 0);
+}
+
+/// The end of one direction, through all four proxied sides, leaves the other open.
+fn keeps_half_closes(partner: Partner) {
+    let world = World::new();
+    let upstream = Upstream::start(|mut stream| {
+        let count = io::copy(&mut stream, &mut io::sink())?;
+        stream.write_all(&count.to_be_bytes())?;
+        stream.shutdown(Shutdown::Write)
+    });
+    let ask = |address: SocketAddr| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        transfer::send(&mut stream, 3_000_000).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, 3_000_000_u64.to_be_bytes());
+    };
+    let (node, listen) = pair::gate(&world, &upstream, "");
+    let role = Role::dial(&world, "front", "back", listen, Versions::Tls13);
+    let Some(gate) = partner(&role) else { return };
+    ask(gate.address);
+    node.closed();
+    drop(node);
+
+    let role = Role::serve(&world, "server", "out", upstream.address);
+    let Some(gate) = partner(&role) else { return };
+    let (node, listen) = sending(&world, gate.address);
+    ask(listen);
+    node.closed();
+}
+
 mod with_envoy {
     use super::envoy::start as envoy;
+
+    #[test]
+    fn envoy_that_refuses_sekisho_in_the_midst_of_data_is_known_to_have_refused() {
+        super::server_refuses_sekisho_in_the_midst_of_data(envoy);
+    }
+
+    #[test]
+    fn envoy_and_sekisho_keep_half_closes() {
+        super::keeps_half_closes(envoy);
+    }
 
     #[test]
     fn envoy_carries_data_intact_to_sekisho() {
@@ -247,6 +290,16 @@ mod with_envoy {
 
 mod with_go_spiffe {
     use super::go_spiffe::start as go_spiffe;
+
+    #[test]
+    fn go_spiffe_that_refuses_sekisho_in_the_midst_of_data_is_known_to_have_refused() {
+        super::server_refuses_sekisho_in_the_midst_of_data(go_spiffe);
+    }
+
+    #[test]
+    fn go_spiffe_and_sekisho_keep_half_closes() {
+        super::keeps_half_closes(go_spiffe);
+    }
 
     #[test]
     fn go_spiffe_carries_data_intact_to_sekisho() {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     sync::{Arc, mpsc},
 };
 
@@ -125,13 +125,13 @@ default allow := false
 allow if input.sekisho.claimed.source == \"192.0.2.7:1234\"
 ";
 
+const BELIEVING: &str =
+    "    proxy_protocol: {in: true, from: [127.0.0.2/32]}\n    policy: policy/\n";
+
 /// A node that believes 127.0.0.2 and nobody else.
 fn believing(world: &World, upstream: &Upstream, policy: &str) -> (Node, SocketAddr) {
-    let listen = ports::free();
     world.write("policy/authz.rego", policy);
-    let endpoints = pair::receiving(world, listen, upstream.address)
-        + "    proxy_protocol: {in: true, from: [127.0.0.2/32]}\n    policy: policy/\n";
-    (Node::start(world, "b.example", &endpoints), listen)
+    pair::gate(world, upstream, BELIEVING)
 }
 
 const LISTED: [u8; 4] = [127, 0, 0, 2];
@@ -166,6 +166,20 @@ fn a_header_from_a_listed_source_reaches_the_policy_as_a_claim() {
     come(&world, LISTED, listen, other).unwrap_err();
     node.refused("policy_denied");
     assert_eq!(upstream.accepted(), 2);
+}
+
+#[test]
+fn a_listed_ipv4_source_is_known_where_ipv6_listens_for_both() {
+    let world = World::new();
+    let upstream = Upstream::echo();
+    let port = ports::free().port();
+    world.write("policy/authz.rego", POLICY);
+    let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let endpoints = pair::receiving(&world, listen, upstream.address) + BELIEVING;
+    let node = Node::start(&world, "b.example", &endpoints);
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    come(&world, LISTED, to, V1).unwrap();
+    node.closed();
 }
 
 #[test]

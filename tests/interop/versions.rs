@@ -1,27 +1,11 @@
 //! TLS 1.2 and the alert that denies.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 use crate::{
     partners::{Role, Versions, envoy},
-    support::{Node, Upstream, World, openssl, ports, program::program, transfer},
+    support::{Upstream, World, openssl, pair, program::program, transfer},
 };
-
-/// A node that accepts `/front` of a.example, with more settings of the endpoint.
-fn node(world: &World, upstream: &Upstream, more: &str) -> (Node, SocketAddr) {
-    let listen = ports::free();
-    let identity = world.identity(&world.b, "back");
-    let endpoints = format!(
-        "  in:
-    listen: mtls://{listen}
-    forward: tcp://{}
-    identity: {identity}
-    accept: [spiffe://a.example/front]
-{more}",
-        upstream.address
-    );
-    (Node::start(world, "b.example", &endpoints), listen)
-}
 
 const FROM_1_2: &str = "    tls: {min: \"1.2\"}\n";
 
@@ -29,7 +13,7 @@ const FROM_1_2: &str = "    tls: {min: \"1.2\"}\n";
 fn stock_envoy_as_a_client_is_refused_with_the_setting_that_would_let_it_in() {
     let world = World::new();
     let upstream = Upstream::echo();
-    let (node, listen) = node(&world, &upstream, "");
+    let (node, listen) = pair::gate(&world, &upstream, "");
     let role = Role::dial(&world, "front", "back", listen, Versions::Default);
     let Some(gate) = envoy(&role) else { return };
     let _stream = TcpStream::connect(gate.address).unwrap();
@@ -43,7 +27,7 @@ fn stock_envoy_as_a_client_is_refused_with_the_setting_that_would_let_it_in() {
 fn stock_envoy_as_a_client_passes_where_the_endpoint_speaks_tls_1_2() {
     let world = World::new();
     let upstream = transfer::server();
-    let (node, listen) = node(&world, &upstream, FROM_1_2);
+    let (node, listen) = pair::gate(&world, &upstream, FROM_1_2);
     let role = Role::dial(&world, "front", "back", listen, Versions::Default);
     let Some(gate) = envoy(&role) else { return };
     let mut stream = TcpStream::connect(gate.address).unwrap();
@@ -59,7 +43,7 @@ fn sees_access_denied(more: &str, version: &str) {
     let openssl = program!("openssl");
     let world = World::new();
     let upstream = Upstream::echo();
-    let (node, listen) = node(&world, &upstream, more);
+    let (node, listen) = pair::gate(&world, &upstream, more);
     world.issue(&world.a, "stranger");
     let mut client = openssl::client(&openssl, &world, listen, Some("stranger"), &[version]);
     let (_, said) = client.ended();

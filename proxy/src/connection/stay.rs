@@ -165,10 +165,7 @@ impl Way<'_> {
     /// When the first of the peers' SVIDs expires.
     fn expiry(&self, peers: &Peers) -> Option<Instant> {
         let now = self.shared.context.clock.now();
-        let ends = peers
-            .verified()
-            .map(sekisho_certs::VerifiedPeer::not_after)
-            .min()?;
+        let ends = peers.verified().map(VerifiedPeer::not_after).min()?;
         Some(Instant::now() + ends.duration_since(now).unwrap_or_default())
     }
 

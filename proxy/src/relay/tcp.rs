@@ -4,10 +4,11 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::BytesMut;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 use super::{Counters, RelayError, Side};
@@ -31,7 +32,7 @@ pub async fn relay(
 ) -> Result<(), RelayError> {
     let mut out = Direction::new(Side::Client, Side::Upstream);
     let mut back = Direction::new(Side::Upstream, Side::Client);
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         let sent = out.poll(cx, client, upstream, counters)?;
         let received = back.poll(cx, upstream, client, counters)?;
         if sent.is_ready() && received.is_ready() {
@@ -40,7 +41,39 @@ pub async fn relay(
             Poll::Pending
         }
     })
-    .await
+    .await;
+    match ended {
+        Ok(()) => Ok(()),
+        Err(error) => Err(last_words(error, client, upstream).await),
+    }
+}
+
+/// A peer that refuses sends an alert and closes. Where we were about to write to it, that shows as
+/// a broken pipe, while the alert waits to be read: it tells the reason.
+async fn last_words(error: RelayError, client: &mut Stream, upstream: &mut Stream) -> RelayError {
+    /// It has arrived before the write failed, if ever; so this is hardly used up.
+    const TIME: Duration = Duration::from_millis(200);
+    const BYTES: u64 = 1024 * 1024;
+    let stream = match error.side {
+        Side::Client => client,
+        Side::Upstream => upstream,
+    };
+    if error.alert().is_some() || matches!(stream, Stream::Plain(_)) {
+        return error;
+    }
+    let mut sink = tokio::io::sink();
+    let mut rest = AsyncReadExt::take(stream, BYTES);
+    let rest = tokio::io::copy(&mut rest, &mut sink);
+    match tokio::time::timeout(TIME, rest).await {
+        Ok(Err(last)) => {
+            let last = RelayError {
+                side: error.side,
+                error: last,
+            };
+            if last.alert().is_some() { last } else { error }
+        }
+        Ok(Ok(_)) | Err(_) => error,
+    }
 }
 
 /// One direction. It owns a buffer only while bytes are under way.

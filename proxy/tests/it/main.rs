@@ -1,4 +1,5 @@
 //! The whole way of a connection, in one process: real sockets, a clock that is turned.
+#![cfg(test)]
 
 mod changes;
 mod harness;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Node, World, ports};
+use super::{Node, Upstream, World, ports};
 
 /// The two nodes and where an application connects.
 #[derive(Debug)]
@@ -28,6 +28,14 @@ impl Pair {
             gate,
         }
     }
+}
+
+/// A receiving node in front of `upstream`, with more keys of its endpoint; and where its mTLS side
+/// is.
+pub(crate) fn gate(world: &World, upstream: &Upstream, more: &str) -> (Node, SocketAddr) {
+    let listen = ports::free();
+    let endpoints = receiving(world, listen, upstream.address) + more;
+    (Node::start(world, "b.example", &endpoints), listen)
 }
 
 /// The endpoint of b.example, `/back`, which lets `/front` of a.example in.
