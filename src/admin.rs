@@ -2,8 +2,6 @@
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
     sync::{Arc, PoisonError},
     time::UNIX_EPOCH,
 };
@@ -16,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use sekisho_proxy::socket_file::{self, SocketFile};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -31,16 +30,13 @@ pub(crate) struct AdminServer {
 struct Running {
     address: Admin,
     task: JoinHandle<()>,
-    socket: Option<PathBuf>,
+    // Held for its Drop.
+    _socket: Option<SocketFile>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
-        if let Some(socket) = &self.socket {
-            // One that stays is replaced at the next start.
-            let _ = std::fs::remove_file(socket);
-        }
     }
 }
 
@@ -70,22 +66,17 @@ impl AdminServer {
                 )
             }
             Admin::Unix(path) => {
-                if std::os::unix::net::UnixStream::connect(path)
-                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-                {
-                    std::fs::remove_file(path)?;
-                }
-                let listener = tokio::net::UnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+                let (listener, file) = socket_file::listen(path, 0o660)?;
+                let listener = tokio::net::UnixListener::from_std(listener)?;
                 let task = tokio::spawn(serve(axum::serve(listener, app).into_future()));
-                (task, Some(path.clone()))
+                (task, Some(file))
             }
         };
         tracing::info!(%address, "admin address open");
         self.running = Some(Running {
             address: address.clone(),
             task,
-            socket,
+            _socket: socket,
         });
         Ok(())
     }

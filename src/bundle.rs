@@ -104,9 +104,14 @@ fn read(file: &Path, domain: Option<&str>) -> anyhow::Result<BundleSet> {
 
 fn show(set: &BundleSet, json: bool) {
     let mut rows = vec![
-        ["trust domain", "CA serial", "expires (UTC)"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "trust domain",
+            "CA serial",
+            "expires (UTC)",
+            "SHA-256 of the certificate",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     let mut documents = Vec::new();
     for bundle in set.iter() {
@@ -116,11 +121,12 @@ fn show(set: &BundleSet, json: bool) {
                 bundle.trust_domain().to_string(),
                 ca.serial().to_owned(),
                 expires.date().to_string(),
+                ca.fingerprint(),
             ]);
         }
         let authorities = bundle.authorities().iter().map(|ca| {
             let expires = ca.not_after().duration_since(UNIX_EPOCH);
-            json!({"serial": ca.serial(), "not_after": expires.map_or(0, |since| since.as_secs())})
+            json!({"serial": ca.serial(), "sha256": ca.fingerprint(), "not_after": expires.map_or(0, |since| since.as_secs())})
         });
         documents.push(json!({
             "trust_domain": bundle.trust_domain().to_string(),

@@ -91,7 +91,7 @@ fn print(loaded: &Loaded, findings: &[(&EndpointConfig, world::Found)], ok: bool
         paint("\nready to run", Colour::Green, colour)
     } else {
         paint(
-            "\nnot everything is there: those endpoints will not be ready",
+            "\nnot everything is there: endpoints with a problem will not be ready",
             Colour::Red,
             colour,
         )

@@ -72,6 +72,9 @@ pub(crate) struct EndpointConfig {
     pub(crate) identity: Option<SourceSpec>,
     /// Bundles beside those of the source: the identity's, the endpoint's, the top level's.
     pub(crate) bundles: Vec<BundlesSpec>,
+    /// How many of them, from the first on, belong to an identity from files and may hold our own
+    /// trust domain's.
+    pub(crate) own_bundles: usize,
     /// The policy that must allow too, if one is configured.
     pub(crate) policy: Option<PolicyConfig>,
     /// Where it stands.

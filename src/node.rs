@@ -12,7 +12,7 @@ use std::{
 
 use sekisho_certs::{
     StoreSpec, SystemClock, TlsContext,
-    source::{BundlesSpec, SourceSpec},
+    source::{BundlesSpec, SourceSpec, watch_bundles},
     store, tls,
 };
 use sekisho_proxy::{
@@ -63,7 +63,14 @@ pub(crate) struct About {
 struct StoreKey {
     spec: StoreSpec,
     identity: SourceSpec,
-    bundles: Vec<BundlesSpec>,
+    bundles: KeptBundles,
+}
+
+/// Bundles from files, and how many of the first may be of our own trust domain.
+#[derive(Clone, Debug, PartialEq)]
+struct KeptBundles {
+    specs: Vec<BundlesSpec>,
+    own: usize,
 }
 
 /// A running node.
@@ -151,12 +158,12 @@ impl Node {
         if loaded.config.admin != self.config.admin
             && let Err(error) = admin.listen(loaded.config.admin.as_ref(), &self.shown)
         {
-            return self.refused(format!("admin address: {error}"), true);
+            return self.refused(format!("admin address: {error}"), asked);
         }
         if let Err(error) = self.proxy().apply(&desired(&loaded), true) {
             // Back to the old admin address; it was ours a moment ago.
             let _ = admin.listen(self.config.admin.as_ref(), &self.shown);
-            return self.refused(error.to_string(), true);
+            return self.refused(error.to_string(), asked);
         }
         if loaded.config.workers != self.config.workers || loaded.config.log != self.config.log {
             tracing::warn!("`workers` and `log` take effect at the next start");
@@ -222,17 +229,15 @@ impl Node {
                     }
                     let context = self.shown.proxy.context().clone();
                     let supply = self.sources.supply(&key.identity, &key.spec, &context);
-                    let extra = self
-                        .sources
-                        .bundles(&key.bundles, &key.identity, &key.spec.site);
+                    let KeptBundles { specs, own } = key.bundles.clone();
+                    let extra = watch_bundles(specs, key.spec.site.clone(), own);
+                    let held = running
+                        .snapshot()
+                        .map(|snapshot| Arc::clone(&snapshot.material));
+                    let Some(held) = held else { continue };
+                    let spec = key.spec.clone();
                     let publish = move |material| running.set_material(material);
-                    tokio::spawn(store::follow(
-                        key.spec.clone(),
-                        supply,
-                        extra,
-                        context,
-                        publish,
-                    ))
+                    tokio::spawn(store::follow(spec, supply, extra, context, held, publish))
                 }
             };
             kept.insert(name.clone(), (key, task));
@@ -281,7 +286,10 @@ fn key(endpoint: &EndpointConfig) -> Option<StoreKey> {
             },
         },
         identity,
-        bundles: endpoint.bundles.clone(),
+        bundles: KeptBundles {
+            specs: endpoint.bundles.clone(),
+            own: endpoint.own_bundles,
+        },
     })
 }
 

@@ -116,11 +116,15 @@ async fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
     let proxy = Arc::clone(node.proxy());
     let wait = node.config().drain;
     let drained = proxy.drain(wait);
-    // A second signal does not wait.
     let closed = tokio::select! {
-        closed = drained => closed,
-        _ = signals.term.recv() => proxy.registry().len(),
-        _ = signals.int.recv() => proxy.registry().len(),
+        closed = drained => Some(closed),
+        _ = signals.term.recv() => None,
+        _ = signals.int.recv() => None,
+    };
+    let closed = match closed {
+        Some(closed) => closed,
+        // A second signal does not wait; each connection still gets its line in the log.
+        None => proxy.drain(Duration::ZERO).await,
     };
     tracing::info!(closed, "ended");
     Ok(())

@@ -84,6 +84,12 @@ impl Authority {
         crate::x509::pem(&self.der)
     }
 
+    /// SHA-256 of the certificate, in hexadecimal: what two people compare.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        crate::x509::hex(&crate::x509::sha256(&self.der))
+    }
+
     /// When it stops being valid.
     #[must_use]
     pub const fn not_after(&self) -> SystemTime {

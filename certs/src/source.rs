@@ -17,7 +17,7 @@ use crate::{
     svid::{Svid, SvidError},
 };
 
-pub use bundles::{read as read_bundles, watch_bundles};
+pub use bundles::{FileBundles, watch_bundles};
 pub use changes::Changes;
 pub use embedded::{EmbeddedCa, EmbeddedError, SVID_LIFETIME, rotation_wait};
 pub use files::{read as read_files, watch_files};
@@ -33,6 +33,20 @@ pub struct Supply {
     pub bundles: BundleSet,
     /// Why the source cannot deliver just now; what it delivered before still stands above.
     pub problem: Option<Arc<str>>,
+    /// The source has not said anything yet, which is not the same as having nothing.
+    pub pending: bool,
+}
+
+impl Supply {
+    /// Before the source's first word.
+    #[must_use]
+    pub fn pending(why: String) -> Self {
+        Self {
+            problem: Some(why.into()),
+            pending: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// Why a source cannot deliver.

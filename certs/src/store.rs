@@ -9,7 +9,7 @@ use crate::{
     bundle::BundleSet,
     clock::Clock,
     id::{IdList, SpiffeId, TrustDomain},
-    source::Supply,
+    source::{FileBundles, Supply},
     svid::Svid,
     tls::{MinVersion, PeerVerifier, client_config, server_config},
     verify::Trust,
@@ -102,6 +102,10 @@ pub struct Material {
     /// Counts replacements of the trusted bundles.
     trust_revision: u64,
     problem: Option<Arc<str>>,
+    /// The bundles among them that came from the source.
+    supplied: BundleSet,
+    /// What the configurations were built for.
+    spec: Option<StoreSpec>,
 }
 
 impl Material {
@@ -119,11 +123,13 @@ impl Material {
             rotations: 0,
             trust_revision: 0,
             problem: None,
+            supplied: BundleSet::default(),
+            spec: None,
         }
     }
 
     /// What follows from the sources. Parts that did not change are taken over from `previous`,
-    /// so that nothing is built twice.
+    /// so that nothing is built twice; and all that came from the source is, while it is pending.
     #[must_use]
     pub fn derive(
         spec: &StoreSpec,
@@ -132,6 +138,12 @@ impl Material {
         previous: &Self,
         context: &TlsContext,
     ) -> Self {
+        let carried = supply.pending.then(|| Supply {
+            svids: previous.latest_svid().cloned().into_iter().collect(),
+            bundles: previous.supplied.clone(),
+            ..supply.clone()
+        });
+        let supply = carried.as_ref().unwrap_or(supply);
         let (bundles, problem) = trusted(spec, supply, extra);
         let same_trust = previous.trust.bundles() == &bundles;
         let trust = if same_trust {
@@ -152,8 +164,11 @@ impl Material {
             client: None,
             problem,
             trust,
+            supplied: supply.bundles.clone(),
+            spec: Some(spec.clone()),
         };
-        if same_svid && same_trust {
+        let same_spec = previous.spec.as_ref() == Some(spec);
+        if same_svid && same_trust && same_spec {
             material.server.clone_from(&previous.server);
             material.client.clone_from(&previous.client);
         } else if let Err(error) = material.build(spec, context) {
@@ -314,21 +329,31 @@ fn choose(spec: &StoreSpec, supply: &Supply) -> Result<Arc<Svid>, NotReady> {
 
 /// Keeps an endpoint's material up to date until its sources or its readers are gone.
 ///
-/// `publish` is called with each new material, on the caller's task.
+/// `material` is what the endpoint holds now: it serves on while a source has not said its first
+/// word, so that a reload which opens a new source takes nothing away. `publish` is called with
+/// each new material, on the caller's task.
 pub async fn follow(
     spec: StoreSpec,
     mut supply: watch::Receiver<Arc<Supply>>,
-    mut extra: watch::Receiver<Arc<BundleSet>>,
+    mut extra: watch::Receiver<Arc<FileBundles>>,
     context: TlsContext,
+    mut material: Arc<Material>,
     mut publish: impl FnMut(Arc<Material>),
 ) {
-    let mut material = Arc::new(Material::empty(&context, "the source has not answered yet"));
     let mut extra_open = true;
     loop {
         let next = {
             let supply = Arc::clone(&supply.borrow_and_update());
             let extra = Arc::clone(&extra.borrow_and_update());
-            Material::derive(&spec, &supply, &extra, &material, &context)
+            let mut next = Material::derive(&spec, &supply, &extra.set, &material, &context);
+            let of_files = || {
+                extra
+                    .problems
+                    .first()
+                    .map(|problem| problem.as_str().into())
+            };
+            next.problem = next.problem.or_else(of_files);
+            next
         };
         material = Arc::new(next);
         publish(Arc::clone(&material));

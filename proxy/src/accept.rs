@@ -4,8 +4,6 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -24,6 +22,7 @@ use crate::{
     },
     handshake::gate::Gate,
     socket,
+    socket_file::{self, SocketFile},
 };
 
 /// Pause after the system refused to accept, commonly for want of file descriptors.
@@ -118,70 +117,22 @@ impl Bound {
         match bind {
             Bind::Tcp(address) => socket::listen(*address).map(Self::Tcp),
             Bind::Unix(path) => {
-                clear_stale(path)?;
-                let listener = std::os::unix::net::UnixListener::bind(path)?;
-                listener.set_nonblocking(true)?;
-                let file = SocketFile::of(path)?;
-                // With `local` the kernel tells us who comes, and the list decides with a reason;
-                // without it the file's mode is the only gate.
-                let open = matches!(
-                    &spec.listen,
-                    Listen::Unix {
-                        local: LocalClients::Only(_),
-                        ..
-                    }
-                );
-                let mode = if open { 0o666 } else { 0o660 };
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                let (listener, file) = socket_file::listen(path, mode(&spec.listen))?;
                 Ok(Self::Unix(listener, file))
             }
         }
     }
 }
 
-/// The file of a Unix socket, removed when dropped unless another has taken its place.
-#[derive(Debug)]
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path.to_owned(),
-            inode: std::fs::symlink_metadata(path)?.ino(),
-        })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| metadata.ino() == self.inode);
-        if ours {
-            // A file that stays is taken for stale at the next start.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Removes a socket that nobody listens on any more; anything else stays and is an error.
-fn clear_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "a file that is no socket is in the way",
-        ));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            std::fs::remove_file(path)
-        }
-        _ => Err(io::ErrorKind::AddrInUse.into()),
+/// With `local` the kernel tells us who comes, and the list decides with a reason; without it the
+/// file's mode is the only gate.
+const fn mode(listen: &Listen) -> u32 {
+    match listen {
+        Listen::Unix {
+            local: LocalClients::Only(_),
+            ..
+        } => 0o666,
+        _ => 0o660,
     }
 }
 
@@ -214,7 +165,12 @@ impl Listener {
     }
 
     /// Replaces the endpoints for connections to come.
-    pub(crate) fn set_table(&self, table: Table) {
+    pub(crate) fn set_table(&self, table: Table, bind: &Bind, spec: &EndpointSpec) {
+        if let Bind::Unix(path) = bind
+            && let Err(error) = socket_file::set_mode(path, mode(&spec.listen))
+        {
+            tracing::error!(socket = %path.display(), %error, "mode of the socket not changed");
+        }
         self.table.send_replace(Arc::new(table));
     }
 

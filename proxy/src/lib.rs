@@ -24,6 +24,7 @@ pub mod record;
 pub mod relay;
 mod reload;
 mod socket;
+pub mod socket_file;
 pub mod status;
 pub mod stream;
 pub mod upstream;

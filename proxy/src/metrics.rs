@@ -1,6 +1,9 @@
 //! Prometheus metrics. Names are part of the interface: docs/metrics.md.
 
-use std::sync::atomic::AtomicU64;
+use std::{
+    collections::HashSet,
+    sync::{PoisonError, RwLock, atomic::AtomicU64},
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -63,6 +66,8 @@ pub struct Metrics {
     ready: Family<OfEndpoint, Gauge>,
     targets: Family<OfTarget, Gauge>,
     reloads: Family<OfResult, Counter>,
+    /// Endpoints that exist: a connection that outlives its endpoint makes no series of it again.
+    known: RwLock<HashSet<String>>,
 }
 
 impl Default for Metrics {
@@ -79,6 +84,7 @@ impl Default for Metrics {
             ready: Family::default(),
             targets: Family::default(),
             reloads: Family::default(),
+            known: RwLock::new(HashSet::from([NO_ENDPOINT.to_owned()])),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -146,6 +152,11 @@ impl Metrics {
         to_client: u64,
     ) {
         let endpoint = endpoint.unwrap_or(NO_ENDPOINT);
+        // Held until it is counted, so that an endpoint is not forgotten in between.
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(endpoint) {
+            return;
+        }
         let label = OfDecision {
             endpoint: endpoint.to_owned(),
             decision: if ending.allowed { "allowed" } else { "refused" },
@@ -200,8 +211,16 @@ impl Metrics {
         }
     }
 
+    /// An endpoint that exists from now on.
+    pub(crate) fn know(&self, endpoint: &str) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.insert(endpoint.to_owned());
+    }
+
     /// Drops every series of an endpoint that is gone.
     pub(crate) fn forget(&self, endpoint: &str, targets: &[String]) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.remove(endpoint);
         let label = OfEndpoint {
             endpoint: endpoint.to_owned(),
         };

@@ -111,6 +111,9 @@ impl Proxy {
                 self.shared.metrics.forget(name, &targets);
             }
         }
+        for name in endpoints.keys() {
+            self.shared.metrics.know(name);
+        }
         running.listeners.retain(|bind, listener| {
             let keep = wanted.contains_key(bind);
             if !keep {
@@ -127,8 +130,10 @@ impl Proxy {
             if let Some(bound) = opened.remove(bind) {
                 let listener = Listener::start(bound, table, &self.shared);
                 running.listeners.insert(bind.clone(), listener);
-            } else if let Some(listener) = running.listeners.get(bind) {
-                listener.set_table(table);
+            } else if let (Some(listener), Some(first)) =
+                (running.listeners.get(bind), wanted.first())
+            {
+                listener.set_table(table, bind, &first.spec);
             }
         }
         running.endpoints = endpoints;

@@ -88,7 +88,7 @@ impl Stream {
 pub struct TlsDetails {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
-    /// The cipher suite's IANA name.
+    /// The cipher suite's IANA name, such as `TLS_AES_128_GCM_SHA256`.
     pub cipher: String,
     /// The key exchange group.
     pub group: String,
@@ -106,7 +106,9 @@ impl TlsDetails {
             cipher: text(
                 state
                     .negotiated_cipher_suite()
-                    .and_then(|suite| suite.suite().as_str().map(Into::into)),
+                    .and_then(|suite| suite.suite().as_str())
+                    // rustls marks those of TLS 1.3, IANA does not.
+                    .map(|name| name.replacen("TLS13_", "TLS_", 1)),
             ),
             group: text(
                 state

@@ -170,8 +170,8 @@ impl Upstream {
         &self.targets
     }
 
-    /// Connects to a target: the one whose turn it is, then the others, until one answers or
-    /// `time` is over. Targets that are ejected or fail their health check come last: trying one
+    /// Connects to a target: the one whose turn it is, then the others, until one answers. Each has
+    /// `time`, over all its addresses. Targets that are ejected or fail their health check come last: trying one
     /// is better than refusing.
     ///
     /// # Errors
@@ -180,12 +180,6 @@ impl Upstream {
         self: &Arc<Self>,
         time: Duration,
     ) -> Result<Connected, UpstreamError> {
-        tokio::time::timeout(time, self.connect_any())
-            .await
-            .unwrap_or(Err(UpstreamError::Timeout(time)))
-    }
-
-    async fn connect_any(self: &Arc<Self>) -> Result<Connected, UpstreamError> {
         let mut last = None;
         for index in self.order() {
             let Some(target) = self.targets.get(index) else {
@@ -194,7 +188,9 @@ impl Upstream {
             // Counted before it is connected: otherwise a burst all goes to one.
             target.active.fetch_add(1, Ordering::Relaxed);
             let held = Held(Arc::clone(self), index);
-            match dial::target(&target.address, &target.resolved).await {
+            let dialled = dial::target(&target.address, &target.resolved);
+            let dialled = tokio::time::timeout(time, dialled).await;
+            match dialled.unwrap_or(Err(UpstreamError::Timeout(time))) {
                 Ok((transport, address)) => {
                     target.connected(true);
                     return Ok(Connected {

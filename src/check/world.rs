@@ -8,10 +8,11 @@ use std::{
 };
 
 use sekisho_certs::{
-    BundleSet, Svid, TrustDomain,
-    source::{BundlesSpec, SourceSpec, read_bundles, read_files},
+    IdList, Svid, TrustDomain,
+    source::{FileBundles, SourceSpec, read_files},
     tls,
 };
+use sekisho_proxy::endpoint::spec::EndpointSpec;
 
 use crate::{config::EndpointConfig, node};
 
@@ -49,7 +50,8 @@ pub(crate) fn look(endpoint: &EndpointConfig, now: SystemTime) -> Found {
             }
         }
         Some(SourceSpec::Embedded { data }) => {
-            let parent = data.ancestors().find(|folder| folder.is_dir());
+            let here = |folder: &&Path| folder.is_dir() || folder.as_os_str().is_empty();
+            let parent = data.ancestors().find(here);
             if parent.is_none() {
                 let path = data.display();
                 found
@@ -60,24 +62,26 @@ pub(crate) fn look(endpoint: &EndpointConfig, now: SystemTime) -> Found {
         }
         None => {}
     }
-    let (set, problems) = bundles(endpoint);
-    found.problems.extend(problems);
-    for bundle in set.iter() {
-        let domain = bundle.trust_domain();
-        if bundle.authorities().iter().all(|ca| ca.not_after() < now) {
+    // Endpoints are ready without them; peers of those domains are refused.
+    found.warnings.extend(bundles(endpoint).problems);
+    for domain in named_domains(&endpoint.spec) {
+        if matches!(
+            bundle_of(endpoint, &endpoint.spec.site, &domain, now),
+            Bundle::Missing
+        ) {
             found.warnings.push(format!(
-                "the bundle of {domain} has no CA that is valid now"
+                "no bundle with a valid CA for {domain}: its workloads are refused as \
+                 unknown_trust_domain until there is one"
             ));
         }
     }
     found
 }
 
-fn bundles(endpoint: &EndpointConfig) -> (BundleSet, Vec<String>) {
-    let own = matches!(endpoint.identity, Some(SourceSpec::Files { .. }));
-    let refuse = (!own).then_some(&endpoint.spec.site);
-    let specs: Vec<BundlesSpec> = endpoint.bundles.clone();
-    read_bundles(&specs, refuse, &BundleSet::default())
+fn bundles(endpoint: &EndpointConfig) -> FileBundles {
+    let none = FileBundles::default();
+    let site = &endpoint.spec.site;
+    FileBundles::read(&endpoint.bundles, site, endpoint.own_bundles, &none)
 }
 
 /// Where this endpoint would take the bundle of `domain` from.
@@ -87,7 +91,7 @@ pub(crate) fn bundle_of(
     domain: &TrustDomain,
     now: SystemTime,
 ) -> Bundle {
-    let (set, _) = bundles(endpoint);
+    let set = bundles(endpoint).set;
     if let Some(bundle) = set.get(domain) {
         let valid = bundle
             .authorities()
@@ -139,6 +143,23 @@ fn files(found: &mut Found, endpoint: &EndpointConfig, cert: &Path, key: &Path, 
             spec.site
         ));
     }
+}
+
+/// The trust domains that the lists name.
+fn named_domains(spec: &EndpointSpec) -> Vec<TrustDomain> {
+    let mut domains = Vec::new();
+    for list in spec.lists() {
+        if let IdList::Named(patterns) = list {
+            domains.extend(
+                patterns
+                    .iter()
+                    .map(|pattern| pattern.trust_domain().clone()),
+            );
+        }
+    }
+    domains.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    domains.dedup();
+    domains
 }
 
 /// Warns of a key that others than its owner may read.

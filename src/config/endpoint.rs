@@ -75,6 +75,8 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
     let settings = settings::read(&map, listen.as_ref(), forward.as_ref(), report);
     let identity = own_identity(&map, shared, report);
     let bundles = own_bundles(&map, shared, identity.as_ref(), report);
+    let of_identity = identity.as_ref().map(|identity| &identity.bundles);
+    let own_bundles = usize::from(of_identity.is_some_and(Option::is_some));
 
     let settings = settings?;
     let spec = EndpointSpec {
@@ -112,6 +114,7 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
             spec,
             identity,
             bundles,
+            own_bundles,
             policy,
             location: entry.at.clone(),
             warnings,

@@ -8,11 +8,8 @@ use std::{
 };
 
 use sekisho_certs::{
-    BundleSet, StoreSpec, TlsContext, TrustDomain,
-    source::{
-        BundlesSpec, EmbeddedCa, EmbeddedError, SourceSpec, Supply, watch_bundles, watch_files,
-        watch_workload_api,
-    },
+    StoreSpec, TlsContext, TrustDomain,
+    source::{EmbeddedCa, EmbeddedError, SourceSpec, Supply, watch_files, watch_workload_api},
 };
 use tokio::sync::watch;
 
@@ -81,11 +78,8 @@ impl Sources {
             authority
         });
         let mut opened = authority.subscribe();
-        let waiting = Supply {
-            problem: Some(format!("the CA in {} is not open yet", data.display()).into()),
-            ..Supply::default()
-        };
-        let (sender, receiver) = watch::channel(Arc::new(waiting));
+        let why = format!("the CA in {} is not open yet", data.display());
+        let (sender, receiver) = watch::channel(Arc::new(Supply::pending(why)));
         let own_id = spec.own_id.clone();
         tokio::spawn(async move {
             let authority = match opened.wait_for(Option::is_some).await {
@@ -112,17 +106,6 @@ impl Sources {
             }
         });
         receiver
-    }
-
-    /// Bundles beside those of the source.
-    pub(crate) fn bundles(
-        &self,
-        specs: &[BundlesSpec],
-        source: &SourceSpec,
-        site: &TrustDomain,
-    ) -> watch::Receiver<Arc<BundleSet>> {
-        let own = matches!(source, SourceSpec::Files { .. });
-        watch_bundles(specs.to_vec(), site.clone(), own)
     }
 
     /// Rotates what embedded CAs issued; returns how many there are.

@@ -18,18 +18,18 @@ use crate::{
 /// its last good form; one that is gone from a folder is withdrawn. Earlier specs win where two
 /// have the same trust domain.
 ///
-/// `site` is our own trust domain, whose bundles are refused unless `own` allows them (an identity
-/// from files has no other source of it). Problems are logged once each.
+/// `site` is our own trust domain, whose bundle is taken from the first `own` specs only: those
+/// that belong to an identity from files, which has no other source of it. Problems are logged
+/// once each.
 ///
 /// Must be called inside a tokio runtime.
 pub fn watch_bundles(
     specs: Vec<BundlesSpec>,
     site: TrustDomain,
-    own: bool,
-) -> watch::Receiver<Arc<BundleSet>> {
-    let refuse = (!own).then_some(site);
-    let (first, mut problems) = read(&specs, refuse.as_ref(), &BundleSet::default());
-    report(&problems, &[]);
+    own: usize,
+) -> watch::Receiver<Arc<FileBundles>> {
+    let first = FileBundles::read(&specs, &site, own, &FileBundles::default());
+    report(&first.problems, &[]);
     let (sender, receiver) = watch::channel(Arc::new(first));
     if specs.is_empty() {
         return receiver;
@@ -38,12 +38,12 @@ pub fn watch_bundles(
         let mut changes = Changes::of(paths(&specs));
         loop {
             // A change between the first look and the watch must not be missed.
-            let (next, found) = read(&specs, refuse.as_ref(), &Arc::clone(&sender.borrow()));
-            report(&found, &problems);
-            problems = found;
-            sender.send_if_modified(|set| {
-                let changed = **set != next;
-                *set = Arc::new(next);
+            let last = Arc::clone(&sender.borrow());
+            let next = FileBundles::read(&specs, &site, own, &last);
+            report(&next.problems, &last.problems);
+            sender.send_if_modified(|bundles| {
+                let changed = **bundles != next;
+                *bundles = Arc::new(next);
                 changed
             });
             tokio::select! {
@@ -73,76 +73,94 @@ fn paths(specs: &[BundlesSpec]) -> Vec<&Path> {
     paths
 }
 
-/// Reads everything once; what fails is told and stands as in `last`. A bundle of `refuse`, our
-/// own trust domain, is refused.
-pub fn read(
-    specs: &[BundlesSpec],
-    refuse: Option<&TrustDomain>,
-    last: &BundleSet,
-) -> (BundleSet, Vec<String>) {
-    let mut reading = Reading {
-        refuse,
-        last,
-        found: BTreeMap::new(),
-        problems: Vec::new(),
-    };
-    let mut unreadable = Vec::new();
-    for spec in specs {
-        match spec {
-            BundlesSpec::Files(files) => {
-                for (name, path) in files {
-                    if let Ok(domain) = parse_trust_domain(name) {
-                        reading.add(&domain, path, read_bundle(&domain, path));
-                    }
-                }
-            }
-            BundlesSpec::Folder(folder) => match folder_entries(folder) {
-                Ok(entries) => {
-                    for (domain, path) in entries {
-                        reading.add(&domain, &path, read_bundle(&domain, &path));
-                    }
-                }
-                Err(error) => unreadable.push((error.to_string(), folder)),
-            },
-            BundlesSpec::Map(path) => {
-                let map = read_text(path).and_then(|text| {
-                    BundleSet::from_bundle_map(&text).map_err(|error| SourceError::Bundle {
-                        path: path.clone(),
-                        error,
-                    })
-                });
-                match map {
-                    Ok(map) => {
-                        for bundle in map.iter() {
-                            reading.add(bundle.trust_domain(), path, Ok(Arc::clone(bundle)));
-                        }
-                    }
-                    Err(error) => unreadable.push((error.to_string(), path)),
-                }
+/// What the files said at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileBundles {
+    /// The bundles.
+    pub set: BundleSet,
+    /// What could not be read, or was refused; a sentence each.
+    pub problems: Vec<String>,
+    /// By trust domain: which of the specs it came from.
+    origins: BTreeMap<String, usize>,
+}
+
+impl FileBundles {
+    /// Reads everything once. What cannot be read stands as it did in `last`, and so does all that
+    /// a folder or map had which cannot be read at all. `site` and `own`: see [`watch_bundles`].
+    #[must_use]
+    pub fn read(specs: &[BundlesSpec], site: &TrustDomain, own: usize, last: &Self) -> Self {
+        let mut reading = Reading {
+            refuse: None,
+            spec: 0,
+            last,
+            found: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        for (index, spec) in specs.iter().enumerate() {
+            reading.spec = index;
+            reading.refuse = (index >= own).then_some(site);
+            if let Err(error) = reading.take(spec) {
+                reading.problems.push(error.to_string());
+                reading.keep();
             }
         }
+        reading.finish()
     }
-    // A folder or map that cannot be read at all says nothing of any domain: keep what it had.
-    for (_, path) in &unreadable {
-        for bundle in last.iter() {
-            reading.add(bundle.trust_domain(), path, Ok(Arc::clone(bundle)));
-        }
-    }
-    let problems = unreadable.into_iter().map(|(problem, _)| problem);
-    reading.problems.extend(problems);
-    reading.finish()
 }
 
 /// One look at all files.
 struct Reading<'a> {
+    /// Our own trust domain, while a spec is read that may not deliver it.
     refuse: Option<&'a TrustDomain>,
-    last: &'a BundleSet,
+    /// Which spec is read.
+    spec: usize,
+    last: &'a FileBundles,
     /// By trust domain: where it was found, and what.
-    found: BTreeMap<String, (PathBuf, Arc<TrustBundle>)>,
+    found: BTreeMap<String, (usize, PathBuf, Arc<TrustBundle>)>,
     problems: Vec<String>,
 }
 
 impl Reading<'_> {
+    /// Takes up what one spec has.
+    fn take(&mut self, spec: &BundlesSpec) -> Result<(), SourceError> {
+        match spec {
+            BundlesSpec::Files(files) => {
+                for (name, path) in files {
+                    if let Ok(domain) = parse_trust_domain(name) {
+                        self.add(&domain, path, read_bundle(&domain, path));
+                    }
+                }
+            }
+            BundlesSpec::Folder(folder) => {
+                for (domain, path) in folder_entries(folder)? {
+                    self.add(&domain, &path, read_bundle(&domain, &path));
+                }
+            }
+            BundlesSpec::Map(path) => {
+                let text = read_text(path)?;
+                let map = BundleSet::from_bundle_map(&text).map_err(|error| {
+                    let path = path.clone();
+                    SourceError::Bundle { path, error }
+                })?;
+                for bundle in map.iter() {
+                    self.add(bundle.trust_domain(), path, Ok(Arc::clone(bundle)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A folder or map that cannot be read says nothing of any domain: keeps what it had.
+    fn keep(&mut self) {
+        let last = self.last;
+        for bundle in last.set.iter() {
+            let domain = bundle.trust_domain();
+            if last.origins.get(domain.as_str()) == Some(&self.spec) {
+                self.add(domain, Path::new(""), Ok(Arc::clone(bundle)));
+            }
+        }
+    }
+
     /// Takes a bundle up, unless its domain has one already.
     fn add(
         &mut self,
@@ -162,25 +180,30 @@ impl Reading<'_> {
         let bundle = bundle.map_or_else(
             |error| {
                 self.problems.push(error.to_string());
-                self.last.get(domain).cloned()
+                self.last.set.get(domain).cloned()
             },
             Some,
         );
         if let Some(bundle) = bundle {
             let name = domain.as_str().to_owned();
-            self.found.insert(name, (path.to_owned(), bundle));
+            self.found
+                .insert(name, (self.spec, path.to_owned(), bundle));
         }
     }
 
     /// Puts the bundles together. A CA key stays with the domain that had it: otherwise a site
     /// could push another one out by publishing its CA.
-    fn finish(mut self) -> (BundleSet, Vec<String>) {
+    fn finish(mut self) -> FileBundles {
         let mut set = BundleSet::default();
-        let last = self.last;
+        let last = &self.last.set;
+        let origins = self.found.iter();
+        let origins = origins
+            .map(|(name, (spec, ..))| (name.clone(), *spec))
+            .collect();
         let found = self.found.into_values();
         let (same, changed): (Vec<_>, Vec<_>) =
-            found.partition(|(_, bundle)| last.get(bundle.trust_domain()) == Some(bundle));
-        for (path, bundle) in same.into_iter().chain(changed) {
+            found.partition(|(_, _, bundle)| last.get(bundle.trust_domain()) == Some(bundle));
+        for (_, path, bundle) in same.into_iter().chain(changed) {
             let before = last.get(bundle.trust_domain());
             if let Err(error) = set.insert(bundle) {
                 let problem = SourceError::Bundle { path, error }.to_string();
@@ -191,7 +214,11 @@ impl Reading<'_> {
                 }
             }
         }
-        (set, self.problems)
+        FileBundles {
+            set,
+            problems: self.problems,
+            origins,
+        }
     }
 }
 

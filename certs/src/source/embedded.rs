@@ -210,7 +210,7 @@ impl EmbeddedCa {
         Ok(Supply {
             svids: vec![Arc::new(Svid::new(vec![leaf], key, &self.provider)?)],
             bundles: self.bundles.clone(),
-            problem: None,
+            ..Supply::default()
         })
     }
 }

@@ -31,10 +31,7 @@ pub fn watch_workload_api(
     socket: PathBuf,
     provider: Arc<CryptoProvider>,
 ) -> watch::Receiver<Arc<Supply>> {
-    let waiting = Supply {
-        problem: Some(format!("{} has not answered yet", socket.display()).into()),
-        ..Supply::default()
-    };
+    let waiting = Supply::pending(format!("{} has not answered yet", socket.display()));
     let (sender, receiver) = watch::channel(Arc::new(waiting));
     tokio::spawn(async move {
         let session = async {
@@ -132,7 +129,7 @@ fn translate(context: &X509Context, provider: &CryptoProvider) -> Result<Supply,
     Ok(Supply {
         svids,
         bundles,
-        problem: None,
+        ..Supply::default()
     })
 }
 
@@ -157,6 +154,7 @@ fn complain(sender: &watch::Sender<Arc<Supply>>, socket: &Path, error: &Workload
         supply.problem = Some(problem);
         if withdrawn {
             supply.svids.clear();
+            supply.pending = false;
         }
         true
     });

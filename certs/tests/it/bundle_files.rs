@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use sekisho_certs::{
     BundleSet, TrustDomain,
-    source::{BundlesSpec, watch_bundles},
+    source::{BundlesSpec, FileBundles, watch_bundles},
 };
 use sekisho_testkit::{Profile, Site, TestCa, clock::present, wait_until};
 use tempfile::TempDir;
@@ -14,8 +14,8 @@ fn own() -> TrustDomain {
     TrustDomain::new("own.example").unwrap()
 }
 
-fn watch(specs: Vec<BundlesSpec>) -> watch::Receiver<Arc<BundleSet>> {
-    watch_bundles(specs, own(), false)
+fn watch(specs: Vec<BundlesSpec>) -> watch::Receiver<Arc<FileBundles>> {
+    watch_bundles(specs, own(), 0)
 }
 
 fn folder_of(sites: &[&Site]) -> TempDir {
@@ -44,12 +44,12 @@ fn names(set: &BundleSet) -> Vec<String> {
 }
 
 /// Holds where the bundles are those of exactly these sites.
-fn are(sites: &[&Site]) -> impl FnMut(&Arc<BundleSet>) -> bool {
+fn are(sites: &[&Site]) -> impl FnMut(&Arc<FileBundles>) -> bool {
     let mut expected = BundleSet::default();
     for site in sites {
         expected.insert(Arc::clone(site.bundle())).unwrap();
     }
-    move |set| **set == expected
+    move |bundles| bundles.set == expected
 }
 
 #[tokio::test]
@@ -78,14 +78,14 @@ async fn a_damaged_bundle_keeps_its_last_good_form() {
         let b = Site::new(&format!("b{number}.example"));
         b.write_bundle(files.path());
         let name = b.domain().clone();
-        let seen = |set: &Arc<BundleSet>| set.get(&name).is_some();
+        let seen = |found: &Arc<FileBundles>| found.set.get(&name).is_some();
         let set = wait_until(&mut bundles, "the next bundle", seen).await;
-        assert_eq!(set.get(a.domain()), Some(a.bundle()), "{damage:?}");
+        assert_eq!(set.set.get(a.domain()), Some(a.bundle()), "{damage:?}");
     }
     let new_a = Site::new("a.example");
     new_a.write_bundle(files.path());
     b.write_bundle(files.path());
-    let recovered = |set: &Arc<BundleSet>| set.get(a.domain()) == Some(new_a.bundle());
+    let recovered = |found: &Arc<FileBundles>| found.set.get(a.domain()) == Some(new_a.bundle());
     wait_until(&mut bundles, "recovery", recovered).await;
 }
 
@@ -102,7 +102,7 @@ async fn other_files_of_a_folder_are_passed_over() {
     ] {
         fs::write(files.path().join(name), a.bundle().to_json().to_string()).unwrap();
     }
-    assert_eq!(names(&watch(folder(&files)).borrow()), ["a.example"]);
+    assert_eq!(names(&watch(folder(&files)).borrow().set), ["a.example"]);
 }
 
 #[tokio::test]
@@ -215,13 +215,48 @@ async fn a_bundle_of_our_own_domain_is_refused_unless_files_are_its_source() {
     let (a, own_site) = (Site::new("a.example"), Site::new("own.example"));
     let files = folder_of(&[&a, &own_site]);
     assert!(are(&[&a])(&watch(folder(&files)).borrow()));
-    let allowed = watch_bundles(folder(&files), own(), true);
+    let allowed = watch_bundles(folder(&files), own(), 1);
     assert!(are(&[&a, &own_site])(&allowed.borrow()));
 }
 
 #[tokio::test]
 async fn without_files_there_are_no_bundles_and_no_watch() {
     let bundles = watch(Vec::new());
-    assert!(bundles.borrow().is_empty());
+    assert!(bundles.borrow().set.is_empty());
     assert!(bundles.has_changed().is_err());
+}
+
+#[tokio::test]
+async fn what_one_folder_withdraws_is_not_kept_because_another_cannot_be_read() {
+    let (a, b) = (Site::new("a.example"), Site::new("b.example"));
+    let (one, two) = (folder_of(&[&a]), folder_of(&[&b]));
+    let specs = vec![
+        BundlesSpec::Folder(one.path().into()),
+        BundlesSpec::Folder(two.path().into()),
+    ];
+    let none = FileBundles::default();
+    let before = FileBundles::read(&specs, &own(), 0, &none);
+    assert_eq!(names(&before.set), ["a.example", "b.example"]);
+    // The second cannot be read any more: it keeps its own, and only its own.
+    fs::remove_dir_all(two.path()).unwrap();
+    fs::remove_file(one.path().join("a.example.json")).unwrap();
+    let after = FileBundles::read(&specs, &own(), 0, &before);
+    assert_eq!(names(&after.set), ["b.example"]);
+    assert_eq!(after.problems.len(), 1);
+}
+
+#[test]
+fn our_own_domain_comes_from_the_identitys_own_files_only() {
+    let own_site = Site::new("own.example");
+    let (mine, others) = (folder_of(&[]), folder_of(&[&own_site]));
+    let specs = vec![
+        BundlesSpec::Folder(mine.path().into()),
+        BundlesSpec::Folder(others.path().into()),
+    ];
+    let none = FileBundles::default();
+    let read = FileBundles::read(&specs, &own(), 1, &none);
+    assert!(read.set.is_empty());
+    own_site.write_bundle(mine.path());
+    let read = FileBundles::read(&specs, &own(), 1, &none);
+    assert_eq!(names(&read.set), ["own.example"]);
 }

@@ -132,7 +132,7 @@ impl Gate {
         let supply = Supply {
             svids: vec![Arc::new(OWN.svid())],
             bundles,
-            problem: None,
+            ..Supply::default()
         };
         let nothing = Material::empty(&context, "");
         let material = Material::derive(&spec, &supply, &BundleSet::default(), &nothing, &context);

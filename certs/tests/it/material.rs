@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::version::TLS13;
 use sekisho_certs::{
     BundleSet, Clock as _, IdList, Material, NotReady, StoreSpec, Svid, TlsContext, TrustDomain,
+    source::FileBundles,
     source::Supply,
     store::follow,
     tls::{MinVersion, provider},
@@ -53,7 +54,7 @@ impl World {
         Supply {
             svids: svids.into_iter().map(Arc::new).collect(),
             bundles: set(&[&self.a, &self.b, &self.c]),
-            problem: None,
+            ..Supply::default()
         }
     }
 
@@ -374,19 +375,23 @@ async fn a_store_follows_its_sources_until_they_are_gone() {
     let world = World::new();
     let now = world.clock.now();
     let (supply, supplied) = watch::channel(Arc::new(Supply::default()));
-    let (extra, extras) = watch::channel(Arc::new(BundleSet::default()));
+    let (extra, extras) = watch::channel(Arc::new(FileBundles::default()));
     let (sender, mut material) = watch::channel(None);
     let (spec, context) = (world.spec(), world.context());
-    let task = tokio::spawn(follow(spec, supplied, extras, context, move |material| {
+    let empty = Arc::new(Material::empty(&context, "nothing yet"));
+    let publish = move |material| {
         sender.send_replace(Some(material));
-    }));
+    };
+    let task = tokio::spawn(follow(spec, supplied, extras, context, empty, publish));
     let is = |test: fn(&Material) -> bool| {
         move |material: &Option<Arc<Material>>| material.as_deref().is_some_and(test)
     };
     wait_until(&mut material, "nothing", is(|m| m.rotations() == 0)).await;
     supply.send_replace(Arc::new(world.supply([world.a.svid("/x").svid()])));
     let first = wait_until(&mut material, "an SVID", is(|m| m.rotations() == 1)).await;
-    extra.send_replace(Arc::new(set(&[&Site::new("b.example")])));
+    let mut grown = FileBundles::default();
+    grown.set = set(&[&Site::new("b.example")]);
+    extra.send_replace(Arc::new(grown));
     let second = wait_until(&mut material, "trust", is(|m| m.trust_revision() == 2)).await;
     let (first, second) = (first.unwrap(), second.unwrap());
     assert!(Arc::ptr_eq(
@@ -408,4 +413,44 @@ fn a_site_is_told_by_its_whole_name() {
     spec.site = TrustDomain::new("example").unwrap();
     let refused = world.chosen(&spec, vec![world.a.svid("/x").svid()]);
     assert!(matches!(refused, Err(NotReady::ForeignDomain { .. })));
+}
+
+#[test]
+fn a_source_that_has_not_spoken_takes_nothing_away() {
+    let world = World::new();
+    let now = world.clock.now();
+    let (spec, context) = (world.spec(), world.context());
+    let none = BundleSet::default();
+    let before = world.derive(&spec, &world.supply([world.a.svid("/x").svid()]));
+    let pending = Supply::pending("not yet".into());
+    let after = Material::derive(&spec, &pending, &none, &before, &context);
+    assert!(Arc::ptr_eq(
+        before.svid(now).unwrap(),
+        after.svid(now).unwrap()
+    ));
+    assert_eq!(before.trust_revision(), after.trust_revision());
+    assert_eq!(after.problem(), Some("not yet"));
+    // But nobody speaks under a name that the configuration does not give any more.
+    let mut renamed = spec.clone();
+    renamed.own_id = Some(world.a.id("/y"));
+    let after = Material::derive(&renamed, &pending, &none, &before, &context);
+    assert!(matches!(after.svid(now), Err(NotReady::NoMatch { .. })));
+    // And one that has spoken, and has nothing, has withdrawn it.
+    let after = Material::derive(&spec, &Supply::default(), &none, &before, &context);
+    assert!(matches!(after.svid(now), Err(NotReady::NoSvid(_))));
+}
+
+#[test]
+fn revisions_of_trust_go_on_where_a_reload_left_them() {
+    let world = World::new();
+    let (spec, context) = (world.spec(), world.context());
+    let none = BundleSet::default();
+    let supply = world.supply([world.a.svid("/x").svid()]);
+    let before = world.derive(&spec, &supply);
+    let mut changed = spec;
+    changed.lists = vec![IdList::Federated];
+    let mut other = supply;
+    other.bundles = set(&[&world.a, &Site::new("b.example")]);
+    let after = Material::derive(&changed, &other, &none, &before, &context);
+    assert!(after.trust_revision() > before.trust_revision());
 }

@@ -157,7 +157,9 @@ impl<'a> Way<'a> {
                 return Err(failed(not_ready.into()));
             }
         };
+        // What reading the ClientHello took is part of it.
         let time = at.snapshot.spec.timeouts.handshake;
+        let time = time.saturating_sub(self.live.counters.age());
         let stream = hello.accept(config, time).await.map_err(failed)?;
         let material = &at.snapshot.material;
         let peer = handshake::peer(

@@ -299,7 +299,8 @@ impl Default for HealthCheck {
 /// `timeouts: {connect, handshake, idle}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until a target has accepted, over all its addresses. Default: 5 s.
+    /// Until a target has accepted, over all its addresses; the next one has as long. Default:
+    /// 5 s.
     pub connect: Duration,
     /// Until a TLS handshake is complete, on either side. Default: 10 s.
     pub handshake: Duration,

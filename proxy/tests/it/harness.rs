@@ -191,7 +191,7 @@ impl World {
         let supply = Supply {
             svids: vec![Arc::new(svid)],
             bundles: set,
-            problem: None,
+            ..Supply::default()
         };
         let store = StoreSpec {
             name: spec.name.clone(),
