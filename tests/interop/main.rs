@@ -21,6 +21,7 @@ mod names;
 mod network;
 mod partners;
 mod proxy_protocol;
+mod reload;
 mod streams;
 mod support;
 mod versions;
