@@ -24,6 +24,7 @@ pub(crate) fn run(path: &Path) -> u8 {
         }
     };
     logging::start(&loaded.config.log);
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -36,6 +37,17 @@ pub(crate) fn run(path: &Path) -> u8 {
             tracing::error!(error = %format_args!("{error:#}"), "ended");
             cli::FAILED
         }
+    }
+}
+
+/// A connection is two sockets, and the soft limit of open files is commonly 1,024: take what the
+/// administrator allows.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

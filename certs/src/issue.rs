@@ -4,20 +4,29 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
-use crate::id::{SpiffeId, TrustDomain};
+use crate::{
+    id::{SpiffeId, TrustDomain},
+    x509::{CertificateInfo, sha256},
+};
 
 /// Issuers backdate by this much, since verifiers show no tolerance (design.md §5).
 pub const BACKDATE: Duration = Duration::from_secs(10);
 
-/// The library refused to make a certificate.
+/// Why a CA cannot be used, or a certificate not made.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot make a certificate: {0}")]
-pub struct IssueError(#[from] rcgen::Error);
+pub enum IssueError {
+    /// The CA's key belongs to another certificate: what it signs nobody could verify.
+    #[error("the CA's key does not belong to its certificate")]
+    KeyMismatch,
+    /// The library refused.
+    #[error("cannot make a certificate: {0}")]
+    Library(#[from] rcgen::Error),
+}
 
 /// A CA: its certificate and its key.
 pub struct Ca {
@@ -64,12 +73,20 @@ impl Ca {
     /// Takes up a CA from its certificate and key in PEM.
     ///
     /// # Errors
-    /// When either cannot be read or the library cannot issue by them.
+    /// When either cannot be read, the two do not belong together, or the library cannot issue by
+    /// them.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, IssueError> {
         use rustls_pki_types::pem::PemObject as _;
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
             .map_err(|_| rcgen::Error::CouldNotParseCertificate)?;
-        let issuer = Issuer::from_ca_cert_der(&der, KeyPair::from_pem(key)?)?;
+        let key = KeyPair::from_pem(key)?;
+        let certified = CertificateInfo::parse(&der)
+            .map_err(|_| rcgen::Error::CouldNotParseCertificate)?
+            .spki_sha256;
+        if certified != sha256(&key.subject_public_key_info()) {
+            return Err(IssueError::KeyMismatch);
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key)?;
         Ok(Self { der, issuer })
     }
 

@@ -51,3 +51,34 @@ impl Clock for TestClock {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Goes as tokio's time does, which a test may pause; and can be made to jump besides.
+#[derive(Debug)]
+pub struct RuntimeClock {
+    start: tokio::time::Instant,
+    jumping: Arc<TestClock>,
+}
+
+impl RuntimeClock {
+    /// A clock that starts at [`present`].
+    ///
+    /// Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            start: tokio::time::Instant::now(),
+            jumping: TestClock::new(),
+        })
+    }
+
+    /// Jumps forwards, as a host's clock does when it is set.
+    pub fn jump(&self, by: Duration) {
+        self.jumping.advance(by);
+    }
+}
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> SystemTime {
+        self.jumping.now() + self.start.elapsed()
+    }
+}

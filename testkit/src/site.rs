@@ -111,7 +111,6 @@ impl Site {
     ///
     /// # Panics
     /// When a file cannot be written.
-    #[must_use]
     pub fn write_files(&self, folder: &Path, name: &str) -> Files {
         let (cert, key) = self.svid(&format!("/{name}")).write(folder, name);
         let bundle_pem = folder.join(format!("{}.pem", self.domain));
@@ -128,7 +127,6 @@ impl Site {
     ///
     /// # Panics
     /// When the file cannot be written.
-    #[must_use]
     pub fn write_bundle(&self, folder: &Path) -> PathBuf {
         let path = folder.join(format!("{}.json", self.domain));
         std::fs::write(&path, self.bundle.to_json().to_string()).expect("write the bundle");

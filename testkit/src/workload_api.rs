@@ -14,7 +14,9 @@ use prost::Message as _;
 use rustls_pki_types::CertificateDer;
 use sekisho_certs::TrustBundle;
 use tokio::{runtime::Runtime, sync::watch};
-use tonic::{Code, codegen::Bytes};
+/// A gRPC status code.
+pub use tonic::Code;
+use tonic::codegen::Bytes;
 
 use crate::ca::Issued;
 use message::{X509Bundles, X509Svid, X509Svids};
@@ -41,8 +43,6 @@ pub enum Malformed {
     KeyOfAnother,
     /// The message holds no SVID.
     NoSvid,
-    /// An SVID comes under the ID of another.
-    OtherId,
     /// An SVID comes without the bundle of its trust domain.
     WithoutBundle,
 }
@@ -173,10 +173,6 @@ impl FakeWorkloadApi {
                 message.svids[1].x509_svid_key = key;
             }
             Malformed::NoSvid => message.svids.clear(),
-            Malformed::OtherId => {
-                let id = message.svids[0].spiffe_id.clone();
-                message.svids[1].spiffe_id = id;
-            }
             Malformed::WithoutBundle => message.svids[1].bundle.clear(),
         }
         self.answer(message, own, &[]);

@@ -15,6 +15,7 @@
 
 mod certificates;
 mod drain;
+mod hold;
 mod local;
 mod names;
 mod network;

@@ -1,6 +1,7 @@
 //! Bundles of other sites in files, watched.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -79,44 +80,26 @@ pub fn read(
     refuse: Option<&TrustDomain>,
     last: &BundleSet,
 ) -> (BundleSet, Vec<String>) {
-    let mut set = BundleSet::default();
-    let mut problems = Vec::new();
-    let mut add =
-        |domain: &TrustDomain, path: &Path, bundle: Result<Arc<TrustBundle>, SourceError>| {
-            if refuse == Some(domain) {
-                let path = path.to_owned();
-                problems.push(SourceError::OwnDomain { path }.to_string());
-                return;
-            }
-            if set.get(domain).is_some() {
-                return;
-            }
-            let bundle = match bundle {
-                Ok(bundle) => Some(bundle),
-                Err(error) => {
-                    problems.push(error.to_string());
-                    last.get(domain).cloned()
-                }
-            };
-            if let Some(Err(error)) = bundle.map(|bundle| set.insert(bundle)) {
-                let path = path.to_owned();
-                problems.push(SourceError::Bundle { path, error }.to_string());
-            }
-        };
+    let mut reading = Reading {
+        refuse,
+        last,
+        found: BTreeMap::new(),
+        problems: Vec::new(),
+    };
     let mut unreadable = Vec::new();
     for spec in specs {
         match spec {
             BundlesSpec::Files(files) => {
                 for (name, path) in files {
                     if let Ok(domain) = parse_trust_domain(name) {
-                        add(&domain, path, read_bundle(&domain, path));
+                        reading.add(&domain, path, read_bundle(&domain, path));
                     }
                 }
             }
             BundlesSpec::Folder(folder) => match folder_entries(folder) {
                 Ok(entries) => {
                     for (domain, path) in entries {
-                        add(&domain, &path, read_bundle(&domain, &path));
+                        reading.add(&domain, &path, read_bundle(&domain, &path));
                     }
                 }
                 Err(error) => unreadable.push((error.to_string(), folder)),
@@ -131,7 +114,7 @@ pub fn read(
                 match map {
                     Ok(map) => {
                         for bundle in map.iter() {
-                            add(bundle.trust_domain(), path, Ok(Arc::clone(bundle)));
+                            reading.add(bundle.trust_domain(), path, Ok(Arc::clone(bundle)));
                         }
                     }
                     Err(error) => unreadable.push((error.to_string(), path)),
@@ -142,11 +125,74 @@ pub fn read(
     // A folder or map that cannot be read at all says nothing of any domain: keep what it had.
     for (_, path) in &unreadable {
         for bundle in last.iter() {
-            add(bundle.trust_domain(), path, Ok(Arc::clone(bundle)));
+            reading.add(bundle.trust_domain(), path, Ok(Arc::clone(bundle)));
         }
     }
-    problems.extend(unreadable.into_iter().map(|(problem, _)| problem));
-    (set, problems)
+    let problems = unreadable.into_iter().map(|(problem, _)| problem);
+    reading.problems.extend(problems);
+    reading.finish()
+}
+
+/// One look at all files.
+struct Reading<'a> {
+    refuse: Option<&'a TrustDomain>,
+    last: &'a BundleSet,
+    /// By trust domain: where it was found, and what.
+    found: BTreeMap<String, (PathBuf, Arc<TrustBundle>)>,
+    problems: Vec<String>,
+}
+
+impl Reading<'_> {
+    /// Takes a bundle up, unless its domain has one already.
+    fn add(
+        &mut self,
+        domain: &TrustDomain,
+        path: &Path,
+        bundle: Result<Arc<TrustBundle>, SourceError>,
+    ) {
+        if self.refuse == Some(domain) {
+            let path = path.to_owned();
+            self.problems
+                .push(SourceError::OwnDomain { path }.to_string());
+            return;
+        }
+        if self.found.contains_key(domain.as_str()) {
+            return;
+        }
+        let bundle = bundle.map_or_else(
+            |error| {
+                self.problems.push(error.to_string());
+                self.last.get(domain).cloned()
+            },
+            Some,
+        );
+        if let Some(bundle) = bundle {
+            let name = domain.as_str().to_owned();
+            self.found.insert(name, (path.to_owned(), bundle));
+        }
+    }
+
+    /// Puts the bundles together. A CA key stays with the domain that had it: otherwise a site
+    /// could push another one out by publishing its CA.
+    fn finish(mut self) -> (BundleSet, Vec<String>) {
+        let mut set = BundleSet::default();
+        let last = self.last;
+        let found = self.found.into_values();
+        let (same, changed): (Vec<_>, Vec<_>) =
+            found.partition(|(_, bundle)| last.get(bundle.trust_domain()) == Some(bundle));
+        for (path, bundle) in same.into_iter().chain(changed) {
+            let before = last.get(bundle.trust_domain());
+            if let Err(error) = set.insert(bundle) {
+                let problem = SourceError::Bundle { path, error }.to_string();
+                self.problems.push(problem);
+                if let Some(before) = before {
+                    // Where another one has its keys by now, there is no good form left.
+                    let _ = set.insert(Arc::clone(before));
+                }
+            }
+        }
+        (set, self.problems)
+    }
 }
 
 fn folder_entries(folder: &Path) -> Result<Vec<(TrustDomain, PathBuf)>, SourceError> {

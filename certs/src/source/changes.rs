@@ -6,7 +6,7 @@ use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 /// Network file systems tell nothing of changes made elsewhere, so look now and then anyway.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -21,6 +21,17 @@ pub struct Changes {
     // Kept for its Drop, which ends the watch.
     watcher: Option<RecommendedWatcher>,
     events: mpsc::Receiver<()>,
+    /// When [`Changes::next`] last returned.
+    looked: Instant,
+    /// Events that have not been told yet.
+    noticed: Option<Noticed>,
+}
+
+/// The first and the last event of a burst.
+#[derive(Clone, Copy, Debug)]
+struct Noticed {
+    first: Instant,
+    last: Instant,
 }
 
 impl Changes {
@@ -37,6 +48,8 @@ impl Changes {
         let mut changes = Self {
             watcher: watcher.ok(),
             events,
+            looked: Instant::now(),
+            noticed: None,
         };
         changes.add(paths);
         changes
@@ -59,15 +72,30 @@ impl Changes {
     }
 
     /// Waits until something may have changed. May wake without cause: compare contents.
+    ///
+    /// Cancel safe: a change that was noticed is told by the next call.
     pub async fn next(&mut self) {
-        let Ok(Some(())) = tokio::time::timeout(LOOK_AGAIN, self.events.recv()).await else {
-            return;
-        };
-        let settle = async {
-            while let Ok(Some(())) = tokio::time::timeout(QUIET, self.events.recv()).await {}
-        };
-        // Running into the bound is as good as quiet.
-        let _ = tokio::time::timeout(AT_MOST, settle).await;
+        loop {
+            let until = match self.noticed {
+                Some(Noticed { first, last }) => (last + QUIET).min(first + AT_MOST),
+                None => self.looked + LOOK_AGAIN,
+            };
+            match tokio::time::timeout_at(until, self.events.recv()).await {
+                Ok(Some(())) => {
+                    let now = Instant::now();
+                    let first = self.noticed.map_or(now, |noticed| noticed.first);
+                    self.noticed = Some(Noticed { first, last: now });
+                }
+                // No watch at all: the clock is all there is.
+                Ok(None) => {
+                    tokio::time::sleep_until(until).await;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        self.noticed = None;
+        self.looked = Instant::now();
     }
 }
 
@@ -91,4 +119,24 @@ fn nearest_folder(path: &Path) -> Option<&Path> {
             }
         })
         .find(|folder| folder.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_change_noticed_by_a_call_that_was_dropped_is_told_by_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        let mut changes = Changes::of([file.as_path()]);
+        std::fs::write(&file, "new").unwrap();
+        // Dropped again and again, long before it has gone quiet.
+        while changes.noticed.is_none() {
+            let _ = tokio::time::timeout(QUIET / 10, changes.next()).await;
+        }
+        let told = tokio::time::timeout(LOOK_AGAIN / 3, changes.next()).await;
+        assert!(told.is_ok());
+        assert!(changes.noticed.is_none());
+    }
 }

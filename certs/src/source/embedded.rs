@@ -26,6 +26,8 @@ use crate::{
 pub const SVID_LIFETIME: Duration = Duration::from_secs(3600);
 /// How long the CA is valid. It is not rotated: peers hold copies of its bundle.
 const CA_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// Longest sleep between two looks at the clock: it may jump, or the host may sleep.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Wait after a failure to issue, which only a broken random source explains.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -181,7 +183,11 @@ impl EmbeddedCa {
                 let wait = svid.map_or(RETRY, |svid| rotation_wait(&svid, ca.clock.now()));
                 drop(ca);
                 tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
+                    () = tokio::time::sleep(wait.min(LOOK_AGAIN)) => {
+                        if wait > LOOK_AGAIN {
+                            continue;
+                        }
+                    }
                     changed = forced.changed() => if changed.is_err() { return },
                 }
                 let Some(ca) = this.upgrade() else { return };

@@ -134,8 +134,19 @@ macro_rules! table {
 
 table! {
     // SPIFFE-ID.md §2, §2.1: scheme and trust domain.
-    accepts_every_character_of_a_trust_domain =>
+    accepts_another_trust_domain_by_its_own_bundle =>
         Case::uri("spiffe://b.example/x").signed_by(Root::B);
+    reads_every_character_of_a_trust_domain =>
+        Case::uri("spiffe://0a_b-c.9/x").refused(Reason::UnknownTrustDomain, "0a_b-c.9");
+    reads_a_trust_domain_that_looks_like_an_address =>
+        Case::uri("spiffe://127.0.0.1/x").refused(Reason::UnknownTrustDomain, "127.0.0.1");
+    reads_a_trust_domain_of_255_bytes =>
+        Case::uri(&format!("spiffe://{}/x", "a".repeat(255)))
+            .refused(Reason::UnknownTrustDomain, "no bundle");
+    refuses_a_trust_domain_of_256_bytes =>
+        Case::uri(&format!("spiffe://{}/x", "a".repeat(256))).refused(Reason::BadSpiffeId, "");
+    refuses_another_character_in_the_trust_domain =>
+        Case::uri("spiffe://a+b.example/x").refused(Reason::BadSpiffeId, "a+b");
     refuses_another_scheme =>
         Case::uri("https://a.example/x").refused(Reason::BadSpiffeId, "https");
     refuses_an_empty_trust_domain =>

@@ -7,8 +7,15 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod bundle_files;
 mod bundles;
 mod cases;
 mod conformance;
+mod embedded;
+mod files;
+mod material;
 mod openssl;
+mod properties;
+mod svid;
 mod trust;
+mod workload_api;

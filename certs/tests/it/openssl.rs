@@ -83,7 +83,8 @@ fn make_keys(kind: &[&str]) -> TempDir {
     folder
 }
 
-fn openssl(folder: &Path, arguments: &[&str]) {
+/// Calls `openssl` in `folder`.
+pub(crate) fn openssl(folder: &Path, arguments: &[&str]) {
     let output = Command::new("openssl")
         .args(arguments)
         .current_dir(folder)
@@ -164,7 +165,7 @@ impl<'a> Folder<'a> {
 }
 
 /// A configuration of `openssl ca` that issues what the profile says.
-fn configuration(profile: &Profile) -> String {
+pub(crate) fn configuration(profile: &Profile) -> String {
     let mut text = String::from(
         "[ca]\ndefault_ca = own\n\
          [own]\ndatabase = index.txt\nnew_certs_dir = .\nrand_serial = yes\ndefault_md = default\n\

@@ -160,7 +160,23 @@ fn more_than_ten_certificates_are_refused_unread() {
     assert!(refused.unwrap_err().to_string().contains("more than 10"));
 }
 
-/// Two endpoints that differ in their lists only.
+#[test]
+fn a_peer_with_certificates_to_spare_is_verified_each_time() {
+    let site = Site::new("a.example");
+    let mut issued = site.svid("/x");
+    issued.chain.push(vec![0x30; 32 * 1024].into());
+    let trust = trust([site.bundle()]);
+    let now = site.ca().present();
+    for _ in 0..2 {
+        let peer = trust.verify(&issued.chain, now).unwrap();
+        assert_eq!(peer.id(), &site.id("/x"));
+        assert!(trust.still_trusts(&peer));
+    }
+    let late = trust.verify(&issued.chain, now + HOUR + SECOND);
+    assert_eq!(reason(&late), Some(Reason::Expired));
+}
+
+/// An endpoint whose both sides are mTLS, with this list for both.
 fn gate(site: &Site, bundles: &[&Site], expect: IdList) -> Material {
     let context = TlsContext {
         provider: Arc::new(provider()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sekisho_certs::tls::MinVersion;
 use sekisho_proxy::endpoint::spec::{
-    Balance, HealthCheck, Limits, Listen, ProxyProtocol, Timeouts,
+    Balance, Forward, HealthCheck, Limits, Listen, ProxyProtocol, Timeouts,
 };
 
 use super::listen::networks;
@@ -31,6 +31,7 @@ pub(super) struct Settings {
 pub(super) fn read(
     map: &Map<'_>,
     listen: Option<&Listen>,
+    forward: Option<&Forward>,
     report: &mut Report,
 ) -> Option<Settings> {
     let balance = map.get_or("balance", Balance::default(), report, |field, report| {
@@ -47,7 +48,7 @@ pub(super) fn read(
     let cut_at_expiry = map.get_or("cut_at_expiry", false, report, Field::boolean);
     let none = ProxyProtocol::default();
     let proxy_protocol = map.get_or("proxy_protocol", none, report, |field, report| {
-        proxy_protocol(field, listen, report)
+        proxy_protocol(field, listen, forward, report)
     });
     let protocol = map.get_or("protocol", (), report, protocol);
     protocol?;
@@ -145,12 +146,22 @@ fn limits(field: &Field<'_>, report: &mut Report) -> Option<Limits> {
 fn proxy_protocol(
     field: &Field<'_>,
     listen: Option<&Listen>,
+    forward: Option<&Forward>,
     report: &mut Report,
 ) -> Option<ProxyProtocol> {
     let map = field.map(&keys::PROXY_PROTOCOL, report)?;
     let receive = map.get_or("in", false, report, Field::boolean)?;
     let send = map.get_or("out", false, report, Field::boolean)?;
     let accept_from = map.get_or("from", Vec::new(), report, networks)?;
+    if send && matches!(forward, Some(Forward::Mtls { .. })) {
+        map.refuse(
+            &["out"],
+            "the header would go ahead of the handshake, to somebody who is not verified yet; a \
+             peer by mTLS sees who comes by its SVID",
+            report,
+        );
+        return None;
+    }
     if receive {
         map.required(
             "from",

@@ -126,9 +126,18 @@ fn settings_say_what_they_expect() {
     );
     check(
         OUTBOUND,
-        &[(
-            "proxy_protocol: {in: true, from: [10.0.0.0/8]}",
-            "8:22: endpoints.x.proxy_protocol.in: the sources of a unix `listen` have no address",
-        )],
+        &[
+            (
+                "proxy_protocol: {in: true, from: [10.0.0.0/8]}",
+                "8:22: endpoints.x.proxy_protocol.in: the sources of a unix `listen` have no \
+                 address",
+            ),
+            (
+                "proxy_protocol: {out: true}",
+                "8:22: endpoints.x.proxy_protocol.out: the header would go ahead of the \
+                 handshake, to somebody who is not verified yet; a peer by mTLS sees who comes by \
+                 its SVID",
+            ),
+        ],
     );
 }

@@ -154,3 +154,31 @@ impl Decoder for Raw {
         BufferSettings::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As recorded of SPIRE: missing, of another value and twice are all the same to it.
+    #[test]
+    fn the_header_must_be_there_once_and_exactly_so() {
+        for (values, passes) in [
+            (&[][..], false),
+            (&["True"], false),
+            (&["true", "true"], false),
+            (&["true"], true),
+        ] {
+            let mut metadata = MetadataMap::new();
+            for value in values {
+                metadata.append("workload.spiffe.io", value.parse().unwrap());
+            }
+            let status = check_header(&metadata).map_err(|status| status.code());
+            let expected = if passes {
+                Ok(())
+            } else {
+                Err(Code::InvalidArgument)
+            };
+            assert_eq!(status, expected, "{values:?}");
+        }
+    }
+}
