@@ -205,7 +205,7 @@ async fn carry(
     let mut begun = Some(begun);
     while !*stop.borrow_and_update() {
         let block: Vec<u8> = (0..512)
-            .map(|index| ((index * 7 + number * 31 + round) % 251) as u8)
+            .map(|index| u8::try_from((index * 7 + number * 31 + round) % 251).unwrap())
             .collect();
         let exchange = async {
             stream.write_all(&block).await?;
