@@ -14,6 +14,9 @@ use nix::{
 
 use super::wait::{PATIENCE, until};
 
+/// Lines that are shown of a process where a test has failed.
+const SHOWN: usize = 50;
+
 /// A running process. It is killed when dropped; where the test has failed, what it said is shown.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -142,7 +145,9 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            eprintln!("---- {} said:\n{}\n----", self.name, self.said());
+            let said = self.output.said.lock().unwrap();
+            let last = &said.lines[said.lines.len().saturating_sub(SHOWN)..];
+            eprintln!("---- {} said last:\n{}\n----", self.name, last.join("\n"));
         }
     }
 }
