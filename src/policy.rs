@@ -15,7 +15,10 @@ use crate::{cli, output};
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Would the proxy load this policy?
-    #[command(after_help = "Example:\n  sekisho policy check policy/ --decision envoy/authz/allow")]
+    #[command(
+        after_help = "Exit codes, as of `opa check`: 0, 1 the policy is wrong.\n\nExample:\n  \
+        sekisho policy check policy/ --decision envoy/authz/allow"
+    )]
     Check {
         /// The folder of *.rego files
         dir: PathBuf,
@@ -87,7 +90,7 @@ pub(crate) fn policy(command: PolicyCommand) -> u8 {
             }
             Err(error) => {
                 output::complain(error);
-                cli::INVALID
+                cli::FAILED
             }
         },
         PolicyCommand::Eval {

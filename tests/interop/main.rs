@@ -14,6 +14,7 @@
 )]
 
 mod certificates;
+mod demo;
 mod drain;
 mod hold;
 mod local;
