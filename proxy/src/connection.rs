@@ -64,7 +64,7 @@ pub(crate) async fn tcp(
     let transport = Transport::Tcp(stream);
     let way = way::Way::new(&shared, &open.live, Some(source), destination);
     let ended = match handshaking {
-        Some(handshaking) => way.inbound(&table, transport, source, handshaking).await,
+        Some(handshaking) => way.inbound(&table, transport, handshaking).await,
         None => way.outbound(&table, transport).await,
     };
     open.end(&table, ended);

@@ -13,7 +13,7 @@ use crate::{
         Endpoint, Place, Snapshot,
         spec::{Forward, Listen},
     },
-    error::LocalError,
+    error::{HandshakeError, LocalError},
     handshake::{self, alert, gate::Handshaking},
     peer::{Answerer, Client, Peers},
     permit::{Facts, Permit},
@@ -121,10 +121,8 @@ impl<'a> Way<'a> {
         mut self,
         table: &Table,
         mut transport: Transport,
-        source: SocketAddr,
         handshaking: Handshaking,
     ) -> Result<Ending, Refusal> {
-        let _ = source;
         self.claims(table, &mut transport).await?;
         let failed = |error| Refusal::handshake(&error);
         let hello = handshake::read_hello(transport, table.handshake_time)
@@ -140,7 +138,7 @@ impl<'a> Way<'a> {
             hello.refuse(handshake::UNRECOGNIZED_NAME).await;
             // Counted for no endpoint: none was meant.
             self.live.details().endpoint = Some(crate::metrics::NO_ENDPOINT.to_owned());
-            return Err(failed(crate::error::HandshakeError::UnknownName(name)));
+            return Err(failed(HandshakeError::UnknownName(name)));
         };
         let mut at = match self.enter(endpoint) {
             Ok(at) => at,
@@ -159,8 +157,14 @@ impl<'a> Way<'a> {
         };
         // What reading the ClientHello took is part of it.
         let time = at.snapshot.spec.timeouts.handshake;
-        let time = time.saturating_sub(self.live.counters.age());
-        let stream = hello.accept(config, time).await.map_err(failed)?;
+        let left = time.saturating_sub(self.live.counters.age());
+        let stream = hello
+            .accept(config, left)
+            .await
+            .map_err(|error| match error {
+                HandshakeError::Timeout(_) => failed(HandshakeError::Timeout(time)),
+                other => failed(other),
+            })?;
         let material = &at.snapshot.material;
         let peer = handshake::peer(
             stream.get_ref().1,
