@@ -23,11 +23,12 @@ use crate::{config::Admin, node::Shown};
 /// The server of the admin address, where there is one.
 #[derive(Debug, Default)]
 pub(crate) struct AdminServer {
-    running: Option<Running>,
+    running: Option<Box<Running>>,
 }
 
+/// A server at one address, until it is dropped.
 #[derive(Debug)]
-struct Running {
+pub(crate) struct Running {
     address: Admin,
     task: JoinHandle<()>,
     // Held for its Drop.
@@ -40,18 +41,47 @@ impl Drop for Running {
     }
 }
 
+/// An address that is bound, or the wish to have none.
+#[derive(Debug)]
+pub(crate) enum Prepared {
+    /// It listens there already.
+    Same,
+    /// It will listen here, or nowhere.
+    Other(Option<Box<Running>>),
+}
+
 impl AdminServer {
     /// Listens at `address` and nowhere else. Does nothing where that is so already.
     ///
     /// # Errors
     /// When it cannot be bound; what listened before goes on.
     pub(crate) fn listen(&mut self, address: Option<&Admin>, shown: &Arc<Shown>) -> io::Result<()> {
+        let prepared = self.prepare(address, shown)?;
+        self.replace(prepared);
+        Ok(())
+    }
+
+    /// Puts what was prepared in place of what listens now.
+    pub(crate) fn replace(&mut self, prepared: Prepared) {
+        if let Prepared::Other(running) = prepared {
+            self.running = running;
+        }
+    }
+
+    /// Binds `address` beside what listens now.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub(crate) fn prepare(
+        &self,
+        address: Option<&Admin>,
+        shown: &Arc<Shown>,
+    ) -> io::Result<Prepared> {
         if self.running.as_ref().map(|running| &running.address) == address {
-            return Ok(());
+            return Ok(Prepared::Same);
         }
         let Some(address) = address else {
-            self.running = None;
-            return Ok(());
+            return Ok(Prepared::Other(None));
         };
         let app = router(Arc::clone(shown));
         let (task, socket) = match address {
@@ -73,12 +103,11 @@ impl AdminServer {
             }
         };
         tracing::info!(%address, "admin address open");
-        self.running = Some(Running {
+        Ok(Prepared::Other(Some(Box::new(Running {
             address: address.clone(),
             task,
             _socket: socket,
-        });
-        Ok(())
+        }))))
     }
 }
 

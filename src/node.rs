@@ -22,7 +22,7 @@ use sekisho_proxy::{
 use tokio::task::JoinHandle;
 
 use crate::{
-    admin::AdminServer,
+    admin::{AdminServer, Prepared},
     config::{Config, EndpointConfig},
 };
 pub(crate) use load::{Loaded, load};
@@ -155,16 +155,17 @@ impl Node {
             self.about().reloads.problem = None;
             return;
         }
-        if loaded.config.admin != self.config.admin
-            && let Err(error) = admin.listen(loaded.config.admin.as_ref(), &self.shown)
-        {
-            return self.refused(format!("admin address: {error}"), asked);
-        }
+        // Both are bound before either is taken, so that a refusal takes nothing away.
+        let admin_there = match admin.prepare(loaded.config.admin.as_ref(), &self.shown) {
+            Ok(prepared) => prepared,
+            // The old one could not be bound either: it is tried again, as at start.
+            Err(_) if loaded.config.admin == self.config.admin => Prepared::Same,
+            Err(error) => return self.refused(format!("admin address: {error}"), asked),
+        };
         if let Err(error) = self.proxy().apply(&desired(&loaded), true) {
-            // Back to the old admin address; it was ours a moment ago.
-            let _ = admin.listen(self.config.admin.as_ref(), &self.shown);
             return self.refused(error.to_string(), asked);
         }
+        admin.replace(admin_there);
         if loaded.config.workers != self.config.workers || loaded.config.log != self.config.log {
             tracing::warn!("`workers` and `log` take effect at the next start");
         }
@@ -246,7 +247,11 @@ impl Node {
             task.abort();
         }
         self.stores = kept;
-        let used: Vec<_> = self.stores.values().map(|(key, _)| &key.identity).collect();
+        let used: Vec<_> = self
+            .stores
+            .values()
+            .map(|(key, _)| (&key.identity, &key.spec.site))
+            .collect();
         self.sources.keep_only(&used);
         let mut about = self.about();
         about.site = self.config.site.to_string();

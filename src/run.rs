@@ -99,13 +99,19 @@ async fn serve(path: &Path, loaded: Loaded) -> anyhow::Result<()> {
         };
         let file = path.to_owned();
         // Policies take a while to compile: not on the thread that keeps SVIDs fresh.
-        let loaded = tokio::task::spawn_blocking(move || node::load(&file)).await?;
+        let loaded = tokio::task::spawn_blocking(move || node::load(&file)).await;
         match loaded {
-            Ok(loaded) => {
+            // A fault in a library must not end what runs.
+            Err(error) => node.refused(format!("loading failed: {error}"), asked),
+            Ok(Ok(loaded)) => {
                 changes.add(loaded.watched().iter().map(std::path::PathBuf::as_path));
                 node.reload(loaded, asked, &mut admin);
             }
-            Err(error) => node.refused(error.render(false), asked),
+            Ok(Err(error)) => {
+                // A folder that was named for the first time is repaired there.
+                changes.add(error.watched().iter().map(std::path::PathBuf::as_path));
+                node.refused(error.render(false), asked);
+            }
         }
     }
     tracing::info!(

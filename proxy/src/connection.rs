@@ -89,15 +89,20 @@ pub(crate) fn turned_away(shared: &Arc<Shared>, table: &Table, source: Option<So
 struct Open<'a> {
     shared: &'a Shared,
     live: Arc<Live>,
+    ended: bool,
 }
 
 impl<'a> Open<'a> {
     fn begin(shared: &'a Shared, source: Option<SocketAddr>) -> Self {
         let live = shared.registry.begin(shared.context.clock.now(), source);
-        Self { shared, live }
+        Self {
+            shared,
+            live,
+            ended: false,
+        }
     }
 
-    fn end(self, table: &Table, ended: Result<Ending, Refusal>) {
+    fn end(mut self, table: &Table, ended: Result<Ending, Refusal>) {
         let ending = match ended {
             Ok(ending) => ending,
             Err(refusal) => {
@@ -118,23 +123,38 @@ impl<'a> Open<'a> {
         if details.endpoint.is_none() {
             details.endpoint = table.likely().map(|endpoint| endpoint.name().to_owned());
         }
-        let endpoint = details.endpoint.clone();
         drop(details);
+        self.tell(&ending);
+    }
+
+    fn tell(&mut self, ending: &Ending) {
+        self.ended = true;
+        let endpoint = self.live.details().endpoint.clone();
         let counters = &self.live.counters;
         self.shared.metrics.connection_ended(
             endpoint.as_deref(),
-            &ending,
+            ending,
             counters.to_upstream(),
             counters.to_client(),
         );
         if self.shared.access_log {
-            record::log(&self.live, &ending);
+            record::log(&self.live, ending);
         }
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
+        if !self.ended {
+            // Its task was ended with the process, or panicked.
+            let allowed = self.live.details().relaying;
+            self.tell(&Ending {
+                allowed,
+                reason: Some(Reason::Drained),
+                detail: Some("ended before its end".into()),
+                end: "cut",
+            });
+        }
         self.shared.registry.end(self.live.id);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::record::Registry;
+use crate::{record::Registry, worker::Workers};
 
 /// Where a process is on its way to the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,11 +28,14 @@ const GOODBYE: Duration = Duration::from_secs(3);
 pub(crate) async fn drain(
     phase: &watch::Sender<Phase>,
     registry: &Registry,
+    workers: &Workers,
     time: Duration,
 ) -> usize {
     phase.send_replace(Phase::Draining);
+    // A connection that was accepted is given to a worker before it enters the registry.
+    let busy = || !registry.is_empty() || workers.loads().iter().any(|load| *load > 0);
     let empty = async {
-        while !registry.is_empty() {
+        while busy() {
             tokio::time::sleep(LOOK).await;
         }
     };
@@ -43,7 +46,7 @@ pub(crate) async fn drain(
     let left = registry.len();
     phase.send_replace(Phase::Closed);
     let empty = async {
-        while !registry.is_empty() {
+        while busy() {
             tokio::time::sleep(LOOK).await;
         }
     };

@@ -122,7 +122,7 @@ async fn finish<S>(
             let error = HandshakeError::from_io(error);
             // After our alert, or theirs: what is still under way must not become a reset that
             // overtakes it.
-            tokio::spawn(transport.close_gently());
+            transport.close_gently().await;
             Err(error)
         }
     }

@@ -143,7 +143,13 @@ impl Proxy {
         for (_, listener) in self.running().listeners.drain() {
             listener.stop();
         }
-        drain::drain(&self.shared.drain, &self.shared.registry, time).await
+        let Shared {
+            drain,
+            registry,
+            workers,
+            ..
+        } = &*self.shared;
+        drain::drain(drain, registry, workers, time).await
     }
 
     /// Whether it is on its way to the end.

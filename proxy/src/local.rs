@@ -22,6 +22,8 @@ use crate::endpoint::spec::{LocalClient, LocalClients};
 
 /// Accounts change seldom, and asking for them may go to an LDAP server.
 const REMEMBER: Duration = Duration::from_secs(60);
+/// `TCP_TIME_WAIT` of the kernel's `net/tcp_states.h`.
+const TIME_WAIT: u8 = 6;
 /// Accounts remembered at most.
 const MAX_ACCOUNTS: usize = 4096;
 
@@ -94,11 +96,12 @@ impl LocalUsers {
         })
     }
 
-    /// The process that connected from `client` to `own` over loopback, by the kernel's socket
+    /// The process of this host that connected from `client` to `own`, by the kernel's socket
     /// table (netlink sock_diag).
     ///
     /// # Errors
-    /// When there is no such socket on this host (any more).
+    /// `NotFound` when no process of this host holds such a socket (any more), else what the
+    /// system says.
     pub async fn of_tcp(&self, client: SocketAddr, own: SocketAddr) -> io::Result<LocalUser> {
         let uid = socket_owner(client, own)?;
         Ok(LocalUser {
@@ -106,6 +109,25 @@ impl LocalUsers {
             pid: None,
             account: self.account(uid).await,
         })
+    }
+
+    /// Whether `ip` is an address of this host. What cannot be told is: nobody becomes a remote
+    /// client by a failure of ours.
+    #[must_use]
+    pub fn is_own_address(ip: IpAddr) -> bool {
+        if ip.is_loopback() {
+            return true;
+        }
+        let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
+            return true;
+        };
+        interfaces
+            .filter_map(|interface| interface.address)
+            .any(|address| {
+                let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+                let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
+                v4.or(v6).is_some_and(|own| own.to_canonical() == ip)
+            })
     }
 
     async fn account(&self, uid: u32) -> Arc<Account> {
@@ -116,9 +138,11 @@ impl LocalUsers {
             return Arc::clone(account);
         }
         // The database may be a file or a server: not on a worker's thread.
-        let account = tokio::task::spawn_blocking(move || look_up(uid))
-            .await
-            .unwrap_or_default();
+        let account = tokio::task::spawn_blocking(move || look_up(uid)).await;
+        let Ok(Some(account)) = account else {
+            // A database that does not answer says nothing of tomorrow.
+            return Arc::default();
+        };
         let account = Arc::new(account);
         let mut known = known();
         if known.len() >= MAX_ACCOUNTS {
@@ -129,23 +153,24 @@ impl LocalUsers {
     }
 }
 
-/// What cannot be looked up is left out: such a user is in no list but by number.
-fn look_up(uid: u32) -> Account {
-    let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else {
-        return Account::default();
+/// `None` when the database cannot be asked. What it does not know is left out: such a user is in
+/// no list but by number.
+fn look_up(uid: u32) -> Option<Account> {
+    let Some(user) = User::from_uid(Uid::from_raw(uid)).ok()? else {
+        return Some(Account::default());
     };
     let gids = std::ffi::CString::new(user.name.as_str())
         .ok()
         .and_then(|name| nix::unistd::getgrouplist(&name, user.gid).ok())
         .unwrap_or_else(|| vec![user.gid]);
     let name = |gid: Gid| Group::from_gid(gid).ok().flatten().map(|group| group.name);
-    Account {
+    Some(Account {
         groups: gids
             .into_iter()
             .map(|gid| (gid.as_raw(), name(gid)))
             .collect(),
         user: Some(user.name),
-    }
+    })
 }
 
 /// The user that owns the TCP socket bound to `source` and connected to `destination`.
@@ -204,8 +229,11 @@ fn query(source: SocketAddr, destination: SocketAddr) -> io::Result<u32> {
                 && id.destination_port == destination.port()
                 && id.source_address == source.ip()
                 && id.destination_address == destination.ip();
-            // The kernel falls back to a listening socket of that port, which is somebody else's.
-            if same {
+            // The kernel falls back to a listening socket of that port, which is somebody else's;
+            // and a socket that its process has closed belongs to nobody, which it shows as root
+            // without an inode.
+            let held = response.header.inode != 0 && response.header.state != TIME_WAIT;
+            if same && held {
                 Ok(response.header.uid)
             } else {
                 Err(io::ErrorKind::NotFound.into())
@@ -213,5 +241,33 @@ fn query(source: SocketAddr, destination: SocketAddr) -> io::Result<u32> {
         }
         NetlinkPayload::Error(error) => Err(error.to_io()),
         _ => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_of_this_host_and_a_documentation_address_is_not() {
+        assert!(LocalUsers::is_own_address("127.0.0.9".parse().unwrap()));
+        assert!(LocalUsers::is_own_address("::1".parse().unwrap()));
+        // RFC 5737, which nobody has.
+        assert!(!LocalUsers::is_own_address("192.0.2.250".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_its_process_has_closed_is_nobodys() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap();
+        let stream = std::net::TcpStream::connect(own).unwrap();
+        let client = stream.local_addr().unwrap();
+        let users = LocalUsers::default();
+        let uid = nix::unistd::getuid().as_raw();
+        assert_eq!(users.of_tcp(client, own).await.unwrap().uid, uid);
+        drop(stream);
+        // The kernel still knows the connection, which nobody has accepted.
+        let error = users.of_tcp(client, own).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -9,8 +9,11 @@ use crate::local::LocalUser;
 pub enum Client {
     /// A process of this host, at a plain side.
     Local(LocalUser),
-    /// Nobody the kernel knows: plain TCP from another host that `from` allows.
+    /// Plain TCP from another host that `from` allows.
     Remote,
+    /// A process of this host that has closed its socket already, so that the kernel does not tell
+    /// whose it was.
+    Unknown,
     /// A verified SPIFFE ID, at an mTLS side.
     Workload(VerifiedPeer),
 }
@@ -21,7 +24,7 @@ impl Client {
     pub const fn id(&self) -> Option<&SpiffeId> {
         match self {
             Self::Workload(peer) => Some(peer.id()),
-            Self::Local(_) | Self::Remote => None,
+            Self::Local(_) | Self::Remote | Self::Unknown => None,
         }
     }
 
@@ -30,7 +33,7 @@ impl Client {
     pub const fn verified(&self) -> Option<&VerifiedPeer> {
         match self {
             Self::Workload(peer) => Some(peer),
-            Self::Local(_) | Self::Remote => None,
+            Self::Local(_) | Self::Remote | Self::Unknown => None,
         }
     }
 }
@@ -38,8 +41,8 @@ impl Client {
 /// Who answered at the forwarding side.
 #[derive(Clone, Debug)]
 pub struct Answerer {
-    /// The target's address, as dialled.
-    pub address: String,
+    /// The target, as in the file.
+    pub target: String,
     /// Its verified identity; `None` at a plain side.
     pub verified: Option<VerifiedPeer>,
 }

@@ -15,11 +15,16 @@ use tokio::time::Instant;
 use crate::{
     endpoint::{
         Snapshot,
-        spec::{Forward, Listen},
+        spec::{Forward, Listen, LocalClients},
     },
     local::LocalUser,
     peer::{Client, Peers},
 };
+
+/// A policy that asks for less is asked again this often: each idle connection costs a decision.
+const SHORTEST_TTL: Duration = Duration::from_millis(100);
+/// And longer than this means for ever.
+const LONGEST_TTL: Duration = Duration::from_secs(365 * 86_400);
 
 /// What is known of a connection beside its peers.
 #[derive(Clone, Debug, Default)]
@@ -92,7 +97,7 @@ impl Permit {
             return Ok(Self {
                 policy_revision: Some(decision.revision),
                 decided_at,
-                ttl: decision.ttl,
+                ttl: decision.ttl.map(|ttl| ttl.clamp(SHORTEST_TTL, LONGEST_TTL)),
             });
         }
         let reason = decision.reason.unwrap_or(Reason::PolicyError);
@@ -164,6 +169,15 @@ fn check_lists(snapshot: &Snapshot, peers: &Peers) -> Result<(), Denied> {
         }
         // Another host that `from` allows has no user: `local` is about processes of this one.
         (Listen::Tcp { .. }, Client::Remote) => {}
+        (Listen::Tcp { local, .. }, Client::Unknown) => {
+            if *local != LocalClients::Anyone {
+                return Err(Denied::new(
+                    Reason::LocalUser,
+                    "the kernel does not tell whose connection this is: it was closed already"
+                        .into(),
+                ));
+            }
+        }
         _ => {
             return Err(Denied::new(
                 Reason::NotAccepted,
@@ -234,11 +248,14 @@ pub fn input(snapshot: &Snapshot, facts: &Facts, peers: &Peers) -> Input {
                 groups: group_names(user),
                 pid: user.pid,
             },
-            Client::Remote => policy::Client::Unknown,
+            Client::Remote | Client::Unknown => policy::Client::Unknown,
         },
-        upstream: peers.upstream.as_ref().map(|upstream| policy::Upstream {
-            id: upstream.verified.as_ref().map(|peer| peer.id().clone()),
-            address: Some(upstream.address.clone()),
+        // A plain upstream is dialled after the decision, so it is no part of any.
+        upstream: peers.upstream.as_ref().and_then(|upstream| {
+            Some(policy::Upstream {
+                id: Some(upstream.verified.as_ref()?.id().clone()),
+                address: Some(upstream.target.clone()),
+            })
         }),
         claimed: facts.claimed.clone(),
     }

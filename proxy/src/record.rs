@@ -55,12 +55,11 @@ impl Details {
         match client {
             Client::Workload(peer) => self.client_id = Some(peer.id().to_string()),
             Client::Local(user) => self.client_user = Some(user.name()),
-            Client::Remote => {}
+            Client::Remote | Client::Unknown => {}
         }
     }
 
     pub(crate) fn set_upstream(&mut self, answerer: &Answerer) {
-        self.upstream = Some(answerer.address.clone());
         self.upstream_id = answerer.verified.as_ref().map(|peer| peer.id().to_string());
     }
 }

@@ -71,6 +71,8 @@ pub struct Counters {
     to_client: AtomicU64,
     /// Milliseconds after `started` at which something last moved.
     last: AtomicU64,
+    /// Milliseconds after `started` at which the relay began; 0 before.
+    relay: AtomicU64,
 }
 
 impl Default for Counters {
@@ -80,6 +82,7 @@ impl Default for Counters {
             to_upstream: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
             last: AtomicU64::new(0),
+            relay: AtomicU64::new(0),
         }
     }
 }
@@ -109,6 +112,24 @@ impl Counters {
         self.started + Duration::from_millis(self.last.load(Ordering::Relaxed))
     }
 
+    /// The relay begins now, and with it the time in which nothing may move.
+    pub(crate) fn begin_relay(&self) {
+        let now = self.now();
+        self.last.store(now, Ordering::Relaxed);
+        self.relay.store(now.max(1), Ordering::Relaxed);
+    }
+
+    /// How long it has been relayed; `None` before.
+    #[must_use]
+    pub fn relaying(&self) -> Option<Duration> {
+        let began = self.relay.load(Ordering::Relaxed);
+        (began > 0).then(|| self.age().saturating_sub(Duration::from_millis(began)))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }
@@ -119,7 +140,6 @@ impl Counters {
             Side::Upstream => &self.to_upstream,
         };
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(now, Ordering::Relaxed);
+        self.last.store(self.now(), Ordering::Relaxed);
     }
 }

@@ -47,9 +47,9 @@ impl Proxy {
     /// Puts these endpoints in place of those that run.
     ///
     /// Endpoints that are equal to what they were are not touched. Connections of a changed one
-    /// are decided again; those of one that is gone end. With `strict` (a reload), an address that
-    /// cannot be bound refuses the whole; without (the start), its endpoints are not ready, and
-    /// [`Proxy::retry`] tries again.
+    /// are decided again; those of one that is gone end. With `strict` (a reload), a new address
+    /// that cannot be bound refuses the whole; without (the start), its endpoints are not ready,
+    /// and [`Proxy::retry`] tries again.
     ///
     /// Must be called inside a tokio runtime.
     ///
@@ -76,7 +76,8 @@ impl Proxy {
                 Ok(bound) => {
                     opened.insert(bind.clone(), bound);
                 }
-                Err(error) if strict => {
+                // One that was taken before this reload is no fault of it.
+                Err(error) if strict && !running.failed.contains_key(bind) => {
                     let bind = bind.clone();
                     return Err(ApplyError::Bind { bind, error });
                 }

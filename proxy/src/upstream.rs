@@ -118,7 +118,9 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) transport: Transport,
-    /// The target as in the file, with the address that answered where it is a name.
+    /// The target as in the file.
+    pub(crate) target: String,
+    /// The same, with the address that answered where it is a name.
     pub(crate) address: String,
     pub(crate) server_name: Option<String>,
     /// Counts this connection at its target.
@@ -195,6 +197,7 @@ impl Upstream {
                     target.connected(true);
                     return Ok(Connected {
                         transport,
+                        target: target.address.to_string(),
                         address,
                         server_name: target.server_name.clone(),
                         held,

@@ -95,7 +95,10 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.stop.send_replace(true);
         for worker in &mut self.list {
-            if let Some(thread) = worker.thread.take() {
+            if let Some(thread) = worker.thread.take()
+                // The last connection may be what drops the workers, on one of them.
+                && thread.thread().id() != thread::current().id()
+            {
                 // A worker that panicked has nothing left to stop.
                 let _ = thread.join();
             }

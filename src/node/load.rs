@@ -22,8 +22,8 @@ pub(crate) struct Loaded {
 pub(crate) enum LoadError {
     /// The configuration is wrong.
     Config(ConfigErrors),
-    /// A policy is wrong: where it is named, and what is wrong with it.
-    Policy(Location, Box<sekisho_policy::LoadError>),
+    /// A policy is wrong: where it is named, its folder, and what is wrong with it.
+    Policy(Location, PathBuf, Box<sekisho_policy::LoadError>),
 }
 
 impl LoadError {
@@ -31,7 +31,18 @@ impl LoadError {
     pub(crate) fn render(&self, colour: bool) -> String {
         match self {
             Self::Config(errors) => errors.render(colour),
-            Self::Policy(location, error) => format!("{error}\n  (the policy named at {location})"),
+            Self::Policy(location, dir, error) => format!(
+                "{error}\n  (in {}, the policy of the endpoint at {location})",
+                dir.display()
+            ),
+        }
+    }
+
+    /// Folders whose change may repair it, beside those that are watched already.
+    pub(crate) fn watched(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Config(_) => Vec::new(),
+            Self::Policy(_, dir, _) => super::folders(dir),
         }
     }
 }
@@ -65,8 +76,11 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, LoadError> {
             continue;
         };
         if let Entry::Vacant(entry) = policies.entry(named.clone()) {
-            let policy = Policy::load(&named.dir, &named.decision, Limits::default())
-                .map_err(|error| LoadError::Policy(endpoint.location.clone(), Box::new(error)))?;
+            let policy =
+                Policy::load(&named.dir, &named.decision, Limits::default()).map_err(|error| {
+                    let (location, dir) = (endpoint.location.clone(), named.dir.clone());
+                    LoadError::Policy(location, dir, Box::new(error))
+                })?;
             entry.insert(policy);
         }
     }

@@ -20,10 +20,14 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A receiver of what a source delivers.
 type Supplies = watch::Receiver<Arc<Supply>>;
 
+/// An embedded CA, once it is open.
+type Opening = Arc<watch::Sender<Option<Arc<EmbeddedCa>>>>;
+
 /// Open sources. Files and sockets live as long as somebody listens to them.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
-    embedded: HashMap<PathBuf, Arc<watch::Sender<Option<Arc<EmbeddedCa>>>>>,
+    /// By folder and site.
+    embedded: HashMap<(PathBuf, String), Opening>,
     shared: HashMap<SourceSpec, Supplies>,
 }
 
@@ -67,16 +71,19 @@ impl Sources {
 
     /// SVIDs from an embedded CA, once it is open.
     fn minted(&mut self, data: &Path, spec: &StoreSpec, context: &TlsContext) -> Supplies {
-        let authority = self.embedded.entry(data.to_owned()).or_insert_with(|| {
-            let authority = Arc::new(watch::Sender::new(None));
-            tokio::spawn(open(
-                data.to_owned(),
-                spec.site.clone(),
-                context.clone(),
-                Arc::downgrade(&authority),
-            ));
-            authority
-        });
+        let authority = self
+            .embedded
+            .entry((data.to_owned(), spec.site.to_string()))
+            .or_insert_with(|| {
+                let authority = Arc::new(watch::Sender::new(None));
+                tokio::spawn(open(
+                    data.to_owned(),
+                    spec.site.clone(),
+                    context.clone(),
+                    Arc::downgrade(&authority),
+                ));
+                authority
+            });
         let mut opened = authority.subscribe();
         let why = format!("the CA in {} is not open yet", data.display());
         let (sender, receiver) = watch::channel(Arc::new(Supply::pending(why)));
@@ -118,12 +125,14 @@ impl Sources {
         self.embedded.len()
     }
 
-    /// Closes the sources that no endpoint names any more.
-    pub(crate) fn keep_only(&mut self, used: &[&SourceSpec]) {
-        self.shared.retain(|source, _| used.contains(&source));
-        self.embedded.retain(|data, _| {
+    /// Closes the sources that no endpoint names any more, each with the site it is used for.
+    pub(crate) fn keep_only(&mut self, used: &[(&SourceSpec, &TrustDomain)]) {
+        self.shared
+            .retain(|source, _| used.iter().any(|(used, _)| *used == source));
+        self.embedded.retain(|(data, site), _| {
             let source = SourceSpec::Embedded { data: data.clone() };
-            used.contains(&&source)
+            let mut used = used.iter();
+            used.any(|(used, of)| **used == source && of.as_str() == site)
         });
     }
 }

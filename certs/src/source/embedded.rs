@@ -56,6 +56,14 @@ pub enum EmbeddedError {
     /// Another process uses it.
     #[error("{} is in use by another process: one at a time", .0.display())]
     Locked(PathBuf),
+    /// It issues for its own trust domain only.
+    #[error("{id} is not of the trust domain {domain} of this CA")]
+    ForeignDomain {
+        /// What was asked for.
+        id: SpiffeId,
+        /// Whose CA it is.
+        domain: TrustDomain,
+    },
     /// What was issued is not an SVID.
     #[error(transparent)]
     Svid(#[from] SvidError),
@@ -65,6 +73,7 @@ pub enum EmbeddedError {
 /// and a lock.
 #[derive(Debug)]
 pub struct EmbeddedCa {
+    domain: TrustDomain,
     ca: Ca,
     bundles: BundleSet,
     provider: Arc<CryptoProvider>,
@@ -134,6 +143,7 @@ impl EmbeddedCa {
             .insert(Arc::new(bundle))
             .map_err(|error| EmbeddedError::Bundle { path, error })?;
         Ok(Arc::new(Self {
+            domain: domain.clone(),
             ca,
             bundles,
             provider,
@@ -161,11 +171,17 @@ impl EmbeddedCa {
     /// Must be called inside a tokio runtime.
     ///
     /// # Errors
-    /// When the first SVID cannot be issued.
+    /// When `id` is of another trust domain, or the first SVID cannot be issued.
     pub fn supply(
         self: &Arc<Self>,
         id: &SpiffeId,
     ) -> Result<watch::Receiver<Arc<Supply>>, EmbeddedError> {
+        if id.trust_domain() != &self.domain {
+            return Err(EmbeddedError::ForeignDomain {
+                id: id.clone(),
+                domain: self.domain.clone(),
+            });
+        }
         let mut supplies = self.supplies.lock().unwrap_or_else(PoisonError::into_inner);
         supplies.retain(|(_, supply)| supply.has_changed().is_ok());
         if let Some((_, supply)) = supplies.iter().find(|(known, _)| known == id) {

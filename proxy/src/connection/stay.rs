@@ -22,6 +22,10 @@ use crate::{
 /// Far enough away to mean never.
 const NEVER: Duration = Duration::from_secs(86_400 * 365);
 
+/// A refusal by the other side's permit comes a round trip after the handshake; what comes later
+/// ends a connection that was allowed.
+const JUDGED_WITHIN: Duration = Duration::from_secs(3);
+
 /// Why a relay is interrupted.
 enum Wake {
     Changed,
@@ -42,6 +46,7 @@ impl Way<'_> {
         permit: Permit,
     ) -> Ending {
         self.live.details().relaying = true;
+        self.live.counters.begin_relay();
         let mut phase = self.shared.drain.subscribe();
         let cut = {
             let live = self.live;
@@ -133,7 +138,10 @@ impl Way<'_> {
         let counters = &self.live.counters;
         // TLS 1.3 lets a client finish before the server has judged it: its answer is the first
         // thing that comes back.
-        let before_anything = error.side == Side::Upstream && counters.to_client() == 0;
+        let at_once = counters
+            .relaying()
+            .is_some_and(|time| time <= JUDGED_WITHIN);
+        let before_anything = error.side == Side::Upstream && counters.to_client() == 0 && at_once;
         Ending {
             allowed: !before_anything,
             reason: Some(Reason::RefusedByPeer),

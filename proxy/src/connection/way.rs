@@ -15,6 +15,7 @@ use crate::{
     },
     error::{HandshakeError, LocalError},
     handshake::{self, alert, gate::Handshaking},
+    local::LocalUsers,
     peer::{Answerer, Client, Peers},
     permit::{Facts, Permit},
     proxy_protocol,
@@ -253,13 +254,16 @@ impl<'a> Way<'a> {
                 Ok(Client::Local(user))
             }
             (Transport::Tcp(_), Some(source), Some(own)) => {
+                // Loopback or not: a process of this host that comes by another of its addresses
+                // is one of this host.
+                match users.of_tcp(source, own).await {
+                    Ok(user) => return Ok(Client::Local(user)),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(LocalError::Unknown(error)),
+                }
                 let ip = source.ip().to_canonical();
-                if ip.is_loopback() {
-                    let user = users
-                        .of_tcp(source, own)
-                        .await
-                        .map_err(LocalError::Unknown)?;
-                    return Ok(Client::Local(user));
+                if LocalUsers::is_own_address(ip) {
+                    return Ok(Client::Unknown);
                 }
                 match &snapshot.spec.listen {
                     Listen::Tcp { from, .. } if from.iter().any(|net| net.contains(&ip)) => {
@@ -297,7 +301,8 @@ impl<'a> Way<'a> {
         };
         let unchanged = !at.changes.has_changed().unwrap_or(true);
         let permit = match permit {
-            Some(permit) if unchanged && peers.upstream.is_none() => Ok(permit),
+            // Nobody who answered can be verified, and nothing changed: it stands.
+            Some(permit) if unchanged && matches!(upstream, Stream::Plain(_)) => Ok(permit),
             _ => at
                 .refresh()
                 .and_then(|()| self.decide(&at.snapshot, &peers)),
@@ -332,6 +337,7 @@ impl<'a> Way<'a> {
             .map_err(|error| Refusal::new(error.reason(), error))?;
         let crate::upstream::Connected {
             mut transport,
+            target,
             address,
             server_name,
             held,
@@ -353,6 +359,12 @@ impl<'a> Way<'a> {
                         .await
                         .map_err(|error| unreachable(&error))?;
                 }
+                // Known to be unverified: a configuration that comes to expect somebody must not
+                // take this for a connection that has not been dialled.
+                peers.upstream = Some(Answerer {
+                    target,
+                    verified: None,
+                });
                 Ok((Stream::Plain(transport), held))
             }
             Forward::Mtls { .. } => {
@@ -382,7 +394,7 @@ impl<'a> Way<'a> {
                 self.facts.trust_revision = material.trust_revision();
                 let stream = Stream::Client(Box::new(stream));
                 let answerer = Answerer {
-                    address,
+                    target,
                     verified: Some(peer),
                 };
                 let mut details = self.live.details();

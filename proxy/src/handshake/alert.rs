@@ -7,11 +7,15 @@ use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
 };
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
+use std::time::Duration;
+
 use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::{client, server};
 
 use crate::stream::{Stream, Transport};
 
+/// How long a peer may take to accept what we have to say.
+const PATIENCE: Duration = Duration::from_secs(2);
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
 const FATAL: u8 = 2;
@@ -19,7 +23,10 @@ const ACCESS_DENIED: u8 = 49;
 const TAG: usize = 16;
 
 /// Tells the peer of a finished handshake that it is denied, and closes.
-pub(crate) async fn deny(stream: Stream) {
+pub(crate) async fn deny(mut stream: Stream) {
+    // Records that TLS has sealed come first, or the alert would be out of turn; a peer that takes
+    // nothing is not waited for.
+    let flushed = tokio::time::timeout(PATIENCE, stream.flush()).await;
     let (mut transport, record) = match stream {
         Stream::Plain(transport) => {
             transport.abort_on_close();
@@ -28,12 +35,18 @@ pub(crate) async fn deny(stream: Stream) {
         Stream::Server(stream) => server_record(*stream),
         Stream::Client(stream) => client_record(*stream),
     };
-    match record {
-        Some(record) if transport.write_all(&record).await.is_ok() => {
-            transport.close_gently().await;
+    let sent = match record {
+        Some(record) if matches!(flushed, Ok(Ok(()))) => {
+            let write = tokio::time::timeout(PATIENCE, transport.write_all(&record));
+            matches!(write.await, Ok(Ok(())))
         }
-        // Without keys there is nothing to say; a reset says at least that it did not end well.
-        _ => transport.abort_on_close(),
+        _ => false,
+    };
+    if sent {
+        transport.close_gently().await;
+    } else {
+        // A reset says at least that it did not end well.
+        transport.abort_on_close();
     }
 }
 

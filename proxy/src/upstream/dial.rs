@@ -31,17 +31,14 @@ pub(super) async fn target(
             Ok((Transport::Tcp(stream), address.to_string()))
         }
         Address::Name(name, port) => {
-            let mut addresses = resolved.known();
-            if addresses.is_empty() {
-                addresses =
-                    resolved
-                        .ask(name, *port)
-                        .await
-                        .map_err(|error| UpstreamError::Dns {
-                            name: name.clone(),
-                            error,
-                        })?;
-            }
+            let addresses =
+                resolved
+                    .known_or_ask(name, *port)
+                    .await
+                    .map_err(|error| UpstreamError::Dns {
+                        name: name.clone(),
+                        error,
+                    })?;
             let (stream, at) = first_of(interleave(addresses)).await.map_err(failed)?;
             Ok((Transport::Tcp(stream), format!("{address} ({at})")))
         }

@@ -215,3 +215,19 @@ async fn a_decision_with_a_ttl_is_asked_again_when_it_ends() {
     assert_eq!(alert(&error), Some(AlertDescription::AccessDenied));
     world.until("allowed", "policy_denied", 1).await;
 }
+
+#[tokio::test]
+async fn a_ttl_longer_than_any_life_is_for_ever() {
+    let world = World::new().await;
+    let rules = "allow := {\"allowed\": true, \"ttl\": \"200000000000000d\"}";
+    world.apply(&[world.receiving("back")], Some(&policy(rules)));
+    let mut stream = world.dial("/front").await.unwrap();
+    ping(&mut stream).await.unwrap();
+    drop(stream);
+    wait_for("it is over", SOON, || world.proxy.registry().is_empty()).await;
+    let refused: u64 = ["policy_error", "policy_denied"]
+        .iter()
+        .map(|reason| world.count("refused", reason))
+        .sum();
+    assert_eq!(refused, 0);
+}

@@ -114,3 +114,26 @@ async fn an_endpoint_without_an_svid_refuses_and_recovers() {
     let mut stream = world.dial("/front").await.unwrap();
     ping(&mut stream).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_refused_peer_that_does_not_leave_keeps_its_place_among_the_handshakes() {
+    let world = World::with_gate(|spec| spec.limits.handshakes = 4).await;
+    let config = sekisho_testkit::danger::client_config(None, &[&rustls::version::TLS13]);
+    let mut lingering = Vec::new();
+    for _ in 0..4 {
+        // The handshake is over for a client before it is refused for want of a certificate.
+        let stream = crate::harness::connect(world.gate, "back.b.example", config.clone()).await;
+        lingering.push(stream.unwrap());
+    }
+    wait_for("all are refused, and linger", SOON, || {
+        world.proxy.registry().len() == 4
+    })
+    .await;
+    assert!(world.dial("/front").await.is_err());
+    world.until("refused", "limit", 1).await;
+    drop(lingering);
+    world.until("refused", "no_certificate", 4).await;
+    ping(&mut world.dial("/front").await.unwrap())
+        .await
+        .unwrap();
+}

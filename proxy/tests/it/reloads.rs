@@ -1,6 +1,9 @@
 //! A reload is all or nothing.
 
-use sekisho_proxy::{ApplyError, endpoint::spec::Listen};
+use sekisho_proxy::{
+    ApplyError,
+    endpoint::spec::{Address, Forward, Listen, MtlsTarget},
+};
 use sekisho_testkit::ports;
 
 use crate::harness::{World, desired, end, list, ping, policy};
@@ -110,4 +113,46 @@ async fn an_added_policy_decides_what_was_open_before() {
     world.apply(&[world.receiving("back")], Some(&only_others));
     assert!(end(&mut stream).await.is_err());
     world.until("allowed", "policy_denied", 1).await;
+}
+
+#[tokio::test]
+async fn a_port_that_was_taken_before_does_not_stand_in_the_way_of_other_changes() {
+    let world = World::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut other = world.receiving("other");
+    if let Listen::Mtls { address, .. } = &mut other.listen {
+        *address = taken.local_addr().unwrap();
+    }
+    let back = world.receiving("back");
+    let specs = [back.clone(), other];
+    world.proxy.apply(&desired(&specs, None), false).unwrap();
+    world.supply(&back, &[world.a.bundle(), world.b.bundle()]);
+    let mut stream = world.dial("/front").await.unwrap();
+    ping(&mut stream).await.unwrap();
+    let deny = policy("default allow := false");
+    world
+        .proxy
+        .apply(&desired(&specs, Some(&deny)), true)
+        .unwrap();
+    assert!(end(&mut stream).await.is_err());
+    world.until("allowed", "policy_denied", 1).await;
+}
+
+#[tokio::test]
+async fn a_connection_to_an_unverified_target_ends_when_the_endpoint_comes_to_expect_somebody() {
+    let world = World::with_gate(|_| {}).await;
+    let mut stream = world.dial("/front").await.unwrap();
+    ping(&mut stream).await.unwrap();
+    let mut spec = world.receiving("back");
+    spec.forward = Forward::Mtls {
+        targets: vec![MtlsTarget {
+            address: Address::Ip(world.echo.address),
+            server_name: None,
+        }],
+        expect: list(&["spiffe://b.example/service"]),
+        min_version: sekisho_certs::tls::MinVersion::Tls13,
+    };
+    world.apply(&[spec], None);
+    assert!(end(&mut stream).await.is_err());
+    world.until("allowed", "not_expected", 1).await;
 }
