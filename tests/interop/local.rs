@@ -8,6 +8,8 @@ use std::{
     process::{Command, ExitStatus},
 };
 
+use nix::sys::signal::Signal;
+
 use crate::support::{
     Node, Process, Upstream, World, http, pair, ports,
     program::{is_root, program},
@@ -124,4 +126,34 @@ fn another_user_cannot_use_a_loopback_port_of_root() {
 #[test]
 fn another_user_cannot_use_an_ipv6_loopback_port_of_root() {
     over_loopback(|address| SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], address.port())));
+}
+
+#[test]
+fn a_client_that_has_left_before_it_was_looked_at_is_nobody_and_not_root() {
+    if !is_root("it takes root to become another user") {
+        return;
+    }
+    let address = ports::free();
+    let host = Host::start(|_| format!("tcp://{address}"));
+    // Held back, the node finds sockets that nobody holds any more: the kernel shows them as
+    // root's.
+    host.sending.process.signal(Signal::SIGSTOP);
+    for _ in 0..5 {
+        let status = Command::new("/bin/bash")
+            .uid(SOMEBODY)
+            .gid(SOMEBODY)
+            .current_dir("/")
+            .args([
+                "-c",
+                &format!("echo for root > /dev/tcp/127.0.0.1/{}", address.port()),
+            ])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+    host.sending.process.signal(Signal::SIGCONT);
+    for _ in 0..5 {
+        host.sending.refused("local_user");
+    }
+    assert_eq!(host.upstream.accepted(), 0);
 }
