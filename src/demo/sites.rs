@@ -5,7 +5,8 @@ use std::{
     io::{BufRead as _, BufReader, Seek as _, SeekFrom},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use sekisho_certs::{TrustBundle, TrustDomain, id::parse_trust_domain, issue::Ca}
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::children::{Children, Kin};
 use crate::{config::Admin, fetch};
 
 /// How long a process may take to be ready, or to write a line of its log.
@@ -62,13 +64,14 @@ pub(super) struct Site {
     pub(super) send: Option<SocketAddr>,
     /// What stands behind its gate.
     pub(super) service: Option<Service>,
-    process: Option<Child>,
+    process: Option<Kin>,
 }
 
 /// All four, and the folder they live in.
 pub(super) struct Sites {
     list: Vec<Site>,
     pub(super) user: String,
+    pub(super) children: Arc<Children>,
     // Removed when dropped, after the processes.
     _folder: TempDir,
 }
@@ -87,13 +90,14 @@ fn free(ip: Ipv4Addr) -> anyhow::Result<SocketAddr> {
 impl Sites {
     /// Writes the files, starts the processes, hands the bundles round, and waits until all are
     /// ready.
-    pub(super) fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sekisho-demo-").tempdir()?;
+    pub(super) fn start(children: Arc<Children>) -> anyhow::Result<Self> {
+        let folder = children.folder()?;
         let user = nix::unistd::User::from_uid(nix::unistd::getuid())?
             .map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name);
         let mut sites = Self {
             list: Vec::new(),
             user,
+            children,
             _folder: folder,
         };
         for (files, last) in FILES.iter().zip(1..) {
@@ -103,7 +107,7 @@ impl Sites {
         for index in 0..sites.list.len() {
             let environment = sites.environment(index);
             if let Some(site) = sites.list.get_mut(index) {
-                site.start(&environment)?;
+                site.start(&sites.children, &environment)?;
             }
         }
         sites.hand_bundles_round()?;
@@ -217,17 +221,21 @@ impl Site {
         })
     }
 
-    fn start(&mut self, environment: &[(&'static str, String)]) -> anyhow::Result<()> {
+    fn start(
+        &mut self,
+        children: &Arc<Children>,
+        environment: &[(&'static str, String)],
+    ) -> anyhow::Result<()> {
         let log = fs::File::create(self.log_path())?;
-        let process = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["run", "-c", "site.yaml"])
             .current_dir(&self.folder)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        self.process = Some(process);
+            .stderr(log);
+        self.process = Some(children.start(&mut command)?);
         Ok(())
     }
 
@@ -300,8 +308,7 @@ impl Site {
 
     /// The process, to send a signal to.
     pub(super) fn pid(&self) -> anyhow::Result<nix::unistd::Pid> {
-        let process = self.process.as_ref().context("not started")?;
-        Ok(nix::unistd::Pid::from_raw(i32::try_from(process.id())?))
+        self.process.as_ref().context("not started")?.pid()
     }
 
     /// Lines of its configuration and policy that say something: no blank ones, no comments.
@@ -355,16 +362,6 @@ impl Site {
             "{} logged no such connection within {PATIENCE:?}",
             self.name
         )
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            // Whether it is gone already makes no difference.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
     }
 }
 
