@@ -71,10 +71,7 @@ fn play(args: &DemoArgs) -> anyhow::Result<bool> {
     show.line(report::rotation_line(&rotation));
 
     let outcome = report::Outcome {
-        ok: flows.iter().all(report::Flow::held)
-            && rotation.broken == 0
-            && rotation.rotations > 0
-            && rotation.reloads > 0,
+        ok: flows.iter().all(report::Flow::held) && rotation.held(),
         flows,
         rotation,
         lines: sites

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Seek as _, SeekFrom},
+    io::{BufRead, BufReader, Seek as _, SeekFrom},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -197,6 +197,14 @@ impl Sites {
     }
 }
 
+/// The lines of the access log in this piece of a log; the last one may be half written.
+fn access_lines(log: impl BufRead) -> impl Iterator<Item = Value> {
+    log.lines()
+        .map_while(Result::ok)
+        .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+        .filter(|line| line.get("target").and_then(Value::as_str) == Some("access"))
+}
+
 impl Site {
     fn write(files: &Files, last: u8, root: &Path) -> anyhow::Result<Self> {
         let ip = Ipv4Addr::new(127, 0, 1, last);
@@ -336,6 +344,30 @@ impl Site {
         Ok(fs::metadata(self.log_path())?.len())
     }
 
+    fn log_from(&self, since: u64) -> anyhow::Result<BufReader<fs::File>> {
+        let mut file = fs::File::open(self.log_path())?;
+        file.seek(SeekFrom::Start(since))?;
+        Ok(BufReader::new(file))
+    }
+
+    /// How many lines of the access log after `since` pass, once there are `enough` or it has
+    /// taken too long.
+    pub(super) fn accesses(
+        &self,
+        since: u64,
+        enough: usize,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<usize> {
+        let started = Instant::now();
+        loop {
+            let count = access_lines(self.log_from(since)?).filter(&wanted).count();
+            if count >= enough || started.elapsed() > PATIENCE {
+                return Ok(count);
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
     /// The first line of the access log after `since` that passes, waited for.
     pub(super) fn access(
         &self,
@@ -344,17 +376,8 @@ impl Site {
     ) -> anyhow::Result<Value> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
-            let mut file = fs::File::open(self.log_path())?;
-            file.seek(SeekFrom::Start(since))?;
-            for line in BufReader::new(file).lines() {
-                // The last line may be half written.
-                let Ok(line) = serde_json::from_str::<Value>(&line?) else {
-                    continue;
-                };
-                let access = line.get("target").and_then(Value::as_str) == Some("access");
-                if access && wanted(&line) {
-                    return Ok(line);
-                }
+            if let Some(line) = access_lines(self.log_from(since)?).find(&wanted) {
+                return Ok(line);
             }
             std::thread::sleep(TICK);
         }
