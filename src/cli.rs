@@ -94,7 +94,7 @@ enum Command {
     Demo(DemoArgs),
     /// Would this peer be allowed at this endpoint, and what says so?
     #[command(
-        after_help = "Exit codes: 0 allowed, 1 refused, 2 wrong configuration.\n\nExamples:\n  \
+        after_help = "Exit codes: 0 allowed, 1 refused, 2 wrong configuration, or no such user.\n\nExamples:\n  \
         sekisho explain from-osaka spiffe://osaka.example/sender -c site.yaml\n  \
         sekisho explain to-tokyo spiffe://tokyo.example/mdx --user kafka -c site.yaml"
     )]

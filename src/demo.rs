@@ -5,6 +5,7 @@
 //! `compose/sites/`.
 
 mod attempt;
+mod children;
 mod client;
 mod flows;
 mod refusals;
@@ -40,7 +41,8 @@ pub(crate) fn demo(args: &DemoArgs) -> u8 {
 fn play(args: &DemoArgs) -> anyhow::Result<bool> {
     let show = Show { json: args.json };
     show.title("Four sites, each a process and a CA of its own");
-    let sites = sites::Sites::start().context("starting the four sites")?;
+    let sites =
+        sites::Sites::start(children::Children::guarded()?).context("starting the four sites")?;
     for site in sites.all() {
         show.line(format_args!("  {:<9} {}", site.name, site.describe()));
     }
@@ -69,10 +71,7 @@ fn play(args: &DemoArgs) -> anyhow::Result<bool> {
     show.line(report::rotation_line(&rotation));
 
     let outcome = report::Outcome {
-        ok: flows.iter().all(report::Flow::held)
-            && rotation.broken == 0
-            && rotation.rotations > 0
-            && rotation.reloads > 0,
+        ok: flows.iter().all(report::Flow::held) && rotation.held(),
         flows,
         rotation,
         lines: sites
@@ -93,14 +92,12 @@ fn play(args: &DemoArgs) -> anyhow::Result<bool> {
 }
 
 fn keep(sites: &sites::Sites, show: &Show) -> anyhow::Result<()> {
+    // Before it is said that Ctrl-C ends them.
+    let signal = sites.children.next_signal();
     for line in sites.how_to_use() {
         show.line(line);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(tokio::signal::ctrl_c())?;
-    Ok(())
+    signal.recv().context("waiting for Ctrl-C")
 }
 
 /// What is shown while the scenario plays: nothing on standard output with `--json`.

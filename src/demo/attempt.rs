@@ -4,7 +4,8 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
+    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 use super::{
+    children::{Children, Kin},
     client::{self, Attempt, Papers},
     report::Flow,
     sites::{Sites, wait},
@@ -44,7 +46,8 @@ pub(super) enum Way {
 
 /// A `sekisho run` with two endpoints, `bad` and `good`.
 pub(super) struct Probe {
-    process: Child,
+    // Killed when dropped.
+    _process: Kin,
     log: PathBuf,
     bad: SocketAddr,
     good: SocketAddr,
@@ -52,6 +55,7 @@ pub(super) struct Probe {
 
 impl Probe {
     pub(super) fn start(
+        children: &Arc<Children>,
         folder: &Path,
         name: &str,
         leaf: &CertificateDer<'_>,
@@ -77,17 +81,17 @@ impl Probe {
         );
         fs::write(folder.join("site.yaml"), text)?;
         let log = folder.join("log.jsonl");
-        let process = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["run", "-c", "site.yaml"])
             .current_dir(&folder)
             .env("BAD", bad.to_string())
             .env("GOOD", good.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(&log)?)
-            .spawn()?;
+            .stderr(fs::File::create(&log)?);
         let probe = Self {
-            process,
+            _process: children.start(&mut command)?,
             log,
             bad,
             good,
@@ -97,14 +101,6 @@ impl Probe {
         })
         .with_context(|| fs::read_to_string(&probe.log).unwrap_or_default())?;
         Ok(probe)
-    }
-}
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        // Whether it is gone already makes no difference.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

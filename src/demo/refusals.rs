@@ -153,7 +153,7 @@ fn local_user(sites: &Sites, osaka: &Site, gate: SocketAddr) -> anyhow::Result<P
         what: "a user of the host who is not on `local`",
         reason: "local_user",
         logged_at: "osaka",
-        way: Way::Probe(probe(osaka, "local", &endpoints)?),
+        way: Way::Probe(probe(sites, osaka, "local", &endpoints)?),
     })
 }
 
@@ -174,13 +174,14 @@ fn other_identity(sites: &Sites, osaka: &Site, gate: SocketAddr) -> anyhow::Resu
         what: "the right address, but another identity answers",
         reason: "not_expected",
         logged_at: "osaka",
-        way: Way::Probe(probe(osaka, "identity", &endpoints)?),
+        way: Way::Probe(probe(sites, osaka, "identity", &endpoints)?),
     })
 }
 
 /// A `sekisho run` of Osaka's with an SVID from files, and these endpoints.
-fn probe(osaka: &Site, name: &str, endpoints: &str) -> anyhow::Result<Probe> {
+fn probe(sites: &Sites, osaka: &Site, name: &str, endpoints: &str) -> anyhow::Result<Probe> {
     let id = id_below(&osaka.domain, "/sender")?;
     let (leaf, key) = osaka.authority()?.issue(&id, SystemClock.now(), HOUR)?;
-    Probe::start(&osaka.folder, name, &leaf, &key, endpoints)
+    let folder = &osaka.folder;
+    Probe::start(&sites.children, folder, name, &leaf, &key, endpoints)
 }

@@ -114,9 +114,21 @@ pub(super) fn flow_line(flow: &Flow) -> String {
 
 /// The rotation's line.
 pub(super) fn rotation_line(rotation: &Rotation) -> String {
+    let mark = if rotation.held() {
+        paint("ok", Colour::Green, output::colour_out())
+    } else {
+        let complaints = format!("NOT AS EXPECTED: {};", rotation.complaints.join(", "));
+        paint(complaints, Colour::Red, output::colour_out())
+    };
     format!(
-        "  {} connections, {} SVIDs rotated, {} policies reloaded, {} broken",
-        rotation.connections, rotation.rotations, rotation.reloads, rotation.broken
+        "  {mark}  {} connections held and {} new ones, {} SVIDs rotated, {} policies reloaded, \
+         {} broken; {} cut by a policy that denies",
+        rotation.connections,
+        rotation.new_connections,
+        rotation.rotations,
+        rotation.reloads,
+        rotation.broken,
+        rotation.cut_by_policy
     )
 }
 
@@ -136,6 +148,9 @@ impl Outcome {
                 "rotations": self.rotation.rotations,
                 "reloads": self.rotation.reloads,
                 "broken": self.rotation.broken,
+                "new_connections": self.rotation.new_connections,
+                "cut_by_policy": self.rotation.cut_by_policy,
+                "complaints": self.rotation.complaints,
             },
             "configuration_lines": lines,
         })

@@ -2,10 +2,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Seek as _, SeekFrom},
+    io::{BufRead, BufReader, Seek as _, SeekFrom},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use sekisho_certs::{TrustBundle, TrustDomain, id::parse_trust_domain, issue::Ca}
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::children::{Children, Kin};
 use crate::{config::Admin, fetch};
 
 /// How long a process may take to be ready, or to write a line of its log.
@@ -62,13 +64,14 @@ pub(super) struct Site {
     pub(super) send: Option<SocketAddr>,
     /// What stands behind its gate.
     pub(super) service: Option<Service>,
-    process: Option<Child>,
+    process: Option<Kin>,
 }
 
 /// All four, and the folder they live in.
 pub(super) struct Sites {
     list: Vec<Site>,
     pub(super) user: String,
+    pub(super) children: Arc<Children>,
     // Removed when dropped, after the processes.
     _folder: TempDir,
 }
@@ -87,13 +90,14 @@ fn free(ip: Ipv4Addr) -> anyhow::Result<SocketAddr> {
 impl Sites {
     /// Writes the files, starts the processes, hands the bundles round, and waits until all are
     /// ready.
-    pub(super) fn start() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sekisho-demo-").tempdir()?;
+    pub(super) fn start(children: Arc<Children>) -> anyhow::Result<Self> {
+        let folder = children.folder()?;
         let user = nix::unistd::User::from_uid(nix::unistd::getuid())?
             .map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name);
         let mut sites = Self {
             list: Vec::new(),
             user,
+            children,
             _folder: folder,
         };
         for (files, last) in FILES.iter().zip(1..) {
@@ -103,7 +107,7 @@ impl Sites {
         for index in 0..sites.list.len() {
             let environment = sites.environment(index);
             if let Some(site) = sites.list.get_mut(index) {
-                site.start(&environment)?;
+                site.start(&sites.children, &environment)?;
             }
         }
         sites.hand_bundles_round()?;
@@ -193,6 +197,14 @@ impl Sites {
     }
 }
 
+/// The lines of the access log in this piece of a log; the last one may be half written.
+fn access_lines(log: impl BufRead) -> impl Iterator<Item = Value> {
+    log.lines()
+        .map_while(Result::ok)
+        .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+        .filter(|line| line.get("target").and_then(Value::as_str) == Some("access"))
+}
+
 impl Site {
     fn write(files: &Files, last: u8, root: &Path) -> anyhow::Result<Self> {
         let ip = Ipv4Addr::new(127, 0, 1, last);
@@ -217,17 +229,21 @@ impl Site {
         })
     }
 
-    fn start(&mut self, environment: &[(&'static str, String)]) -> anyhow::Result<()> {
+    fn start(
+        &mut self,
+        children: &Arc<Children>,
+        environment: &[(&'static str, String)],
+    ) -> anyhow::Result<()> {
         let log = fs::File::create(self.log_path())?;
-        let process = Command::new(std::env::current_exe()?)
+        let mut command = Command::new(std::env::current_exe()?);
+        command
             .args(["run", "-c", "site.yaml"])
             .current_dir(&self.folder)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        self.process = Some(process);
+            .stderr(log);
+        self.process = Some(children.start(&mut command)?);
         Ok(())
     }
 
@@ -300,8 +316,7 @@ impl Site {
 
     /// The process, to send a signal to.
     pub(super) fn pid(&self) -> anyhow::Result<nix::unistd::Pid> {
-        let process = self.process.as_ref().context("not started")?;
-        Ok(nix::unistd::Pid::from_raw(i32::try_from(process.id())?))
+        self.process.as_ref().context("not started")?.pid()
     }
 
     /// Lines of its configuration and policy that say something: no blank ones, no comments.
@@ -329,6 +344,30 @@ impl Site {
         Ok(fs::metadata(self.log_path())?.len())
     }
 
+    fn log_from(&self, since: u64) -> anyhow::Result<BufReader<fs::File>> {
+        let mut file = fs::File::open(self.log_path())?;
+        file.seek(SeekFrom::Start(since))?;
+        Ok(BufReader::new(file))
+    }
+
+    /// How many lines of the access log after `since` pass, once there are `enough` or it has
+    /// taken too long.
+    pub(super) fn accesses(
+        &self,
+        since: u64,
+        enough: usize,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<usize> {
+        let started = Instant::now();
+        loop {
+            let count = access_lines(self.log_from(since)?).filter(&wanted).count();
+            if count >= enough || started.elapsed() > PATIENCE {
+                return Ok(count);
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
     /// The first line of the access log after `since` that passes, waited for.
     pub(super) fn access(
         &self,
@@ -337,17 +376,8 @@ impl Site {
     ) -> anyhow::Result<Value> {
         let started = Instant::now();
         while started.elapsed() < PATIENCE {
-            let mut file = fs::File::open(self.log_path())?;
-            file.seek(SeekFrom::Start(since))?;
-            for line in BufReader::new(file).lines() {
-                // The last line may be half written.
-                let Ok(line) = serde_json::from_str::<Value>(&line?) else {
-                    continue;
-                };
-                let access = line.get("target").and_then(Value::as_str) == Some("access");
-                if access && wanted(&line) {
-                    return Ok(line);
-                }
+            if let Some(line) = access_lines(self.log_from(since)?).find(&wanted) {
+                return Ok(line);
             }
             std::thread::sleep(TICK);
         }
@@ -355,16 +385,6 @@ impl Site {
             "{} logged no such connection within {PATIENCE:?}",
             self.name
         )
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            // Whether it is gone already makes no difference.
-            let _ = process.kill();
-            let _ = process.wait();
-        }
     }
 }
 

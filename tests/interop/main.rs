@@ -16,6 +16,7 @@
 mod certificates;
 mod demo;
 mod drain;
+mod explain;
 mod hold;
 mod local;
 mod names;
