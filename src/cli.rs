@@ -73,7 +73,13 @@ enum Command {
         after_help = "Signals: SIGHUP reloads (as a change of the files does), SIGUSR1 rotates \
         embedded SVIDs, SIGTERM and Ctrl-C drain and end.\n\nExample:\n  sekisho run -c /etc/sekisho/site.yaml"
     )]
-    Run(ConfigArgs),
+    Run {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// End when the process that started this one, whose number this is, does
+        #[arg(long, hide = true, value_name = "PID")]
+        with_parent: Option<i32>,
+    },
     /// Verify a configuration without opening a port, and say what it would do
     #[command(
         after_help = "Exit codes: 0 fine (warnings included), 1 something it needs is missing \
@@ -144,7 +150,10 @@ pub(crate) fn command() -> clap::Command {
 /// Parses, does, and says how it went.
 pub(crate) fn main() -> ExitCode {
     let code = match Cli::parse().command {
-        Command::Run(config) => run::run(&config.config),
+        Command::Run {
+            config,
+            with_parent,
+        } => run::run(&config.config, with_parent),
         Command::Check { config, json } => check::check(&config.config, json),
         Command::Demo(args) => demo::demo(&args),
         Command::Explain(args) => explain::explain(&args),

@@ -14,8 +14,18 @@ use crate::{
 /// Addresses that could not be bound, and an admin address in use, are tried again this often.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM or SIGINT.
-pub(crate) fn run(path: &Path) -> u8 {
+/// Runs until SIGTERM or SIGINT; with `with_parent`, which the demo asks for, also until the
+/// process that started this one is gone, however it went.
+pub(crate) fn run(path: &Path, with_parent: Option<i32>) -> u8 {
+    if let Some(parent) = with_parent {
+        use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+        let asked = set_pdeathsig(Signal::SIGKILL);
+        // It may be gone already, and then no signal comes.
+        if asked.is_err() || nix::unistd::getppid().as_raw() != parent {
+            output::complain("the process that started this one is gone");
+            return cli::FAILED;
+        }
+    }
     let loaded = match node::load(path) {
         Ok(loaded) => loaded,
         Err(error) => {

@@ -83,7 +83,8 @@ impl Probe {
         let log = folder.join("log.jsonl");
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["run", "-c", "site.yaml"])
+            .args(["run", "-c", "site.yaml", "--with-parent"])
+            .arg(std::process::id().to_string())
             .current_dir(&folder)
             .env("BAD", bad.to_string())
             .env("GOOD", good.to_string())

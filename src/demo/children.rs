@@ -1,9 +1,8 @@
 //! The processes of the demo and the folder they live in: none outlives the demo.
 //!
-//! A signal ends the demo in order: its processes are killed, then the folder goes. Nobody can do
-//! that for SIGKILL, which takes the demo without a word: its sites then run on, and their folder
-//! (`sekisho-demo-…` in the folder for temporary files) stays until somebody removes both. The way
-//! to that is a `sekisho run` that ends with its standard input, which is a pipe from here.
+//! A signal ends the demo in order: its processes are killed, then the folder goes. SIGKILL takes
+//! the demo without a word: the kernel then ends its sites (`run --with-parent`), and only their
+//! folder (`sekisho-demo-…` in the folder for temporary files) stays.
 
 use std::{
     fs, io,

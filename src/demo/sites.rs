@@ -237,7 +237,8 @@ impl Site {
         let log = fs::File::create(self.log_path())?;
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["run", "-c", "site.yaml"])
+            .args(["run", "-c", "site.yaml", "--with-parent"])
+            .arg(std::process::id().to_string())
             .current_dir(&self.folder)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -111,3 +111,26 @@ fn a_demo_that_is_kept_ends_in_order() {
     let kept = ["demo", "--keep", "--duration", "100ms"];
     ends_without_a_trace(&kept, "go on until Ctrl-C", Signal::SIGINT, 0);
 }
+
+#[test]
+fn a_demo_that_is_killed_takes_its_sites_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(SEKISHO);
+    command
+        .args(["demo", "--duration", "1h"])
+        .env("TMPDIR", folder.path());
+    let mut demo = Process::start(&mut command);
+    demo.wait_for("What is allowed");
+    let sites = until("four sites", || {
+        let sites = children(&demo);
+        (sites.len() >= 4).then_some(sites)
+    });
+    demo.signal(Signal::SIGKILL);
+    demo.ended();
+    let gone = |site: &Pid| match fs::read_to_string(format!("/proc/{site}/stat")) {
+        // Whoever adopts it may take a while to bury it.
+        Ok(stat) => stat.contains(") Z "),
+        Err(_) => true,
+    };
+    until("the sites' end", || sites.iter().all(gone).then_some(()));
+}
