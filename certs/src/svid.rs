@@ -35,7 +35,8 @@ pub enum SvidError {
 
 /// A chain, leaf first, and the key that the leaf certifies.
 ///
-/// The key lives inside rustls' signing key, which wipes it when it is dropped.
+/// The key lives inside aws-lc, which wipes it when the SVID is dropped; the encoding it came in is
+/// wiped when it is loaded ([`crate::tls::provider`]).
 #[derive(Clone)]
 pub struct Svid {
     id: SpiffeId,

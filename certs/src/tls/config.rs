@@ -5,11 +5,13 @@ use std::sync::Arc;
 use rustls::{
     ClientConfig, NoKeyLog, ServerConfig, SupportedProtocolVersion,
     client::{Resumption, danger::ServerCertVerifier},
-    crypto::{CryptoProvider, aws_lc_rs},
+    crypto::{CryptoProvider, KeyProvider, aws_lc_rs},
     server::{NoServerSessionStorage, danger::ClientCertVerifier},
-    sign::{CertifiedKey, SingleCertAndKey},
+    sign::{CertifiedKey, SigningKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
+use rustls_pki_types::PrivateKeyDer;
+use zeroize::Zeroize as _;
 
 use super::{MinVersion, PeerVerifier};
 use crate::clock::{Clock, TlsTime};
@@ -40,7 +42,24 @@ pub fn provider() -> CryptoProvider {
             kx_group::X25519,
             kx_group::SECP256R1,
         ],
+        key_provider: &WipingKeys,
         ..aws_lc_rs::default_provider()
+    }
+}
+
+/// Loads keys as aws-lc-rs does, and wipes the encoding they came in; aws-lc wipes its own copy
+/// when the key is dropped.
+#[derive(Debug)]
+struct WipingKeys;
+
+impl KeyProvider for WipingKeys {
+    fn load_private_key(
+        &self,
+        mut key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        let loaded = aws_lc_rs::sign::any_supported_type(&key);
+        key.zeroize();
+        loaded
     }
 }
 
