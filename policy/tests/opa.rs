@@ -1,7 +1,7 @@
 //! The same policies and inputs put to the real `opa`.
 //!
 //! `opa` is looked for in `${XDG_CACHE_HOME:-$HOME/.cache}/sekisho/interop/bin` and on PATH.
-//! Without it these tests are skipped, but fail under `CI=true`.
+//! Without it these tests are skipped, but fail where the variable `CI` is set.
 
 #![expect(
     clippy::disallowed_methods,
@@ -9,7 +9,7 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{collections::BTreeMap, env, fs, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, env, fs, io::Write as _, path::PathBuf, process::Command};
 
 use sekisho_certs::id::parse_workload_id;
 use sekisho_policy::{
@@ -31,8 +31,10 @@ fn opa() -> Option<PathBuf> {
         .map(|dir| dir.join("opa"))
         .find(|file| file.is_file());
     if found.is_none() {
-        assert!(env::var("CI").as_deref() != Ok("true"), "no opa: {INSTALL}");
-        eprintln!("SKIPPED: no opa to compare with; get it by: {INSTALL}");
+        assert!(env::var_os("CI").is_none(), "no opa: {INSTALL}");
+        // Past the test runner, which keeps what a test that passes prints to itself.
+        let said = format!("SKIPPED: no opa to compare with; get it by: {INSTALL}\n");
+        let _ = std::io::stderr().write_all(said.as_bytes());
     }
     found
 }
