@@ -65,69 +65,59 @@ pub(crate) async fn read(
 pub fn claims(header: &[u8]) -> Result<BTreeMap<String, String>, ProxyHeaderError> {
     let mut claimed = BTreeMap::new();
     let mut put = |name: &str, value: String| claimed.insert(name.to_owned(), value);
-    match HeaderResult::parse(header) {
-        HeaderResult::V1(Ok(header)) => match header.addresses {
-            v1::Addresses::Tcp4(tcp) => {
-                put(
-                    "source",
-                    format!("{}:{}", tcp.source_address, tcp.source_port),
-                );
-                put(
-                    "destination",
-                    format!("{}:{}", tcp.destination_address, tcp.destination_port),
-                );
-            }
-            v1::Addresses::Tcp6(tcp) => {
-                put(
-                    "source",
-                    format!("[{}]:{}", tcp.source_address, tcp.source_port),
-                );
-                put(
-                    "destination",
-                    format!("[{}]:{}", tcp.destination_address, tcp.destination_port),
-                );
-            }
-            v1::Addresses::Unknown => {}
-        },
+    let (addresses, tlvs) = match HeaderResult::parse(header) {
+        HeaderResult::V1(Ok(header)) => (v1_addresses(&header.addresses), None),
         HeaderResult::V2(Ok(header)) if header.command == v2::Command::Proxy => {
-            match header.addresses {
-                v2::Addresses::IPv4(ip) => {
-                    put(
-                        "source",
-                        format!("{}:{}", ip.source_address, ip.source_port),
-                    );
-                    put(
-                        "destination",
-                        format!("{}:{}", ip.destination_address, ip.destination_port),
-                    );
-                }
-                v2::Addresses::IPv6(ip) => {
-                    put(
-                        "source",
-                        format!("[{}]:{}", ip.source_address, ip.source_port),
-                    );
-                    put(
-                        "destination",
-                        format!("[{}]:{}", ip.destination_address, ip.destination_port),
-                    );
-                }
-                v2::Addresses::Unix(_) | v2::Addresses::Unspecified => {}
-            }
-            for tlv in header.tlvs() {
-                let tlv = tlv.map_err(|_| ProxyHeaderError::Malformed)?;
-                if tlv.kind == TLV_IDENTITY {
-                    let identity =
-                        std::str::from_utf8(&tlv.value).map_err(|_| ProxyHeaderError::Malformed)?;
-                    put("identity", identity.to_owned());
-                }
-            }
+            (v2_addresses(&header.addresses), Some(header))
         }
-        HeaderResult::V2(Ok(_)) => {}
+        HeaderResult::V2(Ok(_)) => (None, None),
         HeaderResult::V1(Err(_)) | HeaderResult::V2(Err(_)) => {
             return Err(ProxyHeaderError::Malformed);
         }
+    };
+    if let Some((source, destination)) = addresses {
+        put("source", source.to_string());
+        put("destination", destination.to_string());
+    }
+    for tlv in tlvs.iter().flat_map(v2::Header::tlvs) {
+        let tlv = tlv.map_err(|_| ProxyHeaderError::Malformed)?;
+        if tlv.kind == TLV_IDENTITY {
+            let identity =
+                std::str::from_utf8(&tlv.value).map_err(|_| ProxyHeaderError::Malformed)?;
+            put("identity", identity.to_owned());
+        }
     }
     Ok(claimed)
+}
+
+/// Source and destination, where the header has them.
+fn v1_addresses(addresses: &v1::Addresses) -> Option<(SocketAddr, SocketAddr)> {
+    match addresses {
+        v1::Addresses::Tcp4(tcp) => Some((
+            (tcp.source_address, tcp.source_port).into(),
+            (tcp.destination_address, tcp.destination_port).into(),
+        )),
+        v1::Addresses::Tcp6(tcp) => Some((
+            (tcp.source_address, tcp.source_port).into(),
+            (tcp.destination_address, tcp.destination_port).into(),
+        )),
+        v1::Addresses::Unknown => None,
+    }
+}
+
+/// The same of a v2 header.
+fn v2_addresses(addresses: &v2::Addresses) -> Option<(SocketAddr, SocketAddr)> {
+    match addresses {
+        v2::Addresses::IPv4(ip) => Some((
+            (ip.source_address, ip.source_port).into(),
+            (ip.destination_address, ip.destination_port).into(),
+        )),
+        v2::Addresses::IPv6(ip) => Some((
+            (ip.source_address, ip.source_port).into(),
+            (ip.destination_address, ip.destination_port).into(),
+        )),
+        v2::Addresses::Unix(_) | v2::Addresses::Unspecified => None,
+    }
 }
 
 /// The v2 header sent upstream: kernel addresses, and the verified ID of the peer where there is
