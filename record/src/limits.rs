@@ -1,0 +1,33 @@
+//! Bounds of a session.
+
+/// How much one key protects, and how much of what carries nothing a peer may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Records after which a key is replaced: ours by our own KeyUpdate, the peer's by one that asks
+    /// for it. Default: 2^21, which is 32 GiB of full records and far below what AES-GCM bears
+    /// (2^24.5, RFC 8446 §5.5).
+    pub rekey_after: u64,
+    /// Records after which a key is not used any more, whatever the peer does. Default: 2^24.
+    pub records_per_key: u64,
+    /// Records in a row without application data, alerts or handshake bytes that are borne.
+    /// Default: 32.
+    pub empty_records: u32,
+    /// Handshake messages in a row, without application data between, that are borne: tickets and
+    /// KeyUpdates. Default: 32.
+    pub messages: u32,
+    /// Most bytes of one handshake message. Default: 128 KiB plus its header, which a ticket needs
+    /// whose every field is as long as it may be (RFC 8446 §4.6.1).
+    pub message: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rekey_after: 1 << 21,
+            records_per_key: 1 << 24,
+            empty_records: 32,
+            messages: 32,
+            message: 128 * 1024 + 512,
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Both directions of a connection, after its handshake.
+
+use std::{fmt, ops::Range};
+
+use rustls::ExtractedSecrets;
+
+use crate::{
+    Alert, Backend, HEADER, KeySchedule, Limits, RecordError, Role, TRAILER, TrafficKey,
+    cipher::Cipher,
+    content,
+    message::{Assembler, Message},
+    open, seal,
+};
+
+/// What opened plaintexts are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Each stays where it was opened, one range a record: it has room around it to be sealed again
+    /// in place.
+    Keep,
+    /// Small ones are moved to the one before them, so that a write has few pieces.
+    Merge,
+}
+
+/// Plaintexts up to this length are moved by [`Layout::Merge`]: cheaper than one more piece of a
+/// vectored write.
+const SMALL: usize = 4096;
+
+/// KeyUpdates of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sent by us.
+    pub sent: u64,
+    /// Received.
+    pub received: u64,
+}
+
+/// A TLS 1.3 connection after its handshake: seals what is sent and opens what is received. The
+/// two directions share the key schedule only.
+pub struct Session {
+    send: Cipher,
+    receive: Cipher,
+    schedule: Box<dyn KeySchedule>,
+    backend: Backend,
+    role: Role,
+    limits: Limits,
+    assembler: Assembler,
+    failure: Option<RecordError>,
+    /// The peer wants our next key (§4.6.3), and has not got it.
+    reply_due: bool,
+    /// We want the peer's next key, and have not got it.
+    asked: bool,
+    close_sent: bool,
+    close_received: bool,
+    empty_in_a_row: u32,
+    messages_in_a_row: u32,
+    counts: Counts,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("role", &self.role)
+            .field("send", &self.send)
+            .field("receive", &self.receive)
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Goes on where the handshake has ended. `backend` protects the records.
+    ///
+    /// # Errors
+    /// For secrets of another version than TLS 1.3.
+    pub fn new(
+        secrets: &ExtractedSecrets,
+        schedule: Box<dyn KeySchedule>,
+        role: Role,
+        backend: Backend,
+        limits: Limits,
+    ) -> Result<Self, RecordError> {
+        let (sent, keys) = &secrets.tx;
+        let send = Cipher::new(&TrafficKey::from_rustls(keys)?, *sent, backend)?;
+        let (received, keys) = &secrets.rx;
+        let receive = Cipher::new(&TrafficKey::from_rustls(keys)?, *received, backend)?;
+        Ok(Self {
+            send,
+            receive,
+            schedule,
+            backend,
+            role,
+            limits,
+            assembler: Assembler::default(),
+            failure: None,
+            reply_due: false,
+            asked: false,
+            close_sent: false,
+            close_received: false,
+            empty_in_a_row: 0,
+            messages_in_a_row: 0,
+            counts: Counts::default(),
+        })
+    }
+
+    /// Which end of the connection we are.
+    #[must_use]
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// KeyUpdates so far.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Whether the peer has ended its direction in order (`close_notify`).
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.close_received
+    }
+
+    /// Why nothing can be received any more, where plaintexts had to be handed out first.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&RecordError> {
+        self.failure.as_ref()
+    }
+
+    /// Seals the text of `length` bytes that begins [`HEADER`] bytes into `record` and has
+    /// [`TRAILER`] bytes behind it. Returns the length of the record.
+    ///
+    /// # Errors
+    /// [`RecordError::KeyExhausted`] when [`Session::control`] was not asked for too long,
+    /// [`RecordError::Closed`] after [`Session::close_notify`], [`RecordError::Overflow`] without
+    /// the room.
+    pub fn seal(&mut self, record: &mut [u8], length: usize) -> Result<usize, RecordError> {
+        if length > crate::MAX_PLAINTEXT {
+            return Err(RecordError::Overflow(length));
+        }
+        self.protect(record, length, content::APPLICATION_DATA)
+    }
+
+    fn protect(
+        &mut self,
+        record: &mut [u8],
+        length: usize,
+        kind: u8,
+    ) -> Result<usize, RecordError> {
+        if self.close_sent {
+            return Err(RecordError::Closed);
+        }
+        if self.send.records() >= self.limits.records_per_key {
+            return Err(RecordError::KeyExhausted);
+        }
+        seal::seal(&mut self.send, record, length, kind)
+    }
+
+    /// Whether something must be sent before the next application data: see [`Session::control`].
+    #[must_use]
+    pub const fn wants_control(&self) -> bool {
+        !self.close_sent
+            && (self.reply_due || self.send.records() >= self.limits.rekey_after || self.must_ask())
+    }
+
+    /// The peer has used its key for long. An eighth is left to it to see to that by itself.
+    const fn must_ask(&self) -> bool {
+        let rekey = self.limits.rekey_after;
+        !self.asked && !self.close_received && self.receive.records() >= rekey + rekey / 8
+    }
+
+    /// Appends the KeyUpdate that is due to `out`, if one is. One answers any number of requests
+    /// (§4.6.3).
+    ///
+    /// # Errors
+    /// When there is no next key.
+    pub fn control(&mut self, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        if !self.wants_control() {
+            return Ok(());
+        }
+        let ask = self.must_ask();
+        self.append(out, content::HANDSHAKE, &[24, 0, 0, 1, u8::from(ask)])?;
+        let key = self.schedule.next_to_send()?;
+        self.send = Cipher::new(&key, 0, self.backend)?;
+        self.reply_due = false;
+        self.asked |= ask;
+        self.counts.sent += 1;
+        Ok(())
+    }
+
+    /// Appends `close_notify` to `out`: nothing is sent after it (§6.1). Once.
+    ///
+    /// # Errors
+    /// When the key may not be used any more.
+    pub fn close_notify(&mut self, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        self.alert(Alert::CLOSE_NOTIFY, out)
+    }
+
+    /// Appends an alert to `out`, the last thing that is sent. Nothing after `close_notify`.
+    ///
+    /// # Errors
+    /// When the key may not be used any more.
+    pub fn alert(&mut self, alert: Alert, out: &mut Vec<u8>) -> Result<(), RecordError> {
+        if self.close_sent {
+            return Ok(());
+        }
+        self.append(out, content::ALERT, &[alert.level(), alert.0])?;
+        self.close_sent = true;
+        Ok(())
+    }
+
+    fn append(&mut self, out: &mut Vec<u8>, kind: u8, text: &[u8]) -> Result<(), RecordError> {
+        let mut record = vec![0; HEADER + text.len() + TRAILER];
+        if let Some(room) = record.get_mut(HEADER..HEADER + text.len()) {
+            room.copy_from_slice(text);
+        }
+        self.protect(&mut record, text.len(), kind)?;
+        out.extend_from_slice(&record);
+        Ok(())
+    }
+
+    /// Whether `bytes` begin with a whole record, or with what can never be one.
+    #[must_use]
+    pub fn is_ready(bytes: &[u8]) -> bool {
+        open::whole_record(bytes).is_ok_and(|whole| whole.is_some())
+    }
+
+    /// Opens the records that `buffer` begins with, at most `most` of them, where they lie, and
+    /// appends to `found` where plaintexts are. Returns how many bytes are done with; what is left
+    /// is to be given again, with what comes after it.
+    ///
+    /// After `close_notify` everything is done with (§6.1: "MUST be ignored").
+    ///
+    /// # Errors
+    /// Whatever the peer must not do. Plaintexts that came before it are handed out first: the
+    /// error is that of the next call then.
+    pub fn open(
+        &mut self,
+        buffer: &mut [u8],
+        layout: Layout,
+        most: usize,
+        found: &mut Vec<Range<usize>>,
+    ) -> Result<usize, RecordError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let none = found.len();
+        let mut done = 0;
+        for _ in 0..most {
+            if self.close_received {
+                break;
+            }
+            match self.open_one(buffer, done, layout, found, none) {
+                Ok(0) => break,
+                Ok(length) => done += length,
+                Err(error) => {
+                    self.failure = Some(error.clone());
+                    if found.len() == none {
+                        return Err(error);
+                    }
+                    break;
+                }
+            }
+        }
+        if self.close_received {
+            done = buffer.len();
+        }
+        Ok(done)
+    }
+
+    /// Opens the record at `begin`; 0 where there is none yet.
+    fn open_one(
+        &mut self,
+        buffer: &mut [u8],
+        begin: usize,
+        layout: Layout,
+        found: &mut Vec<Range<usize>>,
+        none: usize,
+    ) -> Result<usize, RecordError> {
+        let bytes = buffer.get_mut(begin..).unwrap_or_default();
+        let Some(length) = open::whole_record(bytes)? else {
+            return Ok(0);
+        };
+        if self.receive.records() >= self.limits.records_per_key {
+            return Err(RecordError::KeyExhausted);
+        }
+        let record = bytes.get_mut(..length).unwrap_or_default();
+        let (kind, text) = open::open(&mut self.receive, record)?;
+        match kind {
+            content::APPLICATION_DATA => {
+                if self.assembler.is_waiting() {
+                    return Err(RecordError::UnexpectedMessage(INTERLEAVED));
+                }
+                if text.is_empty() {
+                    self.empty_in_a_row += 1;
+                    if self.empty_in_a_row > self.limits.empty_records {
+                        return Err(RecordError::UnexpectedMessage("too many empty records"));
+                    }
+                } else {
+                    self.empty_in_a_row = 0;
+                    self.messages_in_a_row = 0;
+                    let text = begin + text.start..begin + text.end;
+                    keep(buffer, text, layout, found, none);
+                }
+            }
+            content::HANDSHAKE => {
+                let fragment = record.get(text).unwrap_or_default();
+                if fragment.is_empty() {
+                    return Err(RecordError::UnexpectedMessage("an empty handshake record"));
+                }
+                self.handshake(fragment)?;
+            }
+            content::ALERT => self.alerted(record.get(text).unwrap_or_default())?,
+            _ => return Err(RecordError::UnexpectedMessage("a record of a type that is not known")),
+        }
+        Ok(length)
+    }
+
+    fn handshake(&mut self, fragment: &[u8]) -> Result<(), RecordError> {
+        let Self {
+            assembler,
+            schedule,
+            receive,
+            ..
+        } = self;
+        let limits = &self.limits;
+        let (role, backend) = (self.role, self.backend);
+        let (asked, reply_due) = (&mut self.asked, &mut self.reply_due);
+        let (counts, in_a_row) = (&mut self.counts, &mut self.messages_in_a_row);
+        assembler.take(fragment, role, limits, |message| {
+            *in_a_row += 1;
+            if *in_a_row > limits.messages {
+                return Err(RecordError::UnexpectedMessage("too many handshake messages"));
+            }
+            match message {
+                Message::KeyUpdate { requested } => {
+                    *receive = Cipher::new(&schedule.next_to_receive()?, 0, backend)?;
+                    *asked = false;
+                    *reply_due |= requested;
+                    counts.received += 1;
+                    Ok(())
+                }
+                Message::Ticket(payload) => schedule.ticket(payload).map_err(RecordError::Ticket),
+            }
+        })
+    }
+
+    /// §6: whatever its level says, an alert ends the connection, except for the two of §6.1.
+    fn alerted(&mut self, text: &[u8]) -> Result<(), RecordError> {
+        let alert = match text {
+            [] => return Err(RecordError::UnexpectedMessage("an empty alert record")),
+            [_, description] => Alert(*description),
+            _ => return Err(RecordError::Decode("an alert of another length than two bytes")),
+        };
+        match alert {
+            Alert::CLOSE_NOTIFY if self.assembler.is_waiting() => {
+                Err(RecordError::UnexpectedMessage(INTERLEAVED))
+            }
+            Alert::CLOSE_NOTIFY => {
+                self.close_received = true;
+                Ok(())
+            }
+            Alert::USER_CANCELED => {
+                self.empty_in_a_row += 1;
+                if self.empty_in_a_row > self.limits.empty_records {
+                    return Err(RecordError::UnexpectedMessage("too many warnings"));
+                }
+                Ok(())
+            }
+            other => Err(RecordError::AlertReceived(other)),
+        }
+    }
+}
+
+const INTERLEAVED: &str = "another record inside a handshake message";
+
+/// Notes where a plaintext is.
+fn keep(
+    buffer: &mut [u8],
+    text: Range<usize>,
+    layout: Layout,
+    found: &mut Vec<Range<usize>>,
+    none: usize,
+) {
+    // Only ranges of this buffer may be grown.
+    let last = if found.len() > none { found.last_mut() } else { None };
+    match (layout, last) {
+        (Layout::Merge, Some(last)) if text.len() <= SMALL => {
+            let length = text.len();
+            buffer.copy_within(text, last.end);
+            last.end += length;
+        }
+        _ => found.push(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;
