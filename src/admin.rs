@@ -203,7 +203,7 @@ fn document(shown: &Shown) -> Value {
         "started": started.map_or(0, |since| since.as_secs()),
         "ready": shown.proxy.is_ready(),
         "draining": shown.proxy.is_draining(),
-        "workers": shown.proxy.worker_loads(),
+        "workers": shown.proxy.workers().loads(),
         "connections": shown.proxy.registry().len(),
         "reloads": {
             "applied": about.reloads.applied,

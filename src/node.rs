@@ -16,7 +16,7 @@ use sekisho_certs::{
     store, tls,
 };
 use sekisho_proxy::{
-    Desired, Proxy,
+    Desired, Options, Proxy,
     endpoint::spec::{Forward, Listen},
 };
 use tokio::task::JoinHandle;
@@ -96,7 +96,14 @@ impl Node {
             .workers
             .unwrap_or_else(|| cores.min(MAX_WORKERS));
         let started = context.clock.now();
-        let proxy = Proxy::start(workers, context, loaded.config.log.access)?;
+        let proxy = Proxy::start(
+            context,
+            &Options {
+                workers,
+                access_log: loaded.config.log.access,
+                ..Options::default()
+            },
+        )?;
         for warning in loaded
             .config
             .endpoints

@@ -7,6 +7,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use sekisho_certs::Reason;
 use tokio::net::{TcpStream, UnixStream};
+use way::Established;
 
 use crate::{
     Shared,
@@ -14,7 +15,7 @@ use crate::{
     handshake::gate::Handshaking,
     permit::Denied,
     record::{self, Ending, Live},
-    stream::Transport,
+    transport::Transport,
 };
 
 /// A connection that has no way on.
@@ -62,69 +63,81 @@ pub(crate) async fn tcp(
     let open = Open::begin(&shared, Some(source));
     let destination = stream.local_addr().ok();
     let transport = Transport::Tcp(stream);
-    let way = way::Way::new(&shared, &open.live, Some(source), destination);
-    let ended = match handshaking {
-        Some(handshaking) => way.inbound(&table, transport, handshaking).await,
-        None => way.outbound(&table, transport).await,
-    };
-    open.end(&table, ended);
+    // In a box of its own, which is gone when the connection relays: what the stages need is ten
+    // times what an idle connection does.
+    let established = Box::pin(async {
+        let way = way::Way::new(&shared, &open.live, Some(source), destination);
+        match handshaking {
+            Some(handshaking) => way.inbound(&table, transport, handshaking).await,
+            None => way.outbound(&table, transport).await,
+        }
+    })
+    .await;
+    go_on(open, &table, established).await;
 }
 
 /// Carries a connection of a Unix socket from accept to its end.
 pub(crate) async fn unix(shared: Arc<Shared>, table: Arc<Table>, stream: UnixStream) {
     let open = Open::begin(&shared, None);
-    let way = way::Way::new(&shared, &open.live, None, None);
-    let ended = way.outbound(&table, Transport::Unix(stream)).await;
-    open.end(&table, ended);
+    let established = Box::pin(async {
+        let way = way::Way::new(&shared, &open.live, None, None);
+        way.outbound(&table, Transport::Unix(stream)).await
+    })
+    .await;
+    go_on(open, &table, established).await;
+}
+
+async fn go_on(open: Open, table: &Table, established: Result<Established, Refusal>) {
+    match established {
+        Ok(established) => stay::stay(open, established).await,
+        Err(refusal) => open.refused(table, refusal),
+    }
 }
 
 /// Refuses a connection that came when handshakes were at their bound.
 pub(crate) fn turned_away(shared: &Arc<Shared>, table: &Table, source: Option<SocketAddr>) {
     let open = Open::begin(shared, source);
     let refusal = Refusal::new(Reason::Limit, "too many handshakes in flight (`limits`)");
-    open.end(table, Err(refusal));
+    open.refused(table, refusal);
 }
 
 /// A connection in the registry; taken out, logged and counted at its end, however it comes.
-struct Open<'a> {
-    shared: &'a Shared,
+struct Open {
+    shared: Arc<Shared>,
     live: Arc<Live>,
     ended: bool,
 }
 
-impl<'a> Open<'a> {
-    fn begin(shared: &'a Shared, source: Option<SocketAddr>) -> Self {
+impl Open {
+    fn begin(shared: &Arc<Shared>, source: Option<SocketAddr>) -> Self {
         let live = shared.registry.begin(shared.context.clock.now(), source);
         Self {
-            shared,
+            shared: Arc::clone(shared),
             live,
             ended: false,
         }
     }
 
-    fn end(mut self, table: &Table, ended: Result<Ending, Refusal>) {
-        let ending = match ended {
-            Ok(ending) => ending,
-            Err(refusal) => {
-                let mut details = self.live.details();
-                details.claimed_id = refusal.claimed_id;
-                if refusal.policy_revision.is_some() {
-                    details.policy_revision = refusal.policy_revision;
-                }
-                Ending {
-                    allowed: false,
-                    reason: Some(refusal.reason),
-                    detail: Some(refusal.detail),
-                    end: "refused",
-                }
-            }
-        };
+    fn refused(mut self, table: &Table, refusal: Refusal) {
         let mut details = self.live.details();
+        details.claimed_id = refusal.claimed_id;
+        if refusal.policy_revision.is_some() {
+            details.policy_revision = refusal.policy_revision;
+        }
         if details.endpoint.is_none() {
             details.endpoint = table.likely().map(|endpoint| endpoint.name().to_owned());
         }
         drop(details);
-        self.tell(&ending);
+        self.tell(&Ending {
+            allowed: false,
+            reason: Some(refusal.reason),
+            detail: Some(refusal.detail),
+            end: "refused",
+        });
+    }
+
+    fn end(mut self, ending: &Ending) {
+        self.tell(ending);
     }
 
     fn tell(&mut self, ending: &Ending) {
@@ -143,7 +156,7 @@ impl<'a> Open<'a> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         if !self.ended {
             // Its task was ended with the process, or panicked.

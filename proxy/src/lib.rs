@@ -15,6 +15,7 @@ pub mod drain;
 pub mod endpoint;
 pub mod error;
 mod handshake;
+pub mod held;
 pub mod local;
 pub mod metrics;
 pub mod peer;
@@ -23,11 +24,14 @@ pub mod proxy_protocol;
 pub mod record;
 pub mod relay;
 mod reload;
+mod scratch;
 mod socket;
 pub mod socket_file;
 pub mod status;
 pub mod stream;
+pub mod transport;
 pub mod upstream;
+pub mod wire;
 pub mod worker;
 
 use std::{
@@ -38,12 +42,14 @@ use std::{
 };
 
 use sekisho_certs::TlsContext;
+use sekisho_record::{Backend, Limits, Measured};
 use tokio::sync::watch;
 
 use crate::{
     accept::Listener,
     drain::Phase,
     endpoint::{Endpoint, spec::Bind},
+    held::Memory,
     local::LocalUsers,
     metrics::Metrics,
     record::Registry,
@@ -62,6 +68,59 @@ pub(crate) struct Shared {
     users: LocalUsers,
     drain: watch::Sender<Phase>,
     access_log: bool,
+    /// What all connections keep together.
+    memory: Arc<Memory>,
+    aead: Aead,
+    limits: Limits,
+}
+
+/// How a proxy is set up. What a reload may change is not here.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads that serve connections; at least one.
+    pub workers: usize,
+    /// Whether every connection writes one event of target `access`.
+    pub access_log: bool,
+    /// Most bytes that all connections together keep for slow receivers; see [`Memory`]. Default:
+    /// 256 MiB.
+    pub buffers: usize,
+    /// What protects records.
+    pub aead: Aead,
+    /// Bounds of TLS sessions; lower ones are for tests.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            access_log: true,
+            buffers: 256 * 1024 * 1024,
+            aead: Aead::measured(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Which library's AEAD protects records of endpoints that do not say otherwise, and why.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Aead {
+    /// What both did on this machine.
+    pub measured: Measured,
+    /// The faster one.
+    pub chosen: Backend,
+}
+
+impl Aead {
+    /// Measures both, and takes the faster one. Some milliseconds.
+    #[must_use]
+    pub fn measured() -> Self {
+        let measured = Measured::now();
+        Self {
+            measured,
+            chosen: measured.fastest(),
+        }
+    }
 }
 
 /// What runs now.
@@ -81,21 +140,23 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts `workers` threads, with nothing to do yet. With `access_log`, every connection
-    /// writes one event of target `access`.
+    /// Starts the threads, with nothing to do yet.
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(workers: usize, context: TlsContext, access_log: bool) -> io::Result<Self> {
+    pub fn start(context: TlsContext, options: &Options) -> io::Result<Self> {
         Ok(Self {
             shared: Arc::new(Shared {
                 context,
-                workers: Workers::start(workers)?,
+                workers: Workers::start(options.workers)?,
                 registry: Registry::default(),
                 metrics: Metrics::default(),
                 users: LocalUsers::default(),
                 drain: watch::Sender::new(Phase::Serving),
-                access_log,
+                access_log: options.access_log,
+                memory: Memory::new(options.buffers),
+                aead: options.aead,
+                limits: options.limits,
             }),
             running: Mutex::default(),
         })
@@ -131,10 +192,22 @@ impl Proxy {
         self.running().endpoints.values().cloned().collect()
     }
 
-    /// Connections of each worker now.
+    /// The threads that serve connections.
     #[must_use]
-    pub fn worker_loads(&self) -> Vec<usize> {
-        self.shared.workers.loads()
+    pub fn workers(&self) -> &Workers {
+        &self.shared.workers
+    }
+
+    /// Bytes that connections keep for slow receivers.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.shared.memory
+    }
+
+    /// What protects records.
+    #[must_use]
+    pub fn aead(&self) -> Aead {
+        self.shared.aead
     }
 
     /// Stops accepting, waits for the connections for at most `time`, then closes the rest.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use ppp::{HeaderResult, v1, v2};
 use sekisho_certs::SpiffeId;
 
-use crate::{error::ProxyHeaderError, stream::Transport};
+use crate::{error::ProxyHeaderError, transport::Transport};
 
 /// The TLV that carries the peer's SPIFFE ID, as ztunnel sends it.
 const TLV_IDENTITY: u8 = 0xD0;

@@ -1,6 +1,8 @@
 //! Moving bytes, once there is a permit.
 
+mod copy;
 pub mod tcp;
+mod turn;
 
 use std::{
     io,
@@ -8,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use sekisho_record::RecordError;
 use tokio::time::Instant;
 
 /// Which side of the connection.
@@ -45,11 +48,22 @@ impl RelayError {
     /// The alert's name, where the other side sent a fatal one.
     #[must_use]
     pub fn alert(&self) -> Option<String> {
+        if let Some(error) = self.record_error() {
+            return match error {
+                RecordError::AlertReceived(alert) => Some(alert.to_string()),
+                _ => None,
+            };
+        }
         let inner = self.error.get_ref()?.downcast_ref::<rustls::Error>()?;
         match inner {
             rustls::Error::AlertReceived(alert) => Some(crate::error::alert_name(*alert)),
             _ => None,
         }
+    }
+
+    /// What our record layer says, where it was that.
+    pub(crate) fn record_error(&self) -> Option<&RecordError> {
+        self.error.get_ref()?.downcast_ref()
     }
 
     /// The stable word for the access log's `end`.

@@ -1,82 +1,54 @@
-//! The sockets a connection is made of, before and after TLS.
+//! One side of a connection, ready to relay.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::{TcpStream, UnixStream},
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{client, server};
 
-/// A socket.
-#[derive(Debug)]
-pub enum Transport {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A Unix stream socket.
-    Unix(UnixStream),
-}
-
-impl Transport {
-    /// Makes closing it a reset: the other side must not take a broken stream for a whole one.
-    pub(crate) fn abort_on_close(&self) {
-        if let Self::Tcp(stream) = self {
-            // A socket that refuses is closed in order, which only delays.
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
-        }
-    }
-
-    /// Closes the writing side and reads what is under way, up to a bound, so that the kernel does
-    /// not turn our last words (an alert) into a reset.
-    pub(crate) async fn close_gently(mut self) {
-        const BYTES: u64 = 256 * 1024;
-        const TIME: std::time::Duration = std::time::Duration::from_secs(2);
-        if self.shutdown().await.is_err() {
-            return;
-        }
-        let mut rest = self.take(BYTES);
-        let mut sink = tokio::io::sink();
-        // Whether it ends by EOF, bound or error makes no difference.
-        let _ = tokio::time::timeout(TIME, tokio::io::copy(&mut rest, &mut sink)).await;
-    }
-
-    /// Reads exactly as much as `buffer` holds.
-    pub(crate) async fn read_exactly(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        self.read_exact(buffer).await.map(drop)
-    }
-}
+use crate::{held::Memory, transport::Transport, wire::Wire};
 
 /// One side of a connection, ready to relay.
 #[derive(Debug)]
 pub enum Stream {
-    /// Without TLS.
-    Plain(Transport),
-    /// We are the TLS server.
+    /// Without TLS, or with our own record layer.
+    Wire(Wire),
+    /// We are the TLS server, and rustls protects the records.
     Server(Box<server::TlsStream<Transport>>),
-    /// We are the TLS client.
+    /// We are the TLS client, and rustls protects the records.
     Client(Box<client::TlsStream<Transport>>),
 }
 
 impl Stream {
+    pub(crate) fn plain(transport: Transport, memory: &Arc<Memory>) -> Self {
+        Self::Wire(Wire::plain(transport, memory))
+    }
+
     /// The socket below.
     #[must_use]
     pub fn transport(&self) -> &Transport {
         match self {
-            Self::Plain(transport) => transport,
+            Self::Wire(wire) => &wire.transport,
             Self::Server(stream) => stream.get_ref().0,
             Self::Client(stream) => stream.get_ref().0,
         }
+    }
+
+    /// Whether it has no TLS.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self, Self::Wire(Wire { tls: None, .. }))
     }
 
     /// Protocol version, cipher suite and key exchange group, where there is TLS.
     #[must_use]
     pub fn tls(&self) -> Option<TlsDetails> {
         match self {
-            Self::Plain(_) => None,
+            Self::Wire(wire) => wire.tls.as_ref().map(|tls| tls.details.clone()),
             Self::Server(stream) => Some(TlsDetails::of(stream.get_ref().1)),
             Self::Client(stream) => Some(TlsDetails::of(stream.get_ref().1)),
         }
@@ -89,97 +61,76 @@ pub struct TlsDetails {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
     /// The cipher suite's IANA name, such as `TLS_AES_128_GCM_SHA256`.
-    pub cipher: String,
+    pub cipher: &'static str,
     /// The key exchange group.
-    pub group: String,
+    pub group: &'static str,
+    /// Whether the session was resumed: then neither side has signed, and the peer's chain is that
+    /// of the handshake before.
+    pub resumed: bool,
 }
 
 impl TlsDetails {
-    fn of(state: &rustls::CommonState) -> Self {
-        let text = |name: Option<String>| name.unwrap_or_else(|| "unknown".into());
+    pub(crate) fn of(state: &rustls::CommonState) -> Self {
+        let suite = state.negotiated_cipher_suite().map(|suite| suite.suite());
+        let group = state.negotiated_key_exchange_group();
         Self {
             version: match state.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
                 Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
                 _ => "unknown",
             },
-            cipher: text(
-                state
-                    .negotiated_cipher_suite()
-                    .and_then(|suite| suite.suite().as_str())
-                    // rustls marks those of TLS 1.3, IANA does not.
-                    .map(|name| name.replacen("TLS13_", "TLS_", 1)),
-            ),
-            group: text(
-                state
-                    .negotiated_key_exchange_group()
-                    .and_then(|group| group.name().as_str().map(Into::into)),
-            ),
+            cipher: match suite {
+                // rustls marks those of TLS 1.3, IANA does not.
+                Some(rustls::CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
+                Some(rustls::CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
+                Some(rustls::CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => {
+                    "TLS_CHACHA20_POLY1305_SHA256"
+                }
+                Some(other) => other.as_str().unwrap_or("unknown"),
+                None => "unknown",
+            },
+            group: group
+                .and_then(|group| group.name().as_str())
+                .unwrap_or("unknown"),
+            resumed: state.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         }
     }
 }
 
 macro_rules! each {
-    ($self:ident, $enum:ident { $($variant:ident),+ }, $stream:ident => $call:expr) => {
+    ($self:expr, $stream:ident => $call:expr) => {
         match $self.get_mut() {
-            $($enum::$variant($stream) => $call,)+
+            Stream::Wire($stream) => $call,
+            Stream::Server($stream) => $call,
+            Stream::Client($stream) => $call,
         }
     };
 }
 
-macro_rules! delegate {
-    ($enum:ident { $($variant:ident),+ }) => {
-        impl AsyncRead for $enum {
-            fn poll_read(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &mut ReadBuf<'_>,
-            ) -> Poll<io::Result<()>> {
-                each!(self, $enum { $($variant),+ }, stream => Pin::new(stream).poll_read(cx, buf))
-            }
-        }
-
-        impl AsyncWrite for $enum {
-            fn poll_write(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                each!(self, $enum { $($variant),+ }, stream => Pin::new(stream).poll_write(cx, buf))
-            }
-
-            // Without this, a TLS layer that writes once before it gives up (an alert after other
-            // records) would write the first of its records only.
-            fn poll_write_vectored(
-                self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[io::IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                each!(self, $enum { $($variant),+ }, stream => {
-                    Pin::new(stream).poll_write_vectored(cx, bufs)
-                })
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                match self {
-                    $(Self::$variant(stream) => stream.is_write_vectored(),)+
-                }
-            }
-
-            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                each!(self, $enum { $($variant),+ }, stream => Pin::new(stream).poll_flush(cx))
-            }
-
-            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                each!(self, $enum { $($variant),+ }, stream => Pin::new(stream).poll_shutdown(cx))
-            }
-        }
-    };
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_read(cx, buf))
+    }
 }
 
-delegate!(Transport { Tcp, Unix });
-delegate!(Stream {
-    Plain,
-    Server,
-    Client
-});
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, stream => Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

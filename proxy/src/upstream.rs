@@ -18,7 +18,7 @@ use tokio::{runtime::Handle, time::Instant};
 use crate::{
     endpoint::spec::{Address, Balance, EndpointSpec, Forward},
     error::UpstreamError,
-    stream::Transport,
+    transport::Transport,
 };
 use resolve::Resolved;
 

@@ -1,6 +1,9 @@
 //! Data threads: one current-thread runtime each, connections given to the least loaded.
 
+mod balance;
+
 use std::{
+    cell::Cell,
     future::Future,
     io,
     sync::{
@@ -12,10 +15,22 @@ use std::{
 
 use tokio::{runtime::Handle, sync::watch};
 
+pub use balance::Flow;
+use balance::Balance;
+
+/// Tasks that a runtime serves before it looks for events again. tokio's own 61 would let others
+/// wait while bulk streams move a batch each.
+const EVENT_INTERVAL: u32 = 16;
+
+thread_local! {
+    static WORKER: Cell<usize> = const { Cell::new(0) };
+}
+
 /// The worker threads of a process.
 #[derive(Debug)]
 pub struct Workers {
     list: Vec<Worker>,
+    balance: Arc<Balance>,
     stop: watch::Sender<bool>,
 }
 
@@ -37,12 +52,14 @@ impl Workers {
         for index in 0..count.max(1) {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
+                .event_interval(EVENT_INTERVAL)
                 .build()?;
             let handle = runtime.handle().clone();
             let mut stopped = stop.subscribe();
             let thread = thread::Builder::new()
                 .name(format!("worker-{index}"))
                 .spawn(move || {
+                    WORKER.set(index);
                     runtime.block_on(async {
                         // An error means that the sender is gone: stop as well.
                         let _ = stopped.wait_for(|stop| *stop).await;
@@ -56,7 +73,11 @@ impl Workers {
                 thread: Some(thread),
             });
         }
-        Ok(Self { list, stop })
+        Ok(Self {
+            balance: Balance::new(list.iter().map(|worker| worker.handle.clone())),
+            list,
+            stop,
+        })
     }
 
     /// How many there are.
@@ -72,19 +93,58 @@ impl Workers {
         self.list.iter().map(load).collect()
     }
 
+    /// Bulk streams of each worker now: those that carry more than about 300 Mb/s. Not told where
+    /// there is one worker only.
+    #[must_use]
+    pub fn bulk_loads(&self) -> Vec<usize> {
+        self.balance.loads()
+    }
+
+    /// Bulk streams that have moved to another worker since the start.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.balance.moved()
+    }
+
     /// The runtime that accepts connections.
     pub(crate) fn acceptor(&self) -> Option<&Handle> {
         self.list.first().map(|worker| &worker.handle)
     }
 
-    /// Gives a connection to the worker that has the fewest.
+    /// A connection's part in the balance, on the worker that this is called on.
+    pub(crate) fn flow(&self) -> Flow {
+        Flow::new(Arc::clone(&self.balance), WORKER.get())
+    }
+
+    /// Gives a connection to the worker that has least to do: the fewest connections, where a bulk
+    /// stream weighs as much as many idle ones.
     pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        let load = |worker: &&Worker| worker.active.load(Ordering::Relaxed);
-        let Some(worker) = self.list.iter().min_by_key(load) else {
-            return;
+        const BULK: usize = 64;
+        let bulk = self.balance.loads();
+        let load = |(worker, bulk): &(&Worker, usize)| {
+            worker.active.load(Ordering::Relaxed) + bulk * BULK
         };
-        let place = Place::new(&worker.active);
-        worker.handle.spawn(async move {
+        if let Some((worker, _)) = self.list.iter().zip(bulk).min_by_key(load) {
+            worker.spawn(connection);
+        }
+    }
+
+    /// Gives a connection to this worker.
+    pub(crate) fn spawn_on(
+        &self,
+        worker: usize,
+        connection: impl Future<Output = ()> + Send + 'static,
+    ) {
+        if let Some(worker) = self.list.get(worker) {
+            worker.spawn(connection);
+        }
+    }
+}
+
+impl Worker {
+    fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let place = Place::new(&self.active);
+        self.handle.spawn(async move {
             connection.await;
             drop(place);
         });

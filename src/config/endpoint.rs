@@ -6,7 +6,7 @@ use sekisho_certs::{
     source::{BundlesSpec, SourceSpec},
     tls::MinVersion,
 };
-use sekisho_proxy::endpoint::spec::{EndpointSpec, Forward, Listen};
+use sekisho_proxy::endpoint::spec::{EndpointSpec, Forward, Listen, RecordLayer};
 
 use super::{
     EndpointConfig, address,
@@ -23,7 +23,7 @@ use super::{
 mod forward;
 mod ids;
 mod listen;
-mod settings;
+pub(super) mod settings;
 
 /// What all endpoints of a configuration share.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(super) struct Shared {
     pub(super) identity: Option<Identity>,
     pub(super) bundles: Option<BundlesSpec>,
     pub(super) policy: Option<PolicyConfig>,
+    pub(super) record: RecordLayer,
     /// Whether there is an `identity`, be it a wrong one that was reported.
     pub(super) has_identity: bool,
     /// The same of `policy`.
@@ -72,7 +73,7 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
     };
     let server_name = server_name(&map, &entry.key, &shared.site, listen.as_ref(), report);
     let default = map.get_or("default", false, report, Field::boolean);
-    let settings = settings::read(&map, listen.as_ref(), forward.as_ref(), report);
+    let settings = settings::read(&map, listen.as_ref(), forward.as_ref(), shared.record, report);
     let identity = own_identity(&map, shared, report);
     let bundles = own_bundles(&map, shared, identity.as_ref(), report);
     let of_identity = identity.as_ref().map(|identity| &identity.bundles);
@@ -94,6 +95,7 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
         max_age: settings.max_age,
         cut_at_expiry: settings.cut_at_expiry,
         proxy_protocol: settings.proxy_protocol,
+        record: settings.record,
     };
     check_identity(&map, &spec, shared, identity.as_ref(), report);
     check_federated(&map, &spec, shared, report);

@@ -24,6 +24,7 @@ pub(super) const TOP: Keys = Keys {
         "admin",
         "drain",
         "log",
+        "record",
     ],
     later: &["federation", "authority", "agent", "tenants"],
 };
@@ -53,8 +54,9 @@ pub(super) const ENDPOINT: Keys = Keys {
         "cut_at_expiry",
         "proxy_protocol",
         "protocol",
+        "record",
     ],
-    later: &["record"],
+    later: &[],
 };
 
 /// `identity`, as a map.

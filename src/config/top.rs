@@ -3,10 +3,11 @@
 use std::{collections::HashMap, path::Path, path::PathBuf, time::Duration};
 
 use sekisho_certs::{TrustDomain, id::parse_trust_domain};
+use sekisho_proxy::endpoint::spec::RecordLayer;
 
 use super::{
     Config, admin, apart,
-    endpoint::{self, Parsed, Shared},
+    endpoint::{self, Parsed, Shared, settings::record},
     error::{Problem, Report},
     field::{Field, Map},
     identity::{self, Own},
@@ -83,8 +84,10 @@ fn shared(top: &Map<'_>, report: &mut Report) -> Option<Shared> {
         .required("site", SITE, report)
         .and_then(|field| site(&field, report));
     let identity = top.get("identity");
+    let record = top.get_or("record", RecordLayer::default(), report, record);
     let policy = top.get("policy");
     Some(Shared {
+        record: record.unwrap_or_default(),
         has_identity: identity.is_some(),
         has_policy: policy.is_some(),
         identity: identity.and_then(|field| identity::identity(&field, report)),

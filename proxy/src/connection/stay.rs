@@ -1,22 +1,27 @@
-//! A connection while it relays: decided again when something changes, cut when its time is over.
+//! A connection while it relays: decided again when something changes, cut when its time is over,
+//! moved when its worker has too much to do.
 
-use std::time::Duration;
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use sekisho_certs::{Reason, VerifiedPeer};
 use tokio::time::Instant;
 
 use super::{
-    Refusal,
-    way::{At, Way},
+    Open, Refusal,
+    way::{At, Established, decide},
 };
 use crate::{
     drain::Phase,
     handshake::alert,
     peer::Peers,
-    permit::Permit,
-    record::Ending,
-    relay::{self, RelayError, Side},
+    record::{Ending, Live},
+    relay::{
+        RelayError, Side,
+        tcp::{Ended, relay},
+    },
     stream::Stream,
+    wire::DetachedWire,
+    worker::Flow,
 };
 
 /// Far enough away to mean never.
@@ -31,128 +36,244 @@ enum Wake {
     Changed,
     Cut(Reason, String),
     Deadline,
-    Relayed(Result<(), RelayError>),
+    Relayed(Result<Ended, RelayError>),
 }
 
-impl Way<'_> {
-    /// Relays until the end. Every change of the endpoint, and the end of a decision's `ttl`, has
-    /// the connection decided again; bytes under way stay where they are meanwhile.
-    pub(super) async fn stay(
-        mut self,
-        mut at: At,
-        mut client: Stream,
-        mut upstream: Stream,
-        peers: Peers,
-        permit: Permit,
-    ) -> Ending {
-        self.live.details().relaying = true;
-        self.live.counters.begin_relay();
-        let mut phase = self.shared.drain.subscribe();
-        let cut = {
-            let live = self.live;
-            let relay = relay::tcp::relay(&permit, &mut client, &mut upstream, &live.counters);
-            let mut relay = std::pin::pin!(relay);
-            let mut expires = permit.expires();
-            loop {
-                let deadline = self.deadline(&at, &peers, expires);
-                let wake = tokio::select! {
-                    biased;
-                    changed = at.changes.changed() => match changed {
-                        Ok(()) => Wake::Changed,
-                        Err(_) => Wake::Cut(Reason::Drained, "the endpoint was removed".into()),
-                    },
-                    _ = phase.wait_for(|phase| *phase == Phase::Closed) => {
-                        Wake::Cut(Reason::Drained, "the proxy is shutting down".into())
-                    }
-                    ended = relay.as_mut() => Wake::Relayed(ended),
-                    () = tokio::time::sleep_until(deadline) => Wake::Deadline,
-                };
-                let decided = match wake {
-                    Wake::Relayed(ended) => break Err(ended),
-                    Wake::Cut(reason, detail) => Err(Refusal::new(reason, detail)),
-                    Wake::Changed => at
-                        .refresh()
-                        .and_then(|()| self.decide(&at.snapshot, &peers)),
-                    Wake::Deadline => match self.overdue(&at, &peers) {
-                        Some((reason, detail)) => Err(Refusal::new(reason, detail)),
-                        None if expires.is_some_and(|expires| expires <= Instant::now()) => {
-                            self.decide(&at.snapshot, &peers)
-                        }
-                        // Something moved since the deadline was set.
-                        None => continue,
-                    },
-                };
-                match decided {
-                    Ok(renewed) => expires = renewed.expires(),
-                    Err(refusal) => break Ok(refusal),
-                }
+/// Why a relay has ended.
+enum Why {
+    Cut(Refusal),
+    Closed,
+    Failed(RelayError),
+}
+
+/// A connection while it relays.
+struct Stay {
+    open: Open,
+    established: Established,
+    flow: Flow,
+}
+
+/// Relays to the end, on this worker or, where it is told to, on another.
+pub(super) async fn stay(open: Open, established: Established) {
+    open.live.details().relaying = true;
+    open.live.counters.begin_relay();
+    let flow = open.shared.workers.flow();
+    let stay = Stay {
+        open,
+        established,
+        flow,
+    };
+    stay.run().await;
+}
+
+impl Stay {
+    async fn run(mut self) {
+        match self.relay().await {
+            Ok(worker) => self.depart(worker),
+            Err(why) => {
+                let Self {
+                    open, established, ..
+                } = self;
+                // In a box: telling a peer why needs more than an idle connection has.
+                let ending = Box::pin(finish(&open.live, established, why)).await;
+                open.end(&ending);
             }
-        };
-        match cut {
-            Ok(refusal) => {
-                if refusal.policy_revision.is_some() {
-                    self.live.details().policy_revision = refusal.policy_revision;
+        }
+    }
+
+    /// Goes on with another worker. What moves is all there is of a connection: two sockets, their
+    /// sessions, what is under way, who is at either end, and the permit.
+    fn depart(self, worker: usize) {
+        let Self {
+            open,
+            established,
+            mut flow,
+        } = self;
+        let shared = Arc::clone(&open.shared);
+        let (rest, client, upstream) = established.split();
+        let sockets = detach(client).and_then(|client| Ok((client, detach(upstream)?)));
+        // A box, since a task that ends by spawning one of its own kind has no size otherwise.
+        let onward: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            let attached = sockets.and_then(|(client, upstream)| {
+                Ok((client.attach()?, upstream.attach()?))
+            });
+            match attached {
+                Ok((client, upstream)) => {
+                    flow.arrive(worker);
+                    let established = rest.join(Stream::Wire(client), Stream::Wire(upstream));
+                    let stay = Self {
+                        open,
+                        established,
+                        flow,
+                    };
+                    stay.run().await;
                 }
-                let forbidden = !matches!(
-                    refusal.reason,
-                    Reason::Drained | Reason::IdleTimeout | Reason::MaxAge
-                );
-                if forbidden {
-                    tokio::join!(alert::deny(client), alert::deny(upstream));
-                } else {
-                    // Nobody did wrong, but the stream is not whole either.
-                    client.transport().abort_on_close();
-                    upstream.transport().abort_on_close();
-                }
-                Ending {
+                Err(error) => open.end(&Ending {
                     allowed: true,
-                    reason: Some(refusal.reason),
-                    detail: Some(refusal.detail),
-                    end: "cut",
-                }
+                    reason: None,
+                    detail: Some(format!("the system did not let it change its thread: {error}")),
+                    end: "reset",
+                }),
             }
-            Err(Ok(())) => Ending {
-                allowed: true,
-                reason: None,
-                detail: None,
-                end: "closed",
-            },
-            Err(Err(error)) => {
-                // What broke at one side must not look whole at the other.
+        });
+        shared.workers.spawn_on(worker, onward);
+    }
+
+    /// Relays until the end, or until another worker is to go on. Every change of the endpoint, and
+    /// the end of a decision's `ttl`, has the connection decided again; bytes under way stay where
+    /// they are meanwhile.
+    async fn relay(&mut self) -> Result<usize, Why> {
+        let Open { shared, live, .. } = &self.open;
+        let Established {
+            at,
+            facts,
+            peers,
+            permit,
+            client,
+            upstream,
+            ..
+        } = &mut self.established;
+        let mut phase = shared.drain.subscribe();
+        let relay = relay(permit, client, upstream, &live.counters, &self.flow);
+        let mut relay = std::pin::pin!(relay);
+        let mut expires = permit.expires();
+        let clock = Times {
+            live,
+            today: &*shared.context.clock,
+        };
+        loop {
+            let deadline = clock.deadline(at, peers, expires);
+            let wake = tokio::select! {
+                biased;
+                changed = at.changes.changed() => match changed {
+                    Ok(()) => Wake::Changed,
+                    Err(_) => Wake::Cut(Reason::Drained, "the endpoint was removed".into()),
+                },
+                _ = phase.wait_for(|phase| *phase == Phase::Closed) => {
+                    Wake::Cut(Reason::Drained, "the proxy is shutting down".into())
+                }
+                ended = relay.as_mut() => Wake::Relayed(ended),
+                () = tokio::time::sleep_until(deadline) => Wake::Deadline,
+            };
+            let decided = match wake {
+                Wake::Relayed(Ok(Ended::Parked(worker))) => return Ok(worker),
+                Wake::Relayed(Ok(Ended::Closed)) => return Err(Why::Closed),
+                Wake::Relayed(Err(error)) => return Err(Why::Failed(error)),
+                Wake::Cut(reason, detail) => Err(Refusal::new(reason, detail)),
+                Wake::Changed => at
+                    .refresh()
+                    .and_then(|()| decide(live, &at.snapshot, facts, peers)),
+                Wake::Deadline => match clock.overdue(at, peers) {
+                    Some((reason, detail)) => Err(Refusal::new(reason, detail)),
+                    None if expires.is_some_and(|expires| expires <= Instant::now()) => {
+                        decide(live, &at.snapshot, facts, peers)
+                    }
+                    // Something moved since the deadline was set.
+                    None => continue,
+                },
+            };
+            match decided {
+                Ok(renewed) => expires = renewed.expires(),
+                Err(refusal) => return Err(Why::Cut(refusal)),
+            }
+        }
+    }
+}
+
+fn detach(stream: Stream) -> io::Result<DetachedWire> {
+    match stream {
+        Stream::Wire(wire) => wire.detach(),
+        // Only wires are told to move.
+        Stream::Server(_) | Stream::Client(_) => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Says goodbye to both sides.
+async fn finish(live: &Live, established: Established, why: Why) -> Ending {
+    let Established {
+        client, upstream, ..
+    } = established;
+    match why {
+        Why::Cut(refusal) => {
+            if refusal.policy_revision.is_some() {
+                live.details().policy_revision = refusal.policy_revision;
+            }
+            let forbidden = !matches!(
+                refusal.reason,
+                Reason::Drained | Reason::IdleTimeout | Reason::MaxAge
+            );
+            if forbidden {
+                tokio::join!(alert::deny(client), alert::deny(upstream));
+            } else {
+                // Nobody did wrong, but the stream is not whole either.
                 client.transport().abort_on_close();
                 upstream.transport().abort_on_close();
-                self.failed(&error)
+            }
+            Ending {
+                allowed: true,
+                reason: Some(refusal.reason),
+                detail: Some(refusal.detail),
+                end: "cut",
             }
         }
-    }
-
-    fn failed(&self, error: &RelayError) -> Ending {
-        let Some(alert) = error.alert() else {
-            return Ending {
-                allowed: true,
-                reason: None,
-                detail: Some(error.to_string()),
-                end: error.word(),
+        Why::Closed => Ending {
+            allowed: true,
+            reason: None,
+            detail: None,
+            end: "closed",
+        },
+        Why::Failed(error) => {
+            let ending = failed(live, &error);
+            // What broke at one side must not look whole at the other.
+            let (broken, other) = match error.side {
+                Side::Client => (client, upstream),
+                Side::Upstream => (upstream, client),
             };
-        };
-        let counters = &self.live.counters;
-        // TLS 1.3 lets a client finish before the server has judged it: its answer is the first
-        // thing that comes back.
-        let at_once = counters
-            .relaying()
-            .is_some_and(|time| time <= JUDGED_WITHIN);
-        let before_anything = error.side == Side::Upstream && counters.to_client() == 0 && at_once;
-        Ending {
-            allowed: !before_anything,
-            reason: Some(Reason::RefusedByPeer),
-            detail: Some(format!(
-                "{}: the other side refused with the TLS alert {alert}",
-                error.side.as_str()
-            )),
-            end: if before_anything { "refused" } else { "cut" },
+            other.transport().abort_on_close();
+            drop(other);
+            match error.record_error().and_then(sekisho_record::RecordError::alert) {
+                Some(alert) => alert::tell(broken, alert).await,
+                None => broken.transport().abort_on_close(),
+            }
+            ending
         }
     }
+}
 
+fn failed(live: &Live, error: &RelayError) -> Ending {
+    let Some(alert) = error.alert() else {
+        return Ending {
+            allowed: true,
+            reason: None,
+            detail: Some(error.to_string()),
+            end: error.word(),
+        };
+    };
+    let counters = &live.counters;
+    // TLS 1.3 lets a client finish before the server has judged it: its answer is the first
+    // thing that comes back.
+    let at_once = counters
+        .relaying()
+        .is_some_and(|time| time <= JUDGED_WITHIN);
+    let before_anything = error.side == Side::Upstream && counters.to_client() == 0 && at_once;
+    Ending {
+        allowed: !before_anything,
+        reason: Some(Reason::RefusedByPeer),
+        detail: Some(format!(
+            "{}: the other side refused with the TLS alert {alert}",
+            error.side.as_str()
+        )),
+        end: if before_anything { "refused" } else { "cut" },
+    }
+}
+
+/// When a connection's time is over.
+struct Times<'a> {
+    live: &'a Live,
+    today: &'a dyn sekisho_certs::Clock,
+}
+
+impl Times<'_> {
     /// When the next look at the clock is due.
     fn deadline(&self, at: &At, peers: &Peers, expires: Option<Instant>) -> Instant {
         let spec = &at.snapshot.spec;
@@ -172,7 +293,7 @@ impl Way<'_> {
 
     /// When the first of the peers' SVIDs expires.
     fn expiry(&self, peers: &Peers) -> Option<Instant> {
-        let now = self.shared.context.clock.now();
+        let now = self.today.now();
         let ends = peers.verified().map(VerifiedPeer::not_after).min()?;
         Some(Instant::now() + ends.duration_since(now).unwrap_or_default())
     }
@@ -194,7 +315,7 @@ impl Way<'_> {
             return Some((Reason::IdleTimeout, detail));
         }
         // By the clock and not by the deadline: that one was an estimate of it.
-        let today = self.shared.context.clock.now();
+        let today = self.today.now();
         let expired = |peer: &VerifiedPeer| peer.not_after() <= today;
         if spec.cut_at_expiry && peers.verified().any(expired) {
             let detail = "the peer's SVID expired (`cut_at_expiry`)".to_owned();

@@ -14,14 +14,63 @@ use crate::{
         spec::{Forward, Listen},
     },
     error::{HandshakeError, LocalError},
-    handshake::{self, alert, gate::Handshaking},
+    handshake::{self, Layer, alert, gate::Handshaking},
     local::LocalUsers,
     peer::{Answerer, Client, Peers},
     permit::{Facts, Permit},
     proxy_protocol,
-    record::{Ending, Live},
-    stream::{Stream, Transport},
+    record::Live,
+    stream::Stream,
+    transport::Transport,
 };
+
+/// A connection that may relay.
+#[derive(Debug)]
+pub(super) struct Established {
+    pub(super) at: At,
+    pub(super) facts: Facts,
+    pub(super) peers: Peers,
+    pub(super) permit: Permit,
+    pub(super) client: Stream,
+    pub(super) upstream: Stream,
+    pub(super) _held: crate::upstream::Held,
+}
+
+/// The same without its sockets.
+pub(super) struct Rest {
+    at: At,
+    facts: Facts,
+    peers: Peers,
+    permit: Permit,
+    held: crate::upstream::Held,
+}
+
+impl Established {
+    pub(super) fn split(self) -> (Rest, Stream, Stream) {
+        let rest = Rest {
+            at: self.at,
+            facts: self.facts,
+            peers: self.peers,
+            permit: self.permit,
+            held: self._held,
+        };
+        (rest, self.client, self.upstream)
+    }
+}
+
+impl Rest {
+    pub(super) fn join(self, client: Stream, upstream: Stream) -> Established {
+        Established {
+            at: self.at,
+            facts: self.facts,
+            peers: self.peers,
+            permit: self.permit,
+            client,
+            upstream,
+            _held: self.held,
+        }
+    }
+}
 
 /// What the stages of one connection share.
 pub(super) struct Way<'a> {
@@ -31,6 +80,7 @@ pub(super) struct Way<'a> {
 }
 
 /// The endpoint a connection is for: its place there, and what holds.
+#[derive(Debug)]
 pub(super) struct At {
     pub(super) changes: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(super) snapshot: Arc<Snapshot>,
@@ -51,6 +101,18 @@ impl At {
             None => Err(Refusal::new(Reason::Drained, "the endpoint was removed")),
         }
     }
+}
+
+/// Decides, for the first time or again, and notes the policy that did.
+pub(super) fn decide(
+    live: &Live,
+    snapshot: &Snapshot,
+    facts: &mut Facts,
+    peers: &Peers,
+) -> Result<Permit, Refusal> {
+    let permit = Permit::renew(snapshot, facts, peers).map_err(Refusal::denied)?;
+    live.details().policy_revision = permit.policy_revision().cloned();
+    Ok(permit)
 }
 
 impl<'a> Way<'a> {
@@ -123,7 +185,7 @@ impl<'a> Way<'a> {
         table: &Table,
         mut transport: Transport,
         handshaking: Handshaking,
-    ) -> Result<Ending, Refusal> {
+    ) -> Result<Established, Refusal> {
         self.claims(table, &mut transport).await?;
         let failed = |error| Refusal::handshake(&error);
         let hello = handshake::read_hello(transport, table.handshake_time)
@@ -159,24 +221,28 @@ impl<'a> Way<'a> {
         // What reading the ClientHello took is part of it.
         let time = at.snapshot.spec.timeouts.handshake;
         let left = time.saturating_sub(self.live.counters.age());
-        let stream = hello
-            .accept(config, left)
+        let layer = self.layer(&at.snapshot);
+        let secured = hello
+            .accept(config, left, &layer)
             .await
             .map_err(|error| match error {
                 HandshakeError::Timeout(_) => failed(HandshakeError::Timeout(time)),
                 other => failed(other),
             })?;
+        let handshake::Secured { stream, chain } = secured;
         let material = &at.snapshot.material;
-        let peer = handshake::peer(
-            stream.get_ref().1,
-            material,
-            self.shared.context.clock.now(),
-        )
-        .map_err(failed)?;
+        let now = self.shared.context.clock.now();
+        let peer = match handshake::peer(&chain, material, now) {
+            Ok(peer) => peer,
+            Err(error) => {
+                alert::tell(stream, alert::CERTIFICATE_UNKNOWN).await;
+                return Err(failed(error));
+            }
+        };
+        drop(chain);
         handshaking.succeeded();
         self.shared.metrics.handshake_done(self.live.counters.age());
         self.facts.trust_revision = material.trust_revision();
-        let stream = Stream::Server(Box::new(stream));
         let peers = Peers {
             client: Client::Workload(peer),
             upstream: None,
@@ -204,7 +270,7 @@ impl<'a> Way<'a> {
         mut self,
         table: &Table,
         mut transport: Transport,
-    ) -> Result<Ending, Refusal> {
+    ) -> Result<Established, Refusal> {
         let Some(endpoint) = table.likely() else {
             return Err(Refusal::new(Reason::Drained, "the endpoint was removed"));
         };
@@ -232,7 +298,7 @@ impl<'a> Way<'a> {
         };
         match checked {
             Ok(permit) => {
-                let stream = Stream::Plain(transport);
+                let stream = Stream::plain(transport, &self.shared.memory);
                 self.onward(at, stream, peers, permit).await
             }
             Err(refusal) => {
@@ -278,10 +344,17 @@ impl<'a> Way<'a> {
         }
     }
 
-    pub(super) fn decide(&mut self, snapshot: &Snapshot, peers: &Peers) -> Result<Permit, Refusal> {
-        let permit = Permit::renew(snapshot, &mut self.facts, peers).map_err(Refusal::denied)?;
-        self.live.details().policy_revision = permit.policy_revision().cloned();
-        Ok(permit)
+    fn decide(&mut self, snapshot: &Snapshot, peers: &Peers) -> Result<Permit, Refusal> {
+        decide(self.live, snapshot, &mut self.facts, peers)
+    }
+
+    /// Who protects the records of this endpoint's connections.
+    fn layer(&self, snapshot: &Snapshot) -> Layer {
+        Layer {
+            backend: snapshot.spec.record_backend(self.shared.aead.chosen),
+            limits: self.shared.limits,
+            memory: Arc::clone(&self.shared.memory),
+        }
     }
 
     /// Dials, decides once more where somebody answered who can be verified, and relays.
@@ -291,7 +364,7 @@ impl<'a> Way<'a> {
         client: Stream,
         mut peers: Peers,
         permit: Option<Permit>,
-    ) -> Result<Ending, Refusal> {
+    ) -> Result<Established, Refusal> {
         let (upstream, held) = match self.dial(&at, &mut peers).await {
             Ok(dialled) => dialled,
             Err(refusal) => {
@@ -302,17 +375,21 @@ impl<'a> Way<'a> {
         let unchanged = !at.changes.has_changed().unwrap_or(true);
         let permit = match permit {
             // Nobody who answered can be verified, and nothing changed: it stands.
-            Some(permit) if unchanged && matches!(upstream, Stream::Plain(_)) => Ok(permit),
+            Some(permit) if unchanged && upstream.is_plain() => Ok(permit),
             _ => at
                 .refresh()
                 .and_then(|()| self.decide(&at.snapshot, &peers)),
         };
         match permit {
-            Ok(permit) => {
-                let ending = self.stay(at, client, upstream, peers, permit).await;
-                drop(held);
-                Ok(ending)
-            }
+            Ok(permit) => Ok(Established {
+                at,
+                facts: self.facts,
+                peers,
+                permit,
+                client,
+                upstream,
+                _held: held,
+            }),
             Err(refusal) => {
                 tokio::join!(alert::deny(client), alert::deny(upstream));
                 Err(refusal)
@@ -365,7 +442,7 @@ impl<'a> Way<'a> {
                     target,
                     verified: None,
                 });
-                Ok((Stream::Plain(transport), held))
+                Ok((Stream::plain(transport, &self.shared.memory), held))
             }
             Forward::Mtls { .. } => {
                 let failed = |error| {
@@ -379,20 +456,27 @@ impl<'a> Way<'a> {
                 let config = material
                     .client(clock.now())
                     .map_err(|error| failed(error.into()))?;
-                let stream = handshake::connect(
+                let layer = self.layer(&at.snapshot);
+                let secured = handshake::connect(
                     transport,
                     server_name.as_deref(),
                     Arc::clone(config),
                     spec.timeouts.handshake,
+                    &layer,
                 )
                 .await
                 .map_err(failed)?;
-                let peer =
-                    handshake::peer(stream.get_ref().1, material, clock.now()).map_err(failed)?;
+                let handshake::Secured { stream, chain } = secured;
+                let peer = match handshake::peer(&chain, material, clock.now()) {
+                    Ok(peer) => peer,
+                    Err(error) => {
+                        alert::tell(stream, alert::CERTIFICATE_UNKNOWN).await;
+                        return Err(failed(error));
+                    }
+                };
                 // Verified by what held when the dial began; a change since then is seen by the
                 // permit, which compares revisions.
                 self.facts.trust_revision = material.trust_revision();
-                let stream = Stream::Client(Box::new(stream));
                 let answerer = Answerer {
                     target,
                     verified: Some(peer),

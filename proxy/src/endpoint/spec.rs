@@ -10,6 +10,7 @@ use std::{
 
 use ipnet::IpNet;
 use sekisho_certs::{IdList, SpiffeId, TrustDomain, tls::MinVersion};
+pub use sekisho_record::Backend;
 
 /// One gate: a listening side and a forwarding side, each plain or mTLS.
 ///
@@ -44,6 +45,20 @@ pub struct EndpointSpec {
     pub cut_at_expiry: bool,
     /// PROXY protocol in and out. Default: neither.
     pub proxy_protocol: ProxyProtocol,
+    /// Who protects TLS records after the handshake. Default: what the process has chosen.
+    pub record: RecordLayer,
+}
+
+/// `record: auto | aws-lc | ring | rustls`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RecordLayer {
+    /// Our own layer, with the AEAD that was the faster one at start.
+    #[default]
+    Auto,
+    /// Our own layer, with this AEAD.
+    Own(Backend),
+    /// rustls' layer: slower. For an emergency.
+    Rustls,
 }
 
 impl EndpointSpec {
@@ -73,6 +88,22 @@ impl EndpointSpec {
             Forward::Plain { .. } => None,
         };
         accept.into_iter().chain(expect)
+    }
+
+    /// The AEAD of our own record layer, `measured` unless it says otherwise; `None` where rustls
+    /// protects the records: also where TLS 1.2 may be spoken, which our layer does not know.
+    #[must_use]
+    pub fn record_backend(&self, measured: Backend) -> Option<Backend> {
+        let oldest = |version: MinVersion| version == MinVersion::Tls12;
+        let listen = matches!(self.listen, Listen::Mtls { min_version, .. } if oldest(min_version));
+        let forward =
+            matches!(self.forward, Forward::Mtls { min_version, .. } if oldest(min_version));
+        match self.record {
+            RecordLayer::Rustls => None,
+            _ if listen || forward => None,
+            RecordLayer::Auto => Some(measured),
+            RecordLayer::Own(backend) => Some(backend),
+        }
     }
 
     /// Whether any side speaks mTLS, so that the endpoint needs an SVID.

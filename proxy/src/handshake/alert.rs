@@ -1,7 +1,8 @@
-//! The alert `access_denied` after a finished handshake.
+//! An alert after a finished handshake: `access_denied`, or what our record layer has to say.
 //!
-//! rustls sends alerts of its own accord only, so the keys are taken out of the connection and one
-//! record is sealed here (RFC 8446 §5.2, RFC 5246 §6.2.3.3, RFC 5288 §3, RFC 7905 §2).
+//! rustls, where it protects the records, sends alerts of its own accord only: there the keys are
+//! taken out of the connection and one record is sealed here (RFC 8446 §5.2, RFC 5246 §6.2.3.3, RFC
+//! 5288 §3, RFC 7905 §2).
 
 use aws_lc_rs::aead::{
     AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
@@ -9,34 +10,47 @@ use aws_lc_rs::aead::{
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
 use std::time::Duration;
 
+use sekisho_record::Alert;
 use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::{client, server};
 
-use crate::stream::{Stream, Transport};
+use crate::{stream::Stream, transport::Transport};
 
 /// How long a peer may take to accept what we have to say.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
 const FATAL: u8 = 2;
-const ACCESS_DENIED: u8 = 49;
 const TAG: usize = 16;
 
+/// RFC 8446 §6.2: what rustls sends, too, where our verifier refuses.
+pub(crate) const CERTIFICATE_UNKNOWN: Alert = Alert(46);
+
 /// Tells the peer of a finished handshake that it is denied, and closes.
-pub(crate) async fn deny(mut stream: Stream) {
+pub(crate) async fn deny(stream: Stream) {
+    tell(stream, Alert::ACCESS_DENIED).await;
+}
+
+/// Tells the peer of a finished handshake why it ends, and closes. A plain side is reset.
+pub(crate) async fn tell(mut stream: Stream, alert: Alert) {
+    if let Stream::Wire(wire) = &mut stream {
+        // Behind a record that is half written.
+        if !wire.queue_alert(alert) {
+            wire.transport.abort_on_close();
+            return;
+        }
+    }
     // Records that TLS has sealed come first, or the alert would be out of turn; a peer that takes
     // nothing is not waited for.
     let flushed = tokio::time::timeout(PATIENCE, stream.flush()).await;
+    let flushed = matches!(flushed, Ok(Ok(())));
     let (mut transport, record) = match stream {
-        Stream::Plain(transport) => {
-            transport.abort_on_close();
-            return;
-        }
-        Stream::Server(stream) => server_record(*stream),
-        Stream::Client(stream) => client_record(*stream),
+        Stream::Wire(wire) => (wire.transport, Some(Vec::new())),
+        Stream::Server(stream) => server_record(*stream, alert),
+        Stream::Client(stream) => client_record(*stream, alert),
     };
     let sent = match record {
-        Some(record) if matches!(flushed, Ok(Ok(()))) => {
+        Some(record) if flushed => {
             let write = tokio::time::timeout(PATIENCE, transport.write_all(&record));
             matches!(write.await, Ok(Ok(())))
         }
@@ -50,27 +64,27 @@ pub(crate) async fn deny(mut stream: Stream) {
     }
 }
 
-fn server_record(stream: server::TlsStream<Transport>) -> (Transport, Option<Vec<u8>>) {
+fn server_record(stream: server::TlsStream<Transport>, alert: Alert) -> (Transport, Option<Vec<u8>>) {
     let (transport, connection) = stream.into_inner();
     let version = connection.protocol_version();
     let secrets = connection.dangerous_extract_secrets().ok();
     (
         transport,
-        secrets.and_then(|secrets| seal(secrets, version)),
+        secrets.and_then(|secrets| seal(secrets, version, alert)),
     )
 }
 
-fn client_record(stream: client::TlsStream<Transport>) -> (Transport, Option<Vec<u8>>) {
+fn client_record(stream: client::TlsStream<Transport>, alert: Alert) -> (Transport, Option<Vec<u8>>) {
     let (transport, connection) = stream.into_inner();
     let version = connection.protocol_version();
     let secrets = connection.dangerous_extract_secrets().ok();
     (
         transport,
-        secrets.and_then(|secrets| seal(secrets, version)),
+        secrets.and_then(|secrets| seal(secrets, version, alert)),
     )
 }
 
-fn seal(secrets: ExtractedSecrets, version: Option<ProtocolVersion>) -> Option<Vec<u8>> {
+fn seal(secrets: ExtractedSecrets, version: Option<ProtocolVersion>, alert: Alert) -> Option<Vec<u8>> {
     let (sequence, keys) = secrets.tx;
     let tls13 = version == Some(ProtocolVersion::TLSv1_3);
     let (algorithm, key, iv, explicit) = match &keys {
@@ -86,7 +100,7 @@ fn seal(secrets: ExtractedSecrets, version: Option<ProtocolVersion>) -> Option<V
     for (byte, count) in nonce.iter_mut().skip(4).zip(sequence.to_be_bytes()) {
         *byte ^= count;
     }
-    let mut body = vec![FATAL, ACCESS_DENIED];
+    let mut body = vec![FATAL, alert.0];
     let (kind, prefix, aad) = if tls13 {
         body.push(ALERT);
         let length = u8::try_from(body.len() + TAG).ok()?;

@@ -1,21 +1,28 @@
 //! The byte relay: two directions, each with its own half-close.
 
 use std::{
-    future::poll_fn,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    future::{Future as _, poll_fn},
+    task::Poll,
     time::Duration,
 };
 
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio_util::io::poll_read_buf;
+use super::{
+    Counters, RelayError, Side, copy,
+    turn::{Direction, Turn},
+};
+use crate::{permit::Permit, stream::Stream, wire::Wire, worker::Flow};
 
-use super::{Counters, RelayError, Side};
-use crate::{permit::Permit, stream::Stream};
+/// Bytes that a connection moves before others get their turn: at 2 GB/s they wait a millisecond.
+const FAIR: usize = 2 * 1024 * 1024;
 
-/// Room for four full TLS records.
-const BUFFER: usize = 64 * 1024;
+/// How a relay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Both sides have ended in order.
+    Closed,
+    /// Nothing ended: the connection is to go on with this worker, and nothing is half done.
+    Parked(usize),
+}
 
 /// Relays until both sides have ended, or one has failed. An end of one side is passed on as such
 /// and the other direction goes on.
@@ -29,23 +36,61 @@ pub async fn relay(
     client: &mut Stream,
     upstream: &mut Stream,
     counters: &Counters,
-) -> Result<(), RelayError> {
-    let mut out = Direction::new(Side::Client, Side::Upstream);
-    let mut back = Direction::new(Side::Upstream, Side::Client);
-    let ended = poll_fn(|cx| {
-        let sent = out.poll(cx, client, upstream, counters)?;
-        let received = back.poll(cx, upstream, client, counters)?;
-        if sent.is_ready() && received.is_ready() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+    flow: &Flow,
+) -> Result<Ended, RelayError> {
+    let ended = match (&mut *client, &mut *upstream) {
+        (Stream::Wire(client), Stream::Wire(upstream)) => {
+            wires(client, upstream, counters, flow).await
         }
-    })
-    .await;
+        (client, upstream) => copy::copy(client, upstream, counters)
+            .await
+            .map(|()| Ended::Closed),
+    };
     match ended {
-        Ok(()) => Ok(()),
+        Ok(ended) => Ok(ended),
         Err(error) => Err(last_words(error, client, upstream).await),
     }
+}
+
+async fn wires(
+    client: &mut Wire,
+    upstream: &mut Wire,
+    counters: &Counters,
+    flow: &Flow,
+) -> Result<Ended, RelayError> {
+    let mut out = Direction::new(Side::Client, Side::Upstream);
+    let mut back = Direction::new(Side::Upstream, Side::Client);
+    poll_fn(|cx| {
+        let mut moved = 0;
+        loop {
+            let sent = out.turn(cx, client, upstream, counters)?;
+            let received = back.turn(cx, upstream, client, counters)?;
+            let bytes = match (sent, received) {
+                (Turn::Done, Turn::Done) => {
+                    client.discard();
+                    upstream.discard();
+                    return Poll::Ready(Ok(Ended::Closed));
+                }
+                (Turn::Moved(bytes), Turn::Moved(more)) => bytes + more,
+                (Turn::Moved(bytes), _) | (_, Turn::Moved(bytes)) => bytes,
+                _ => return Poll::Pending,
+            };
+            moved += bytes;
+            if let Some(worker) = flow.moved(bytes)
+                && client.output.is_empty()
+                && upstream.output.is_empty()
+            {
+                return Poll::Ready(Ok(Ended::Parked(worker)));
+            }
+            if moved >= FAIR {
+                // Woken after the runtime has looked for events, unlike a plain wake.
+                let mut others = std::pin::pin!(tokio::task::yield_now());
+                let _ = others.as_mut().poll(cx);
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
 }
 
 /// A peer that refuses sends an alert and closes. Where we were about to write to it, that shows as
@@ -58,11 +103,11 @@ async fn last_words(error: RelayError, client: &mut Stream, upstream: &mut Strea
         Side::Client => client,
         Side::Upstream => upstream,
     };
-    if error.alert().is_some() || matches!(stream, Stream::Plain(_)) {
+    if error.alert().is_some() || error.record_error().is_some() || stream.is_plain() {
         return error;
     }
     let mut sink = tokio::io::sink();
-    let mut rest = AsyncReadExt::take(stream, BYTES);
+    let mut rest = tokio::io::AsyncReadExt::take(stream, BYTES);
     let rest = tokio::io::copy(&mut rest, &mut sink);
     match tokio::time::timeout(TIME, rest).await {
         Ok(Err(last)) => {
@@ -73,89 +118,5 @@ async fn last_words(error: RelayError, client: &mut Stream, upstream: &mut Strea
             if last.alert().is_some() { last } else { error }
         }
         Ok(Ok(_)) | Err(_) => error,
-    }
-}
-
-/// One direction. It owns a buffer only while bytes are under way.
-struct Direction {
-    from: Side,
-    to: Side,
-    buffer: BytesMut,
-    written: usize,
-    unflushed: bool,
-    ended: bool,
-    done: bool,
-}
-
-impl Direction {
-    fn new(from: Side, to: Side) -> Self {
-        Self {
-            from,
-            to,
-            buffer: BytesMut::new(),
-            written: 0,
-            unflushed: false,
-            ended: false,
-            done: false,
-        }
-    }
-
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut Stream,
-        writer: &mut Stream,
-        counters: &Counters,
-    ) -> Poll<Result<(), RelayError>> {
-        let (from, to) = (self.from, self.to);
-        let failed = |side| move |error| RelayError { side, error };
-        while !self.done {
-            if let Some(rest) = self.buffer.get(self.written..)
-                && !rest.is_empty()
-            {
-                let count =
-                    ready!(Pin::new(&mut *writer).poll_write(cx, rest)).map_err(failed(to))?;
-                if count == 0 {
-                    let error = std::io::ErrorKind::WriteZero.into();
-                    return Poll::Ready(Err(RelayError { side: to, error }));
-                }
-                counters.add(to, count);
-                self.written += count;
-                self.unflushed = true;
-            } else if self.ended {
-                ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(failed(to))?;
-                self.done = true;
-                self.buffer = BytesMut::new();
-            } else if self
-                .poll_fill(cx, reader)
-                .map_err(failed(from))?
-                .is_pending()
-            {
-                if self.unflushed {
-                    ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(failed(to))?;
-                    self.unflushed = false;
-                }
-                return Poll::Pending;
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Reads the next bytes into the buffer, which is lent for this and given back while there is
-    /// nothing to read.
-    fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut Stream,
-    ) -> Poll<std::io::Result<()>> {
-        self.buffer.clear();
-        self.written = 0;
-        self.buffer.reserve(BUFFER);
-        let polled = poll_read_buf(Pin::new(reader), cx, &mut self.buffer);
-        if polled.is_pending() {
-            self.buffer = BytesMut::new();
-        }
-        self.ended = matches!(polled, Poll::Ready(Ok(0)));
-        polled.map_ok(drop)
     }
 }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::resolve::Resolved;
-use crate::{endpoint::spec::Address, error::UpstreamError, socket, stream::Transport};
+use crate::{endpoint::spec::Address, error::UpstreamError, socket, transport::Transport};
 
 /// RFC 8305 §5: Connection Attempt Delay.
 const NEXT_AFTER: Duration = Duration::from_millis(250);

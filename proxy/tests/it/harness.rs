@@ -19,12 +19,12 @@ use sekisho_certs::{
 };
 use sekisho_policy::{DEFAULT_DECISION, Limits as PolicyLimits, Policy};
 use sekisho_proxy::{
-    Desired, Proxy,
+    Desired, Options, Proxy,
     endpoint::{
         Endpoint,
         spec::{
             Address, Balance, EndpointSpec, Forward, Limits, Listen, MtlsTarget, ProxyProtocol,
-            Timeouts,
+            RecordLayer, Timeouts,
         },
     },
 };
@@ -86,8 +86,12 @@ impl World {
             provider: Arc::new(tls::provider()),
             clock: clock.clone(),
         };
+        let options = Options {
+            workers: 2,
+            ..Options::default()
+        };
         Self {
-            proxy: Arc::new(Proxy::start(2, context, true).unwrap()),
+            proxy: Arc::new(Proxy::start(context, &options).unwrap()),
             clock,
             a: Site::new("a.example"),
             b: Site::new("b.example"),
@@ -126,6 +130,7 @@ impl World {
             max_age: None,
             cut_at_expiry: false,
             proxy_protocol: ProxyProtocol::default(),
+            record: RecordLayer::default(),
         }
     }
 

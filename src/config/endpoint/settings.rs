@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sekisho_certs::tls::MinVersion;
 use sekisho_proxy::endpoint::spec::{
-    Balance, Forward, HealthCheck, Limits, Listen, ProxyProtocol, Timeouts,
+    Backend, Balance, Forward, HealthCheck, Limits, Listen, ProxyProtocol, RecordLayer, Timeouts,
 };
 
 use super::listen::networks;
@@ -25,6 +25,7 @@ pub(super) struct Settings {
     pub(super) max_age: Option<Duration>,
     pub(super) cut_at_expiry: bool,
     pub(super) proxy_protocol: ProxyProtocol,
+    pub(super) record: RecordLayer,
 }
 
 /// Reads them all, so that each wrong one is reported.
@@ -32,6 +33,7 @@ pub(super) fn read(
     map: &Map<'_>,
     listen: Option<&Listen>,
     forward: Option<&Forward>,
+    default_record: RecordLayer,
     report: &mut Report,
 ) -> Option<Settings> {
     let balance = map.get_or("balance", Balance::default(), report, |field, report| {
@@ -51,6 +53,7 @@ pub(super) fn read(
         proxy_protocol(field, listen, forward, report)
     });
     let protocol = map.get_or("protocol", (), report, protocol);
+    let record = map.get_or("record", default_record, report, record);
     protocol?;
     Some(Settings {
         balance: balance?,
@@ -60,7 +63,19 @@ pub(super) fn read(
         max_age: max_age?,
         cut_at_expiry: cut_at_expiry?,
         proxy_protocol: proxy_protocol?,
+        record: record?,
     })
+}
+
+/// `record`, of an endpoint or of all.
+pub(in crate::config) fn record(field: &Field<'_>, report: &mut Report) -> Option<RecordLayer> {
+    let words = [
+        ("auto", RecordLayer::Auto),
+        ("aws-lc", RecordLayer::Own(Backend::AwsLc)),
+        ("ring", RecordLayer::Own(Backend::Ring)),
+        ("rustls", RecordLayer::Rustls),
+    ];
+    field.choice(&words, report)
 }
 
 /// `tls: {min}`.

@@ -8,7 +8,7 @@ use sekisho_certs::{
 };
 use sekisho_proxy::endpoint::spec::{
     Address, Balance, EndpointSpec, Forward, HealthCheck, Limits, Listen, LocalClient,
-    LocalClients, MtlsTarget, ProxyProtocol, Timeouts,
+    LocalClients, MtlsTarget, ProxyProtocol, RecordLayer, Timeouts,
 };
 
 use super::{INBOUND, OUTBOUND, endpoint, load_text, site};
@@ -71,6 +71,7 @@ fn hokkaido(name: &str, own_id: &str, listen: Listen, forward: Forward) -> Endpo
         max_age: None,
         cut_at_expiry: false,
         proxy_protocol: ProxyProtocol::default(),
+        record: RecordLayer::default(),
     }
 }
 

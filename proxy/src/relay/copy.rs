@@ -1,0 +1,122 @@
+//! Copying between streams of any kind: where a side's records are protected by rustls (`record:
+//! rustls`, TLS 1.2). Slower than turns (`proxy/src/relay/turn.rs`), and their oracle in tests.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::BytesMut;
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+
+use super::{Counters, RelayError, Side};
+use crate::stream::Stream;
+
+/// Room for four full TLS records.
+const BUFFER: usize = 64 * 1024;
+
+/// Relays until both sides have ended, or one has failed: see [`super::tcp::relay`].
+pub(super) async fn copy(
+    client: &mut Stream,
+    upstream: &mut Stream,
+    counters: &Counters,
+) -> Result<(), RelayError> {
+    let mut out = Direction::new(Side::Client, Side::Upstream);
+    let mut back = Direction::new(Side::Upstream, Side::Client);
+    poll_fn(|cx| {
+        let sent = out.poll(cx, client, upstream, counters)?;
+        let received = back.poll(cx, upstream, client, counters)?;
+        if sent.is_ready() && received.is_ready() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// One direction. It owns a buffer only while bytes are under way.
+struct Direction {
+    from: Side,
+    to: Side,
+    buffer: BytesMut,
+    written: usize,
+    unflushed: bool,
+    ended: bool,
+    done: bool,
+}
+
+impl Direction {
+    fn new(from: Side, to: Side) -> Self {
+        Self {
+            from,
+            to,
+            buffer: BytesMut::new(),
+            written: 0,
+            unflushed: false,
+            ended: false,
+            done: false,
+        }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Stream,
+        writer: &mut Stream,
+        counters: &Counters,
+    ) -> Poll<Result<(), RelayError>> {
+        let (from, to) = (self.from, self.to);
+        let failed = |side| move |error| RelayError { side, error };
+        while !self.done {
+            if let Some(rest) = self.buffer.get(self.written..)
+                && !rest.is_empty()
+            {
+                let count =
+                    ready!(Pin::new(&mut *writer).poll_write(cx, rest)).map_err(failed(to))?;
+                if count == 0 {
+                    let error = std::io::ErrorKind::WriteZero.into();
+                    return Poll::Ready(Err(RelayError { side: to, error }));
+                }
+                counters.add(to, count);
+                self.written += count;
+                self.unflushed = true;
+            } else if self.ended {
+                ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(failed(to))?;
+                self.done = true;
+                self.buffer = BytesMut::new();
+            } else if self
+                .poll_fill(cx, reader)
+                .map_err(failed(from))?
+                .is_pending()
+            {
+                if self.unflushed {
+                    ready!(Pin::new(&mut *writer).poll_flush(cx)).map_err(failed(to))?;
+                    self.unflushed = false;
+                }
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads the next bytes into the buffer, which is lent for this and given back while there is
+    /// nothing to read.
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Stream,
+    ) -> Poll<std::io::Result<()>> {
+        self.buffer.clear();
+        self.written = 0;
+        self.buffer.reserve(BUFFER);
+        let polled = poll_read_buf(Pin::new(reader), cx, &mut self.buffer);
+        if polled.is_pending() {
+            self.buffer = BytesMut::new();
+        }
+        self.ended = matches!(polled, Poll::Ready(Ok(0)));
+        polled.map_ok(drop)
+    }
+}
