@@ -77,7 +77,13 @@ pub(crate) async fn connect(
         });
     };
     let connection = UnbufferedClientConnection::new(config, name).map_err(HandshakeError::Tls)?;
-    let finished = drive::handshake(connection, &mut transport, Vec::new(), backend, layer.limits);
+    let finished = drive::handshake(
+        connection,
+        &mut transport,
+        Vec::new(),
+        backend,
+        layer.limits,
+    );
     match within(time, finished).await {
         Ok(finished) => Ok(secured(transport, finished, layer)),
         Err(error) => {

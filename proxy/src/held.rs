@@ -113,9 +113,13 @@ impl Held {
     fn count(&mut self) {
         let now = self.bytes.capacity();
         if now > self.counted {
-            self.memory.held.fetch_add(now - self.counted, Ordering::Relaxed);
+            self.memory
+                .held
+                .fetch_add(now - self.counted, Ordering::Relaxed);
         } else {
-            self.memory.held.fetch_sub(self.counted - now, Ordering::Relaxed);
+            self.memory
+                .held
+                .fetch_sub(self.counted - now, Ordering::Relaxed);
         }
         self.counted = now;
     }

@@ -98,7 +98,11 @@ mod tests {
     #[test]
     fn compartments_share_no_memory() {
         lend(Compartment(3), 64, |lent, _| lent.room().fill(0xCA));
-        lend(Compartment(4), 64, |lent, _| assert_eq!(lent.room(), [0; 64]));
-        lend(Compartment(3), 64, |lent, _| assert_eq!(lent.room(), [0xCA; 64]));
+        lend(Compartment(4), 64, |lent, _| {
+            assert_eq!(lent.room(), [0; 64])
+        });
+        lend(Compartment(3), 64, |lent, _| {
+            assert_eq!(lent.room(), [0xCA; 64])
+        });
     }
 }

@@ -188,7 +188,8 @@ impl Transport {
         match written {
             Ok(count) => {
                 if count < length {
-                    let _ = each!(self, stream => stream.try_io(Interest::WRITABLE, not_ready::<()>));
+                    let _ =
+                        each!(self, stream => stream.try_io(Interest::WRITABLE, not_ready::<()>));
                 }
                 Ok(count)
             }

@@ -157,7 +157,9 @@ impl Wire {
             return Ok(());
         }
         let session = &mut tls.session;
-        self.output.with(|out| session.control(out)).map_err(tls_error)
+        self.output
+            .with(|out| session.control(out))
+            .map_err(tls_error)
     }
 
     /// Ends our direction: what is to be written, `close_notify`, and the socket's end.
@@ -226,7 +228,10 @@ impl Wire {
             return self.write_or_hold(piece(one));
         }
         // IOV_MAX is 1,024; a batch of 1 MiB has at most 320 pieces, for small ones are merged.
-        let slices: Vec<_> = pieces.iter().map(|range| IoSlice::new(piece(range))).collect();
+        let slices: Vec<_> = pieces
+            .iter()
+            .map(|range| IoSlice::new(piece(range)))
+            .collect();
         let length = pieces.iter().map(Range::len).sum();
         let mut skip = self.transport.write_vectored_now(&slices, length)?;
         for range in pieces {

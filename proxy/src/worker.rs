@@ -15,8 +15,8 @@ use std::{
 
 use tokio::{runtime::Handle, sync::watch};
 
-pub use balance::Flow;
 use balance::Balance;
+pub use balance::Flow;
 
 /// Tasks that a runtime serves before it looks for events again. tokio's own 61 would let others
 /// wait while bulk streams move a batch each.
@@ -121,9 +121,8 @@ impl Workers {
     pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
         const BULK: usize = 64;
         let bulk = self.balance.loads();
-        let load = |(worker, bulk): &(&Worker, usize)| {
-            worker.active.load(Ordering::Relaxed) + bulk * BULK
-        };
+        let load =
+            |(worker, bulk): &(&Worker, usize)| worker.active.load(Ordering::Relaxed) + bulk * BULK;
         if let Some((worker, _)) = self.list.iter().zip(bulk).min_by_key(load) {
             worker.spawn(connection);
         }

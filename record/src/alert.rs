@@ -93,6 +93,10 @@ mod tests {
         assert_eq!(Alert::USER_CANCELED.level(), 1);
         assert_eq!(Alert::BAD_RECORD_MAC.level(), 2);
         let named = (0..=u8::MAX).filter(|code| Alert(*code).name().is_some());
-        assert_eq!(named.count(), 27, "as many as RFC 8446 §6 has, without the reserved ones");
+        assert_eq!(
+            named.count(),
+            27,
+            "as many as RFC 8446 §6 has, without the reserved ones"
+        );
     }
 }

@@ -49,7 +49,11 @@ impl TrafficKey {
             Secrets::Aes128Gcm { key, iv } => (Suite::Aes128Gcm, key, iv),
             Secrets::Aes256Gcm { key, iv } => (Suite::Aes256Gcm, key, iv),
             Secrets::Chacha20Poly1305 { key, iv } => (Suite::ChaCha20Poly1305, key, iv),
-            _ => return Err(RecordError::Schedule("a suite that is not known here".into())),
+            _ => {
+                return Err(RecordError::Schedule(
+                    "a suite that is not known here".into(),
+                ));
+            }
         };
         let iv = iv
             .as_ref()

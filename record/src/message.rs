@@ -74,7 +74,9 @@ fn split<'a>(
         };
         let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         if length > most || (*kind == KEY_UPDATE && length != 1) {
-            return Err(RecordError::Decode("a handshake message of a length it cannot have"));
+            return Err(RecordError::Decode(
+                "a handshake message of a length it cannot have",
+            ));
         }
         let Some((body, rest)) = body.split_at_checked(length) else {
             break;
@@ -83,11 +85,17 @@ fn split<'a>(
             let requested = match body {
                 [0] => false,
                 [1] => true,
-                _ => return Err(RecordError::IllegalParameter("KeyUpdate with another value than 0 or 1")),
+                _ => {
+                    return Err(RecordError::IllegalParameter(
+                        "KeyUpdate with another value than 0 or 1",
+                    ));
+                }
             };
             // §5.1: the key changes after it, so nothing of the old one may follow.
             if !rest.is_empty() {
-                return Err(RecordError::UnexpectedMessage("KeyUpdate that does not end its record"));
+                return Err(RecordError::UnexpectedMessage(
+                    "KeyUpdate that does not end its record",
+                ));
             }
             each(Message::KeyUpdate { requested })?;
         } else {
@@ -123,7 +131,11 @@ mod tests {
         let mut assembler = Assembler::default();
         let bytes = [4, 0, 0, 2, 7, 8, 4, 0, 0, 0, 24, 0, 0, 1, 1];
         let whole = take(&mut assembler, &bytes, Role::Client).unwrap();
-        let expected = ["Ticket([7, 8])", "Ticket([])", "KeyUpdate { requested: true }"];
+        let expected = [
+            "Ticket([7, 8])",
+            "Ticket([])",
+            "KeyUpdate { requested: true }",
+        ];
         assert_eq!(whole, expected);
         let mut seen = Vec::new();
         for byte in bytes {
@@ -141,7 +153,10 @@ mod tests {
                 assert_eq!(take(&mut Assembler::default(), &[kind], role), unexpected);
             }
         }
-        assert_eq!(take(&mut Assembler::default(), &[4], Role::Server), unexpected);
+        assert_eq!(
+            take(&mut Assembler::default(), &[4], Role::Server),
+            unexpected
+        );
     }
 
     #[test]
@@ -149,14 +164,20 @@ mod tests {
         let of = |bytes: &[u8]| take(&mut Assembler::default(), bytes, Role::Client).unwrap_err();
         assert!(matches!(of(&[24, 0, 0, 2]), RecordError::Decode(_)));
         assert!(matches!(of(&[24, 0, 0, 0]), RecordError::Decode(_)));
-        assert!(matches!(of(&[24, 0, 0, 1, 2]), RecordError::IllegalParameter(_)));
+        assert!(matches!(
+            of(&[24, 0, 0, 1, 2]),
+            RecordError::IllegalParameter(_)
+        ));
         assert!(matches!(of(&[4, 0xff, 0, 0]), RecordError::Decode(_)));
         let followed = of(&[24, 0, 0, 1, 0, 4]);
         assert!(matches!(followed, RecordError::UnexpectedMessage(_)));
         // The longest that may come is collected, one byte more is not.
         let most = Limits::default().message.to_be_bytes();
         let [.., a, b, c] = most;
-        assert_eq!(take(&mut Assembler::default(), &[4, a, b, c], Role::Client), Ok(vec![]));
+        assert_eq!(
+            take(&mut Assembler::default(), &[4, a, b, c], Role::Client),
+            Ok(vec![])
+        );
         assert!(matches!(of(&[4, a, b, c + 1]), RecordError::Decode(_)));
     }
 }

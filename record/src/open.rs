@@ -12,7 +12,11 @@ pub(crate) fn whole_record(bytes: &[u8]) -> Result<Option<usize>, RecordError> {
     match bytes.first() {
         None => return Ok(None),
         Some(&content::APPLICATION_DATA) => {}
-        Some(_) => return Err(RecordError::UnexpectedMessage("a record that is not protected")),
+        Some(_) => {
+            return Err(RecordError::UnexpectedMessage(
+                "a record that is not protected",
+            ));
+        }
     }
     // §5.2: the version says nothing; a changed one does not open, as it is authenticated.
     let Some(&[_, _, _, high, low]) = bytes.first_chunk::<HEADER>() else {
@@ -45,7 +49,9 @@ pub(crate) fn open(
     let text = sealed.get(..length).unwrap_or_default();
     // Behind the content stands its type, and behind that zeros.
     let Some(at) = text.iter().rposition(|byte| *byte != 0) else {
-        return Err(RecordError::UnexpectedMessage("a record without a content type"));
+        return Err(RecordError::UnexpectedMessage(
+            "a record without a content type",
+        ));
     };
     let kind = text.get(at).copied().unwrap_or_default();
     Ok((kind, HEADER..HEADER + at))
@@ -64,15 +70,26 @@ mod tests {
         record.resize(5 + 16, 0);
         assert_eq!(whole_record(&record), Ok(Some(21)));
         record.push(23);
-        assert_eq!(whole_record(&record), Ok(Some(21)), "the next one has begun");
+        assert_eq!(
+            whole_record(&record),
+            Ok(Some(21)),
+            "the next one has begun"
+        );
         record.truncate(20);
         assert_eq!(whole_record(&record), Ok(None));
     }
 
     #[test]
     fn impossible_lengths_are_refused_by_the_header_alone() {
-        assert_eq!(whole_record(&[23, 3, 3, 0, 15]), Err(RecordError::BadRecordMac));
-        assert_eq!(whole_record(&[23, 3, 3, 0x41, 0x00]), Ok(None), "2^14 + 256 may come");
+        assert_eq!(
+            whole_record(&[23, 3, 3, 0, 15]),
+            Err(RecordError::BadRecordMac)
+        );
+        assert_eq!(
+            whole_record(&[23, 3, 3, 0x41, 0x00]),
+            Ok(None),
+            "2^14 + 256 may come"
+        );
         let over = Err(RecordError::Overflow(MAX_CIPHERTEXT + 1));
         assert_eq!(whole_record(&[23, 3, 3, 0x41, 0x01]), over);
     }
@@ -81,7 +98,10 @@ mod tests {
     fn only_protected_records_come_after_a_handshake() {
         for kind in (0..=u8::MAX).filter(|kind| *kind != 23) {
             let refused = whole_record(&[kind]);
-            assert!(matches!(refused, Err(RecordError::UnexpectedMessage(_))), "{kind}");
+            assert!(
+                matches!(refused, Err(RecordError::UnexpectedMessage(_))),
+                "{kind}"
+            );
         }
     }
 }

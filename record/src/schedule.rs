@@ -48,7 +48,9 @@ pub trait KeySchedule: Send + Sync {
     fn ticket(&mut self, payload: &[u8]) -> Result<(), TicketError>;
 }
 
-fn next(updated: Result<(u64, rustls::ConnectionTrafficSecrets), Error>) -> Result<TrafficKey, RecordError> {
+fn next(
+    updated: Result<(u64, rustls::ConnectionTrafficSecrets), Error>,
+) -> Result<TrafficKey, RecordError> {
     // rustls: "The sequence number always starts at 0 after a key update."
     let (_, secrets) = updated.map_err(|error| RecordError::Schedule(error.to_string()))?;
     TrafficKey::from_rustls(&secrets)
@@ -66,7 +68,8 @@ impl KeySchedule for KernelConnection<ClientConnectionData> {
     fn ticket(&mut self, payload: &[u8]) -> Result<(), TicketError> {
         self.handle_new_session_ticket(payload)
             .map_err(|error| match error {
-                Error::InvalidMessage(_) | Error::InvalidCertificate(CertificateError::BadEncoding) => {
+                Error::InvalidMessage(_)
+                | Error::InvalidCertificate(CertificateError::BadEncoding) => {
                     TicketError::Unreadable
                 }
                 _ => TicketError::Illegal,

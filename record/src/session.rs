@@ -311,7 +311,11 @@ impl Session {
                 self.handshake(fragment)?;
             }
             content::ALERT => self.alerted(record.get(text).unwrap_or_default())?,
-            _ => return Err(RecordError::UnexpectedMessage("a record of a type that is not known")),
+            _ => {
+                return Err(RecordError::UnexpectedMessage(
+                    "a record of a type that is not known",
+                ));
+            }
         }
         Ok(length)
     }
@@ -330,7 +334,9 @@ impl Session {
         assembler.take(fragment, role, limits, |message| {
             *in_a_row += 1;
             if *in_a_row > limits.messages {
-                return Err(RecordError::UnexpectedMessage("too many handshake messages"));
+                return Err(RecordError::UnexpectedMessage(
+                    "too many handshake messages",
+                ));
             }
             match message {
                 Message::KeyUpdate { requested } => {
@@ -350,7 +356,11 @@ impl Session {
         let alert = match text {
             [] => return Err(RecordError::UnexpectedMessage("an empty alert record")),
             [_, description] => Alert(*description),
-            _ => return Err(RecordError::Decode("an alert of another length than two bytes")),
+            _ => {
+                return Err(RecordError::Decode(
+                    "an alert of another length than two bytes",
+                ));
+            }
         };
         match alert {
             Alert::CLOSE_NOTIFY if self.assembler.is_waiting() => {
@@ -383,7 +393,11 @@ fn keep(
     none: usize,
 ) {
     // Only ranges of this buffer may be grown.
-    let last = if found.len() > none { found.last_mut() } else { None };
+    let last = if found.len() > none {
+        found.last_mut()
+    } else {
+        None
+    };
     match (layout, last) {
         (Layout::Merge, Some(last)) if text.len() <= SMALL => {
             let length = text.len();

@@ -73,7 +73,13 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
     };
     let server_name = server_name(&map, &entry.key, &shared.site, listen.as_ref(), report);
     let default = map.get_or("default", false, report, Field::boolean);
-    let settings = settings::read(&map, listen.as_ref(), forward.as_ref(), shared.record, report);
+    let settings = settings::read(
+        &map,
+        listen.as_ref(),
+        forward.as_ref(),
+        shared.record,
+        report,
+    );
     let identity = own_identity(&map, shared, report);
     let bundles = own_bundles(&map, shared, identity.as_ref(), report);
     let of_identity = identity.as_ref().map(|identity| &identity.bundles);

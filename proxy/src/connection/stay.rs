@@ -94,9 +94,8 @@ impl Stay {
         let sockets = detach(client).and_then(|client| Ok((client, detach(upstream)?)));
         // A box, since a task that ends by spawning one of its own kind has no size otherwise.
         let onward: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
-            let attached = sockets.and_then(|(client, upstream)| {
-                Ok((client.attach()?, upstream.attach()?))
-            });
+            let attached =
+                sockets.and_then(|(client, upstream)| Ok((client.attach()?, upstream.attach()?)));
             match attached {
                 Ok((client, upstream)) => {
                     flow.arrive(worker);
@@ -111,7 +110,9 @@ impl Stay {
                 Err(error) => open.end(&Ending {
                     allowed: true,
                     reason: None,
-                    detail: Some(format!("the system did not let it change its thread: {error}")),
+                    detail: Some(format!(
+                        "the system did not let it change its thread: {error}"
+                    )),
                     end: "reset",
                 }),
             }
@@ -231,7 +232,10 @@ async fn finish(live: &Live, established: Established, why: Why) -> Ending {
             };
             other.transport().abort_on_close();
             drop(other);
-            match error.record_error().and_then(sekisho_record::RecordError::alert) {
+            match error
+                .record_error()
+                .and_then(sekisho_record::RecordError::alert)
+            {
                 Some(alert) => alert::tell(broken, alert).await,
                 None => broken.transport().abort_on_close(),
             }

@@ -64,7 +64,10 @@ pub(crate) async fn tell(mut stream: Stream, alert: Alert) {
     }
 }
 
-fn server_record(stream: server::TlsStream<Transport>, alert: Alert) -> (Transport, Option<Vec<u8>>) {
+fn server_record(
+    stream: server::TlsStream<Transport>,
+    alert: Alert,
+) -> (Transport, Option<Vec<u8>>) {
     let (transport, connection) = stream.into_inner();
     let version = connection.protocol_version();
     let secrets = connection.dangerous_extract_secrets().ok();
@@ -74,7 +77,10 @@ fn server_record(stream: server::TlsStream<Transport>, alert: Alert) -> (Transpo
     )
 }
 
-fn client_record(stream: client::TlsStream<Transport>, alert: Alert) -> (Transport, Option<Vec<u8>>) {
+fn client_record(
+    stream: client::TlsStream<Transport>,
+    alert: Alert,
+) -> (Transport, Option<Vec<u8>>) {
     let (transport, connection) = stream.into_inner();
     let version = connection.protocol_version();
     let secrets = connection.dangerous_extract_secrets().ok();
@@ -84,7 +90,11 @@ fn client_record(stream: client::TlsStream<Transport>, alert: Alert) -> (Transpo
     )
 }
 
-fn seal(secrets: ExtractedSecrets, version: Option<ProtocolVersion>, alert: Alert) -> Option<Vec<u8>> {
+fn seal(
+    secrets: ExtractedSecrets,
+    version: Option<ProtocolVersion>,
+    alert: Alert,
+) -> Option<Vec<u8>> {
     let (sequence, keys) = secrets.tx;
     let tls13 = version == Some(ProtocolVersion::TLSv1_3);
     let (algorithm, key, iv, explicit) = match &keys {

@@ -29,10 +29,8 @@ pub(crate) trait Handshaking: Sized {
     /// What rustls calls it.
     type Data;
     const ROLE: Role;
-    fn process<'c, 'i>(
-        &'c mut self,
-        records: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn process<'c, 'i>(&'c mut self, records: &'i mut [u8])
+    -> UnbufferedStatus<'c, 'i, Self::Data>;
     fn state(&self) -> &CommonState;
     fn into_keys(self) -> Result<(ExtractedSecrets, Box<dyn KeySchedule>), Error>;
 }
@@ -147,9 +145,8 @@ pub(crate) async fn handshake<C: Handshaking>(
     let details = TlsDetails::of(connection.state());
     let (secrets, schedule) = connection.into_keys().map_err(HandshakeError::Tls)?;
     let session = Session::new(&secrets, schedule, C::ROLE, backend, limits);
-    let session = session.map_err(|error| {
-        HandshakeError::Tls(Error::General(error.to_string()))
-    })?;
+    let session =
+        session.map_err(|error| HandshakeError::Tls(Error::General(error.to_string())))?;
     Ok(Finished {
         tls: Tls { session, details },
         chain,
@@ -174,7 +171,9 @@ fn step<C: Handshaking>(
         ConnectionState::BlockedHandshake => Ok(Step::Receive),
         ConnectionState::WriteTraffic(_) => Ok(Step::Finished),
         // Early data is off, and no record after the handshake is shown.
-        _ => Err(Error::General("application data inside the handshake".into())),
+        _ => Err(Error::General(
+            "application data inside the handshake".into(),
+        )),
     });
     (discard, step)
 }
@@ -222,7 +221,10 @@ async fn next_record(
             }
         }
         input.reserve(READ);
-        let read = transport.read_buf(input).await.map_err(HandshakeError::Io)?;
+        let read = transport
+            .read_buf(input)
+            .await
+            .map_err(HandshakeError::Io)?;
         if read == 0 {
             return Err(HandshakeError::Io(io::ErrorKind::UnexpectedEof.into()));
         }

@@ -63,7 +63,10 @@ async fn read(transport: &mut Transport) -> Result<(Accepted, Vec<u8>), Handshak
     let mut given = 0;
     loop {
         bytes.reserve(READ);
-        let read = transport.read_buf(&mut bytes).await.map_err(HandshakeError::Io)?;
+        let read = transport
+            .read_buf(&mut bytes)
+            .await
+            .map_err(HandshakeError::Io)?;
         if read == 0 {
             return Err(HandshakeError::Io(std::io::ErrorKind::UnexpectedEof.into()));
         }

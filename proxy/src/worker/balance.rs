@@ -156,7 +156,8 @@ impl Balance {
     fn remove(&self, worker: usize, stream: &Arc<Stream>) -> Option<usize> {
         let mut state = self.state();
         if let Some(own) = state.get_mut(worker) {
-            own.heavy.retain(|heavy| !Arc::ptr_eq(&heavy.stream, stream));
+            own.heavy
+                .retain(|heavy| !Arc::ptr_eq(&heavy.stream, stream));
         }
         stream.listed.store(false, Ordering::Relaxed);
         let target = stream.target.swap(NOWHERE, Ordering::Relaxed);
