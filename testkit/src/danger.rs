@@ -42,7 +42,23 @@ pub fn client_config(
     issued: Option<&Issued>,
     versions: &[&'static SupportedProtocolVersion],
 ) -> ClientConfig {
-    let provider = provider();
+    client_of(issued, versions, provider())
+}
+
+/// The same with TLS 1.3 and another provider.
+///
+/// # Panics
+/// As [`client_config`].
+#[must_use]
+pub fn client_config_with(issued: Option<&Issued>, provider: Arc<CryptoProvider>) -> ClientConfig {
+    client_of(issued, &[&rustls::version::TLS13], provider)
+}
+
+fn client_of(
+    issued: Option<&Issued>,
+    versions: &[&'static SupportedProtocolVersion],
+    provider: Arc<CryptoProvider>,
+) -> ClientConfig {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .expect("protocol versions")
@@ -63,7 +79,23 @@ pub fn server_config(
     issued: &Issued,
     versions: &[&'static SupportedProtocolVersion],
 ) -> ServerConfig {
-    let provider = provider();
+    server_of(issued, versions, provider())
+}
+
+/// The same with TLS 1.3 and another provider.
+///
+/// # Panics
+/// As [`server_config`].
+#[must_use]
+pub fn server_config_with(issued: &Issued, provider: Arc<CryptoProvider>) -> ServerConfig {
+    server_of(issued, &[&rustls::version::TLS13], provider)
+}
+
+fn server_of(
+    issued: &Issued,
+    versions: &[&'static SupportedProtocolVersion],
+    provider: Arc<CryptoProvider>,
+) -> ServerConfig {
     ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .expect("protocol versions")

@@ -1,0 +1,4 @@
+//! Our record layer against rustls' own, after a real handshake between the two.
+
+mod differential;
+mod oracle;
