@@ -19,6 +19,7 @@ mod drain;
 mod explain;
 mod hold;
 mod local;
+mod misbehave;
 mod names;
 mod network;
 mod partners;
