@@ -1,7 +1,8 @@
-//! Other programs' mTLS at the other end: Envoy, and Go's TLS with go-spiffe.
+//! Other programs' mTLS at the other end: Envoy, Go's TLS with go-spiffe, and Java's.
 
 mod envoy;
 mod go_spiffe;
+mod java;
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -25,6 +26,8 @@ pub(crate) struct Role<'a> {
     peer: (&'a Site, &'a str),
     forward: SocketAddr,
     versions: Versions,
+    /// Whether it writes to TLS in pieces of random sizes, where it can be told to.
+    pieces: bool,
 }
 
 /// Which side is mTLS.
@@ -69,6 +72,7 @@ impl<'a> Role<'a> {
             peer: (&world.b, peer),
             forward,
             versions,
+            pieces: false,
         }
     }
 
@@ -82,6 +86,7 @@ impl<'a> Role<'a> {
             peer: (&world.b, peer),
             forward,
             versions: Versions::Default,
+            pieces: false,
         }
     }
 
@@ -113,12 +118,16 @@ fn sending(world: &World, forward: SocketAddr) -> (Node, SocketAddr) {
 }
 
 fn carries_to_sekisho(partner: Partner) {
+    carries_to(partner, false, transfer::large());
+}
+
+fn carries_to(partner: Partner, pieces: bool, bytes: usize) {
     let world = World::new();
     let upstream = transfer::server();
     let (node, listen) = pair::gate(&world, &upstream, "");
-    let role = Role::dial(&world, "front", "back", listen, Versions::Tls13);
+    let mut role = Role::dial(&world, "front", "back", listen, Versions::Tls13);
+    role.pieces = pieces;
     let Some(gate) = partner(&role) else { return };
-    let bytes = transfer::large();
     let mut stream = TcpStream::connect(gate.address).unwrap();
     transfer::carry(&mut stream, bytes).unwrap();
     drop(stream);
@@ -132,12 +141,16 @@ fn carries_to_sekisho(partner: Partner) {
 }
 
 fn carries_from_sekisho(partner: Partner) {
+    carries_from(partner, false, transfer::large());
+}
+
+fn carries_from(partner: Partner, pieces: bool, bytes: usize) {
     let world = World::new();
     let upstream = transfer::server();
-    let role = Role::serve(&world, "server", "out", upstream.address);
+    let mut role = Role::serve(&world, "server", "out", upstream.address);
+    role.pieces = pieces;
     let Some(gate) = partner(&role) else { return };
     let (node, listen) = sending(&world, gate.address);
-    let bytes = transfer::large();
     let mut stream = TcpStream::connect(listen).unwrap();
     transfer::carry(&mut stream, bytes).unwrap();
     drop(stream);
@@ -291,6 +304,19 @@ mod with_envoy {
 mod with_go_spiffe {
     use super::go_spiffe::start as go_spiffe;
 
+    /// Many records of every size.
+    const BYTES: usize = 256 * 1024 * 1024;
+
+    #[test]
+    fn go_spiffe_that_writes_in_random_pieces_carries_data_intact_to_sekisho() {
+        super::carries_to(go_spiffe, true, BYTES);
+    }
+
+    #[test]
+    fn sekisho_carries_data_intact_to_go_spiffe_that_writes_in_random_pieces() {
+        super::carries_from(go_spiffe, true, BYTES);
+    }
+
     #[test]
     fn go_spiffe_that_refuses_sekisho_in_the_midst_of_data_is_known_to_have_refused() {
         super::server_refuses_sekisho_in_the_midst_of_data(go_spiffe);
@@ -329,5 +355,34 @@ mod with_go_spiffe {
     #[test]
     fn go_spiffe_refuses_sekisho_as_a_client_it_does_not_accept() {
         super::server_refuses_sekisho(go_spiffe);
+    }
+}
+
+mod with_java {
+    use super::java::start as java;
+
+    #[test]
+    fn java_and_sekisho_keep_half_closes() {
+        super::keeps_half_closes(java);
+    }
+
+    #[test]
+    fn java_that_renews_its_keys_every_mebibyte_carries_data_intact_to_sekisho() {
+        super::carries_to_sekisho(java);
+    }
+
+    #[test]
+    fn sekisho_carries_data_intact_to_java_that_renews_its_keys_every_mebibyte() {
+        super::carries_from_sekisho(java);
+    }
+
+    #[test]
+    fn sekisho_refuses_java_as_a_client_that_is_not_accepted() {
+        super::sekisho_refuses_the_client(java);
+    }
+
+    #[test]
+    fn sekisho_refuses_java_as_a_server_that_is_not_expected() {
+        super::sekisho_refuses_the_server(java);
     }
 }

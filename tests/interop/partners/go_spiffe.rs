@@ -22,6 +22,7 @@ pub(super) fn start(role: &Role<'_>) -> Option<Gate> {
     command.args(["-domain", &domain]);
     command.args(["-bundle", &role.world.name(&format!("{domain}.pem"))]);
     command.args(["-peer", &role.peer_id()]);
+    command.arg(format!("-pieces={}", role.pieces));
     let process = Process::start(&mut command);
     process.wait_for("listening");
     Some(Gate {
