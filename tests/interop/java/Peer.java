@@ -4,8 +4,9 @@
 //	java Peer.java dial  --listen ADDR --forward ADDR ...   plain TCP in, mTLS out
 //
 // with --cert, --key: our SVID; --bundle: the peer's CA in PEM; --peer: the only SPIFFE ID that is
-// let through. Prints one line, "listening", once it does. The platform's own TLS and PKIX, which
-// renews its keys (KeyUpdate) after every mebibyte instead of every 2^37 bytes.
+// let through; --renew: after how many bytes it renews its keys (KeyUpdate), such as 2^20; the
+// platform's default is 2^37. Prints one line, "listening", once it does. TLS and PKIX are the
+// platform's own.
 
 import java.io.FileInputStream;
 import java.io.IOException;
@@ -42,11 +43,14 @@ public final class Peer {
     private static final int BUFFER = 64 * 1024;
 
     public static void main(String[] arguments) throws Exception {
-        // Read when the first connection is made.
-        Security.setProperty("jdk.tls.keyLimits", "AES/GCM/NoPadding KeyUpdate 2^20");
         Map<String, String> options = new HashMap<>();
         for (int at = 1; at + 1 < arguments.length; at += 2) {
             options.put(arguments[at], arguments[at + 1]);
+        }
+        if (options.containsKey("--renew")) {
+            // Read when TLS is first used.
+            Security.setProperty(
+                    "jdk.tls.keyLimits", "AES/GCM/NoPadding KeyUpdate " + options.get("--renew"));
         }
         boolean serves = arguments[0].equals("serve");
         SSLContext context = context(options);

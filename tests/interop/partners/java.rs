@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use super::{Gate, Role, Side};
+use super::{Gate, Habit, Role, Side};
 use crate::support::{Process, ports, program};
 
 /// Compiles and starts it, and waits until it listens.
@@ -25,6 +25,9 @@ pub(super) fn start(role: &Role<'_>) -> Option<Gate> {
     command.args(["--key", &role.world.name(&format!("{}.key", role.own))]);
     command.args(["--bundle", &role.world.name(&bundle)]);
     command.args(["--peer", &role.peer_id()]);
+    if role.habit == Habit::Renewal {
+        command.args(["--renew", "2^20"]);
+    }
     let process = Process::start(&mut command);
     process.wait_for("listening");
     Some(Gate {
