@@ -287,4 +287,3 @@ class Link:
             if how != "reset":
                 text.append(f"application: {how}")
         return ", ".join(text)
-

@@ -19,12 +19,10 @@ import traceback
 # Nothing is left behind in the sources.
 sys.dont_write_bytecode = True
 
-import rows
+import rows  # noqa: F401
 from handshake import Identity, run
 from link import PATIENCE, Got, Link
 from table import ROWS, SERVER
-
-assert rows
 
 
 def address(text):

@@ -56,6 +56,7 @@ instead(
     "500-key-updates",
     "33-key-updates-requested",
     "500-key-updates-requested",
+    "key-update-for-each-record",
     "key-update-of-16-mebibytes",
     "data-in-a-key-update",
     "empty-data-in-a-key-update",

@@ -32,7 +32,11 @@ for number in (10, 20, 40, 49, 80):
 add("fatal-unknown", "a fatal alert nobody knows", ENDED, alert(b"\2\xff"))
 # The level says nothing in TLS 1.3: these are errors as well (section 6.2), and ended without an
 # answer.
-for number, name in ((40, "handshake_failure"), (100, "no_renegotiation"), (112, "unrecognized_name")):
+for number, name in (
+    (40, "handshake_failure"),
+    (100, "no_renegotiation"),
+    (112, "unrecognized_name"),
+):
     add(
         f"warning-{name}".replace("_", "-"),
         f"{name} as a warning",

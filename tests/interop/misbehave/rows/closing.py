@@ -86,9 +86,7 @@ after_the_end(
     "a fatal alert after close_notify",
     lambda link: link.alert(b"\2\x50"),
 )
-after_the_end(
-    "close-notify-twice", "close_notify again", lambda link: link.alert(m.CLOSE_NOTIFY)
-)
+after_the_end("close-notify-twice", "close_notify again", lambda link: link.alert(m.CLOSE_NOTIFY))
 
 
 @row("close_notify, a megabyte of noise, and the answer still arrives", ORDER)

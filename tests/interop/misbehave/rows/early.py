@@ -45,7 +45,9 @@ def nothing(_link):
 add("early-data", "data with Finished", TOLERATED, gets(FIRST), early=data)
 add("early-tiny-records", "100 records with Finished", TOLERATED, gets(FIRST), early=many)
 add("early-much-data", "82 KB with Finished", TOLERATED, gets(MUCH), early=much)
-add("early-key-update", "KeyUpdate and data with Finished", TOLERATED, gets(FIRST), early=updated(0))
+add(
+    "early-key-update", "KeyUpdate and data with Finished", TOLERATED, gets(FIRST), early=updated(0)
+)
 add("early-ticket", "a ticket with Finished", TOLERATED, nothing, early=ticket, roles=(CLIENT,))
 add(
     "early-ticket-and-data",
@@ -55,8 +57,21 @@ add(
     early=lambda out: ticket(out) + data(out),
     roles=(CLIENT,),
 )
-add("early-tickets", "4 tickets with Finished", TOLERATED, nothing, early=lambda out: b"".join(ticket(out) for _ in range(4)), roles=(CLIENT,))
-add("early-empty-record", "an empty record with Finished", TOLERATED, nothing, early=lambda out: out.seal(b""))
+add(
+    "early-tickets",
+    "4 tickets with Finished",
+    TOLERATED,
+    nothing,
+    early=lambda out: b"".join(ticket(out) for _ in range(4)),
+    roles=(CLIENT,),
+)
+add(
+    "early-empty-record",
+    "an empty record with Finished",
+    TOLERATED,
+    nothing,
+    early=lambda out: out.seal(b""),
+)
 
 
 @row("KeyUpdate that asks for one, with Finished", TOLERATED, early=updated(1))
@@ -67,19 +82,31 @@ def early_key_update_requested(link):
     return None if came == [0] else f"KeyUpdates {came}"
 
 
-@row("half a record with Finished, the rest later", TOLERATED, early=lambda out: data(out.copy())[:100])
+@row(
+    "half a record with Finished, the rest later",
+    TOLERATED,
+    early=lambda out: data(out.copy())[:100],
+)
 def early_half_record(link):
     link.send(link.data(FIRST)[100:])
     link.app_gets(FIRST)
 
 
-@row("a header's first bytes with Finished, the rest later", TOLERATED, early=lambda out: data(out.copy())[:3])
+@row(
+    "a header's first bytes with Finished, the rest later",
+    TOLERATED,
+    early=lambda out: data(out.copy())[:3],
+)
 def early_part_of_a_header(link):
     link.send(link.data(FIRST)[3:])
     link.app_gets(FIRST)
 
 
-@row("data and close_notify with Finished", "in order", early=lambda out: data(out) + out.seal(m.CLOSE_NOTIFY, ALERT))
+@row(
+    "data and close_notify with Finished",
+    "in order",
+    early=lambda out: data(out) + out.seal(m.CLOSE_NOTIFY, ALERT),
+)
 def early_end(link):
     link.app_gets(FIRST)
     link.app_ends()
@@ -95,8 +122,18 @@ def changed(record):
     return record[:-1] + bytes([record[-1] ^ 1])
 
 
-wrong("early-tampered", "a changed record with Finished", "bad_record_mac", lambda out: changed(data(out)))
-wrong("early-too-long", "2^14 + 1 bytes with Finished", "record_overflow", lambda out: out.seal(noise(MAX + 1)))
+wrong(
+    "early-tampered",
+    "a changed record with Finished",
+    "bad_record_mac",
+    lambda out: changed(data(out)),
+)
+wrong(
+    "early-too-long",
+    "2^14 + 1 bytes with Finished",
+    "record_overflow",
+    lambda out: out.seal(noise(MAX + 1)),
+)
 wrong("early-no-type", "zeros with Finished", "unexpected_message", lambda out: out.inner(bytes(9)))
 wrong(
     "early-unknown-message",
@@ -104,5 +141,12 @@ wrong(
     "unexpected_message",
     lambda out: out.seal(m.message(99, b""), HANDSHAKE),
 )
-wrong("early-fatal", "a fatal alert with Finished", "closed", lambda out: out.seal(b"\2\x50", ALERT))
-wrong("early-unknown-type", "type 77 with Finished", "unexpected_message", lambda out: out.seal(b"x", 77))
+wrong(
+    "early-fatal", "a fatal alert with Finished", "closed", lambda out: out.seal(b"\2\x50", ALERT)
+)
+wrong(
+    "early-unknown-type",
+    "type 77 with Finished",
+    "unexpected_message",
+    lambda out: out.seal(b"x", 77),
+)

@@ -34,7 +34,13 @@ for cipher in ("aes128", "aes256", "chacha20"):
     end = "" if cipher == "aes128" else f"-{cipher}"
     more = {"cipher": cipher}
     add(f"key-update{end}", f"KeyUpdate, nothing asked, {cipher}", TOLERATED, once(0), **more)
-    add(f"key-update-requested{end}", f"KeyUpdate, one asked for, {cipher}", TOLERATED, once(1), **more)
+    add(
+        f"key-update-requested{end}",
+        f"KeyUpdate, one asked for, {cipher}",
+        TOLERATED,
+        once(1),
+        **more,
+    )
 
 
 @row("KeyUpdate and data under the new keys in one segment", TOLERATED)
@@ -44,11 +50,24 @@ def key_update_and_data(link):
     link.app_gets(content * 2)
 
 
-@row("3 requests in one segment: one answer before the next data", TOLERATED)
+@row("3 requests in one segment: one answer, or one each, before the next data", TOLERATED)
 def key_updates_requested_at_once(link):
     link.send(*(link.key_update(1) for _ in range(3)))
     link.there()
-    updates(link, [0])
+    # One will do where nothing was said in between; an implementation that answers at once answers
+    # each, which tlsfuzzer waits for.
+    link.back()
+    came = link.takes_updates()
+    if came not in ([0], [0, 0, 0]):
+        raise Got(f"KeyUpdates {came}")
+
+
+@row("a request for each of 60 records that came, all at once", TOLERATED)
+def key_update_for_each_record(link):
+    # As Java does beyond its limit: it asks with every record that was under way already.
+    for _ in range(60):
+        link.back()
+    link.send(*(link.key_update(1) for _ in range(60)))
 
 
 @row("3 requests, each after the answer to the one before", TOLERATED)
@@ -97,8 +116,18 @@ def empty(link):
 
 for requested, word in ((0, "nothing asked"), (1, "one asked for")):
     end = "-requested" if requested else ""
-    add(f"{LIMIT}-key-updates{end}", f"{LIMIT} KeyUpdates, {word}", TOLERATED, flood(LIMIT, requested))
-    add(f"{LIMIT + 1}-key-updates{end}", f"{LIMIT + 1}, {word}", UNEXPECTED, flood(LIMIT + 1, requested))
+    add(
+        f"{LIMIT}-key-updates{end}",
+        f"{LIMIT} KeyUpdates, {word}",
+        TOLERATED,
+        flood(LIMIT, requested),
+    )
+    add(
+        f"{LIMIT + 1}-key-updates{end}",
+        f"{LIMIT + 1}, {word}",
+        UNEXPECTED,
+        flood(LIMIT + 1, requested),
+    )
     add(f"500-key-updates{end}", f"500 KeyUpdates, {word}", UNEXPECTED, flood(500, requested))
 add(
     "key-updates-between-empty-records",
@@ -129,7 +158,9 @@ def handshake(name, sent, expected, *contents, **more):
 
 GOOD = m.key_update(0)
 for value in (2, 3, 127, 255):
-    handshake(f"key-update-of-{value}", f"KeyUpdate with value {value}", ILLEGAL, m.key_update(value))
+    handshake(
+        f"key-update-of-{value}", f"KeyUpdate with value {value}", ILLEGAL, m.key_update(value)
+    )
 handshake("key-update-empty", "KeyUpdate without value", DECODE, m.message(m.KEY_UPDATE, b""))
 handshake("key-update-of-2-bytes", "KeyUpdate of 2 bytes", DECODE, m.message(m.KEY_UPDATE, b"\0\0"))
 handshake(
@@ -140,13 +171,42 @@ handshake(
 )
 handshake("key-update-twice-in-a-record", "two KeyUpdates in a record", UNEXPECTED, GOOD * 2)
 handshake("key-update-and-a-byte", "KeyUpdate and a byte more", UNEXPECTED, GOOD + b"\x18")
-handshake("key-update-and-ticket", "KeyUpdate and a ticket in a record", UNEXPECTED, GOOD + m.ticket(), roles=(CLIENT,))
-handshake("ticket-and-key-update", "a ticket and KeyUpdate in a record", TOLERATED, m.ticket() + GOOD, roles=(CLIENT,))
+handshake(
+    "key-update-and-ticket",
+    "KeyUpdate and a ticket in a record",
+    UNEXPECTED,
+    GOOD + m.ticket(),
+    roles=(CLIENT,),
+)
+handshake(
+    "ticket-and-key-update",
+    "a ticket and KeyUpdate in a record",
+    TOLERATED,
+    m.ticket() + GOOD,
+    roles=(CLIENT,),
+)
 handshake("key-update-in-two-records", "KeyUpdate over two records", TOLERATED, GOOD[:2], GOOD[2:])
-handshake("key-update-without-its-value", "KeyUpdate, its value in the next record", TOLERATED, GOOD[:4], GOOD[4:])
-handshake("key-update-byte-by-byte", "KeyUpdate over five records", TOLERATED, *(GOOD[n : n + 1] for n in range(5)))
+handshake(
+    "key-update-without-its-value",
+    "KeyUpdate, its value in the next record",
+    TOLERATED,
+    GOOD[:4],
+    GOOD[4:],
+)
+handshake(
+    "key-update-byte-by-byte",
+    "KeyUpdate over five records",
+    TOLERATED,
+    *(GOOD[n : n + 1] for n in range(5)),
+)
 # The rest of the first one, and something behind it.
-handshake("key-update-in-a-key-update", "4 bytes of a KeyUpdate, then a whole one", (ILLEGAL, UNEXPECTED), GOOD[:4], GOOD)
+handshake(
+    "key-update-in-a-key-update",
+    "4 bytes of a KeyUpdate, then a whole one",
+    (ILLEGAL, UNEXPECTED),
+    GOOD[:4],
+    GOOD,
+)
 
 
 @row("half a KeyUpdate, data, the other half", UNEXPECTED)

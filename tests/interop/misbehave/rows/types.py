@@ -41,15 +41,40 @@ add("inner-type-255-padded", "type 255, padded", UNEXPECTED, inner(b"x\xff" + by
 
 FATAL = b"\2\x28"
 add("plain-alert", "a fatal alert in plaintext", UNEXPECTED, outer(plain(ALERT, FATAL)))
-add("plain-close-notify", "close_notify in plaintext", UNEXPECTED, outer(plain(ALERT, m.CLOSE_NOTIFY)))
+add(
+    "plain-close-notify",
+    "close_notify in plaintext",
+    UNEXPECTED,
+    outer(plain(ALERT, m.CLOSE_NOTIFY)),
+)
 add("plain-empty-alert", "an empty alert in plaintext", UNEXPECTED, outer(plain(ALERT, b"")))
-add("plain-handshake", "ClientHello in plaintext", UNEXPECTED, outer(plain(HANDSHAKE, m.client_hello())))
-add("plain-key-update", "KeyUpdate in plaintext", UNEXPECTED, outer(plain(HANDSHAKE, m.key_update(0))))
-add("plain-hello-request", "HelloRequest in plaintext", UNEXPECTED, outer(plain(HANDSHAKE, bytes(4))))
+add(
+    "plain-handshake",
+    "ClientHello in plaintext",
+    UNEXPECTED,
+    outer(plain(HANDSHAKE, m.client_hello())),
+)
+add(
+    "plain-key-update",
+    "KeyUpdate in plaintext",
+    UNEXPECTED,
+    outer(plain(HANDSHAKE, m.key_update(0))),
+)
+add(
+    "plain-hello-request",
+    "HelloRequest in plaintext",
+    UNEXPECTED,
+    outer(plain(HANDSHAKE, bytes(4))),
+)
 add("plain-ccs", "change_cipher_spec after the handshake", UNEXPECTED, outer(plain(CCS, b"\1")))
 add("plain-ccs-of-2", "change_cipher_spec with value 2", UNEXPECTED, outer(plain(CCS, b"\2")))
 add("plain-ccs-empty", "an empty change_cipher_spec", UNEXPECTED, outer(plain(CCS, b"")))
-add("plain-ccs-twice", "change_cipher_spec, two in a segment", UNEXPECTED, outer(plain(CCS, b"\1") * 2))
+add(
+    "plain-ccs-twice",
+    "change_cipher_spec, two in a segment",
+    UNEXPECTED,
+    outer(plain(CCS, b"\1") * 2),
+)
 add("plain-heartbeat", "a heartbeat in plaintext", UNEXPECTED, outer(plain(HEARTBEAT, b"\1\0\1x")))
 for number in (0, 25, 128, 255):
     add(
@@ -58,7 +83,12 @@ for number in (0, 25, 128, 255):
         UNEXPECTED,
         outer(plain(number, b"content of no known type")),
     )
-add("plain-data", "data in plaintext", "bad_record_mac", outer(plain(DATA, b"GET / HTTP/1.0\r\n\r\n")))
+add(
+    "plain-data",
+    "data in plaintext",
+    "bad_record_mac",
+    outer(plain(DATA, b"GET / HTTP/1.0\r\n\r\n")),
+)
 add("plain-http", "a request without any TLS", UNEXPECTED, outer(b"GET / HTTP/1.0\r\n\r\n"))
 
 
