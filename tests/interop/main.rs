@@ -1,5 +1,5 @@
-//! sekisho against programs that others wrote: Envoy, Go with go-spiffe, OpenSSL, curl, iperf3,
-//! netcat and socat; and the promises that only show from outside the process: alerts, exit codes,
+//! sekisho against programs that others wrote: Envoy, Go with go-spiffe, Java, OpenSSL, tlslite-ng,
+//! curl, iperf3, netcat and socat; and the promises that only show from outside the process: alerts, exit codes,
 //! users of this host.
 //!
 //! `tests/interop/install` fetches the programs. A test that lacks one fails where the environment
@@ -18,7 +18,9 @@ mod demo;
 mod drain;
 mod explain;
 mod hold;
+mod key_update;
 mod local;
+mod misbehave;
 mod names;
 mod network;
 mod partners;

@@ -4,7 +4,7 @@
 //	go-spiffe dial  -listen ADDR -forward ADDR …   plain TCP in, mTLS out
 //
 // with -cert, -key: our SVID; -domain, -bundle: the peer's trust domain and its CA in PEM; -peer:
-// the only SPIFFE ID that is let through. It verifies and authorizes as go-spiffe does, and prints
+// the only SPIFFE ID that is let through; -pieces: write in pieces of random sizes. It verifies and authorizes as go-spiffe does, and prints
 // one line, "listening", once it does.
 package main
 
@@ -13,6 +13,7 @@ import (
 	"flag"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync"
@@ -43,6 +44,7 @@ func main() {
 	domain := flags.String("domain", "", "the peer's trust domain")
 	bundle := flags.String("bundle", "", "its CA, PEM")
 	peer := flags.String("peer", "", "the peer's SPIFFE ID")
+	pieces := flags.Bool("pieces", false, "write in pieces of random sizes")
 	name := flags.String("name", "", "server name to ask for")
 	check(flags.Parse(os.Args[2:]))
 
@@ -96,18 +98,22 @@ func main() {
 			}
 			defer one.Close()
 			defer other.Close()
-			relay(one, other)
+			relay(one, other, *pieces)
 		}()
 	}
 }
 
 // relay copies both ways; the end of one direction does not end the other.
-func relay(one, other conn) {
+func relay(one, other conn, pieces bool) {
 	var both sync.WaitGroup
 	both.Add(2)
 	pass := func(to, from conn) {
 		defer both.Done()
-		if _, err := io.Copy(to, from); err != nil {
+		var writer io.Writer = to
+		if pieces {
+			writer = piecemeal{to}
+		}
+		if _, err := io.Copy(writer, from); err != nil {
 			log.Printf("ended: %v", err)
 			to.Close()
 			from.Close()
@@ -118,6 +124,24 @@ func relay(one, other conn) {
 	go pass(one, other)
 	go pass(other, one)
 	both.Wait()
+}
+
+// piecemeal writes to TLS in pieces, each at least a record of its own: mostly small ones, and some
+// that take several records.
+type piecemeal struct{ to io.Writer }
+
+func (p piecemeal) Write(data []byte) (int, error) {
+	written := 0
+	for written < len(data) {
+		most := 1 << (6 + rand.IntN(11))
+		piece := min(1+rand.IntN(most), len(data)-written)
+		count, err := p.to.Write(data[written : written+piece])
+		written += count
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
 }
 
 func check(err error) {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::{Gate, Role, Side};
+use super::{Gate, Habit, Role, Side};
 use crate::support::{Process, ports, program};
 
 /// Starts it, and waits until it listens.
@@ -22,6 +22,7 @@ pub(super) fn start(role: &Role<'_>) -> Option<Gate> {
     command.args(["-domain", &domain]);
     command.args(["-bundle", &role.world.name(&format!("{domain}.pem"))]);
     command.args(["-peer", &role.peer_id()]);
+    command.arg(format!("-pieces={}", role.habit == Habit::Pieces));
     let process = Process::start(&mut command);
     process.wait_for("listening");
     Some(Gate {

@@ -20,11 +20,27 @@ pub(crate) fn skip(why: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
 
-/// The program, where `tests/interop/install` puts it or on the path.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
+/// Where `tests/interop/install` puts things.
+fn cache() -> Option<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let installed = cache.map(|cache| cache.join("sekisho/interop/bin"));
+    Some(cache?.join("sekisho/interop"))
+}
+
+/// A folder of Python packages that `tests/interop/install` fetches.
+pub(crate) fn packages(name: &str) -> Option<PathBuf> {
+    let found = cache()
+        .map(|cache| cache.join(name))
+        .filter(|folder| folder.is_dir());
+    if found.is_none() {
+        skip(&format!("no {name} here; tests/interop/install gets it"));
+    }
+    found
+}
+
+/// The program, where `tests/interop/install` puts it or on the path.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let installed = cache().map(|cache| cache.join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     let found = installed
         .into_iter()

@@ -1,0 +1,13 @@
+"""All rows."""
+
+from rows import (  # noqa: F401
+    alerts,
+    closing,
+    early,
+    integrity,
+    key_update,
+    limits,
+    post_handshake,
+    sizes,
+    types,
+)
