@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     /// What is logged and how.
     pub(crate) log: Log,
+    /// Bytes that all connections together keep for slow receivers. Default: 256 MiB.
+    pub(crate) buffers: usize,
 }
 
 /// One endpoint with what is to be loaded for it.

@@ -101,6 +101,7 @@ impl Node {
             &Options {
                 workers,
                 access_log: loaded.config.log.access,
+                buffers: loaded.config.buffers,
                 ..Options::default()
             },
         )?;
@@ -173,8 +174,11 @@ impl Node {
             return self.refused(error.to_string(), asked);
         }
         admin.replace(admin_there);
-        if loaded.config.workers != self.config.workers || loaded.config.log != self.config.log {
-            tracing::warn!("`workers` and `log` take effect at the next start");
+        if loaded.config.workers != self.config.workers
+            || loaded.config.log != self.config.log
+            || loaded.config.buffers != self.config.buffers
+        {
+            tracing::warn!("`workers`, `log` and `buffers` take effect at the next start");
         }
         self.config = loaded.config;
         self.follow();
@@ -288,6 +292,7 @@ fn key(endpoint: &EndpointConfig) -> Option<StoreKey> {
                 Listen::Mtls { min_version, .. } => Some(*min_version),
                 _ => None,
             },
+            resumption: spec.resumption,
             forward: match &spec.forward {
                 Forward::Mtls {
                     expect,

@@ -11,7 +11,7 @@ use crate::{
     id::{IdList, SpiffeId, TrustDomain},
     source::{FileBundles, Supply},
     svid::Svid,
-    tls::{MinVersion, PeerVerifier, client_config, server_config},
+    tls::{MinVersion, PeerVerifier, client_config, resumption, server_config},
     verify::Trust,
 };
 
@@ -37,6 +37,9 @@ pub struct StoreSpec {
     pub lists: Vec<IdList>,
     /// The listening side, where it is mTLS: its oldest version.
     pub listen: Option<MinVersion>,
+    /// Whether sessions may be resumed, on both sides. The stores of sessions live and die with the
+    /// configurations that are built here, so none outlives a change of SVID, bundles or lists.
+    pub resumption: bool,
     /// The forwarding side, where it is mTLS: its oldest version and who may answer.
     pub forward: Option<(MinVersion, IdList)>,
 }
@@ -185,12 +188,18 @@ impl Material {
             Arc::new(PeerVerifier::new(trust, Arc::clone(clock), expect))
         };
         if let Some(min) = spec.listen {
-            let config = server_config(svid.certified(), verifier(None), min, provider, clock)?;
+            let mut config = server_config(svid.certified(), verifier(None), min, provider, clock)?;
+            if spec.resumption {
+                resumption::serve(&mut config);
+            }
             self.server = Some(Arc::new(config));
         }
         if let Some((min, expect)) = &spec.forward {
             let verifier = verifier(Some(expect.clone()));
-            let config = client_config(svid.certified(), verifier, *min, provider, clock)?;
+            let mut config = client_config(svid.certified(), verifier, *min, provider, clock)?;
+            if spec.resumption {
+                resumption::ask(&mut config);
+            }
             self.client = Some(Arc::new(config));
         }
         Ok(())

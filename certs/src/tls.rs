@@ -1,6 +1,7 @@
 //! rustls configurations and verifiers, built once per change of SVID or bundle.
 
 mod config;
+pub(crate) mod resumption;
 mod verifier;
 
 pub use config::{client_config, provider, server_config};

@@ -18,7 +18,7 @@ use crate::{
     Shared, connection,
     endpoint::{
         Endpoint,
-        spec::{Bind, EndpointSpec, Listen, LocalClients, Timeouts},
+        spec::{Bind, EndpointSpec, Listen, LocalClients, SocketOptions, Timeouts},
     },
     handshake::gate::Gate,
     socket,
@@ -46,6 +46,8 @@ pub(crate) struct Table {
     pub(crate) handshakes: usize,
     pub(crate) handshake_time: Duration,
     proxy_from: Vec<IpNet>,
+    /// Of the endpoint that is the only one here; else the defaults.
+    socket: SocketOptions,
 }
 
 impl Table {
@@ -57,6 +59,7 @@ impl Table {
             ..Self::default()
         };
         let mut marked = None;
+        let mut sockets = HashMap::new();
         for (spec, endpoint) in endpoints {
             table.tls = matches!(spec.listen, Listen::Mtls { .. });
             table.handshakes = table.handshakes.max(spec.limits.handshakes);
@@ -67,6 +70,7 @@ impl Table {
                 table.handshake_time.max(spec.timeouts.handshake)
             };
             table.proxy_from.extend(&spec.proxy_protocol.accept_from);
+            sockets.insert(spec.server_name.clone(), spec.sockets.listen.clone());
             if spec.default {
                 marked = Some(Arc::clone(endpoint));
             }
@@ -76,6 +80,9 @@ impl Table {
         }
         let only = (table.by_name.len() == 1).then(|| table.by_name.values().next().cloned());
         table.default = marked.or_else(|| only.flatten());
+        if let [socket] = sockets.into_values().collect::<Vec<_>>().as_slice() {
+            table.socket = socket.clone();
+        }
         table
     }
 
@@ -91,6 +98,11 @@ impl Table {
     /// Whom a connection is counted for while its endpoint is not known.
     pub(crate) const fn likely(&self) -> Option<&Arc<Endpoint>> {
         self.default.as_ref()
+    }
+
+    /// What was set on sockets when they were accepted.
+    pub(crate) const fn socket(&self) -> &SocketOptions {
+        &self.socket
     }
 
     /// Whether a connection from `source` begins with a PROXY header.
@@ -219,7 +231,8 @@ fn begin_tcp(
     }) else {
         return connection::turned_away(shared, &table, Some(source));
     };
-    socket::prepare(&stream);
+    // An endpoint that is chosen later, by server name, has its own set then.
+    socket::prepare(&stream, &table.socket);
     let shared_too = Arc::clone(shared);
     if shared.workers.count() == 1 {
         // It is on the right runtime already.

@@ -25,7 +25,7 @@ pub mod record;
 pub mod relay;
 mod reload;
 mod scratch;
-mod socket;
+pub mod socket;
 pub mod socket_file;
 pub mod status;
 pub mod stream;

@@ -166,7 +166,8 @@ impl Proxy {
         }
         let same_targets = old.spec.forward == new.spec.forward
             && old.spec.balance == new.spec.balance
-            && old.spec.health == new.spec.health;
+            && old.spec.health == new.spec.health
+            && old.spec.sockets.forward == new.spec.sockets.forward;
         let upstream = if same_targets {
             Arc::clone(&old.upstream)
         } else {

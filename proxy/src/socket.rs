@@ -1,33 +1,91 @@
 //! Socket options.
 
-use std::{io, net::SocketAddr, os::fd::AsFd, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::TcpStream;
 
+use crate::endpoint::spec::SocketOptions;
+
 /// Connections not yet accepted that the kernel keeps.
 const BACKLOG: i32 = 4096;
 
-/// What every data socket gets: no delay for small messages, keepalive so that a peer that is gone
-/// is noticed, and cubic where the peer is on this host (bbr paces loopback and veth:
-/// reference/performance.md §1). An option that the kernel refuses leaves a working socket.
-pub(crate) fn prepare(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
-    let _ = socket.set_tcp_nodelay(true);
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(60))
-        .with_interval(Duration::from_secs(15))
-        .with_retries(4);
-    let _ = socket.set_tcp_keepalive(&keepalive);
+/// Sets what `options` say, on a connected socket. Where they name no congestion control, cubic
+/// where the peer is on this host: bbr paces loopback and veth (reference/performance.md §1).
+///
+/// An option that the kernel refuses leaves a working socket; [`refused`] has said so before.
+pub(crate) fn prepare(stream: &TcpStream, options: &SocketOptions) {
     let local = stream
         .peer_addr()
         .ok()
         .zip(stream.local_addr().ok())
         .is_some_and(|(peer, own)| peer.ip().is_loopback() || peer.ip() == own.ip());
-    if local {
+    let six = stream.local_addr().is_ok_and(|own| own.is_ipv6());
+    let socket = SockRef::from(stream);
+    for (_, result) in set(&socket, stream.as_fd(), options, six) {
+        drop(result);
+    }
+    if local && options.congestion.is_none() {
         let _ = setsockopt(&stream.as_fd(), sockopt::TcpCongestion, &"cubic".into());
     }
+}
+
+/// The options that this system refuses, by name, tried on a socket of their own.
+#[must_use]
+pub fn refused(options: &SocketOptions) -> Vec<(&'static str, io::Error)> {
+    let socket = match Socket::new(Domain::IPV4, Type::STREAM, None) {
+        Ok(socket) => socket,
+        Err(error) => return vec![("socket", error)],
+    };
+    set(&SockRef::from(&socket), socket.as_fd(), options, false)
+        .into_iter()
+        .filter_map(|(name, result)| Some((name, result.err()?)))
+        .collect()
+}
+
+fn set(
+    socket: &SockRef<'_>,
+    fd: BorrowedFd<'_>,
+    options: &SocketOptions,
+    six: bool,
+) -> Vec<(&'static str, io::Result<()>)> {
+    let mut done = vec![("nodelay", socket.set_tcp_nodelay(options.nodelay))];
+    if let Some(keepalive) = options.keepalive {
+        let keepalive = TcpKeepalive::new()
+            .with_time(keepalive.time)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.retries);
+        done.push(("keepalive", socket.set_tcp_keepalive(&keepalive)));
+    }
+    if let Some(name) = &options.congestion {
+        let set = setsockopt(&fd, sockopt::TcpCongestion, &name.into());
+        done.push(("congestion", set.map_err(Into::into)));
+    }
+    if let Some(size) = options.send_buffer {
+        done.push(("send_buffer", socket.set_send_buffer_size(size)));
+    }
+    if let Some(size) = options.receive_buffer {
+        done.push(("receive_buffer", socket.set_recv_buffer_size(size)));
+    }
+    if let Some(time) = options.user_timeout {
+        done.push(("user_timeout", socket.set_tcp_user_timeout(Some(time))));
+    }
+    if let Some(dscp) = options.dscp {
+        // The two bits below it are for congestion notification.
+        let field = u32::from(dscp) << 2;
+        let set = if six {
+            socket.set_tclass_v6(field)
+        } else {
+            socket.set_tos_v4(field)
+        };
+        done.push(("dscp", set));
+    }
+    done
 }
 
 /// Opens a listening TCP socket.
@@ -41,4 +99,75 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::endpoint::spec::Keepalive;
+
+    #[tokio::test]
+    async fn what_an_endpoint_says_of_its_sockets_is_what_the_kernel_has() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let options = SocketOptions {
+            congestion: Some("reno".into()),
+            send_buffer: Some(64 * 1024),
+            receive_buffer: Some(32 * 1024),
+            nodelay: false,
+            keepalive: Some(Keepalive {
+                time: Duration::from_secs(7),
+                interval: Duration::from_secs(3),
+                retries: 2,
+            }),
+            user_timeout: Some(Duration::from_millis(1500)),
+            dscp: Some(10),
+        };
+        assert!(refused(&options).is_empty());
+        prepare(&stream, &options);
+        let socket = SockRef::from(&stream);
+        // The kernel doubles them, for its own bookkeeping (socket(7)).
+        assert_eq!(socket.send_buffer_size().unwrap(), 128 * 1024);
+        assert_eq!(socket.recv_buffer_size().unwrap(), 64 * 1024);
+        assert!(!socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(7));
+        assert_eq!(
+            socket.tcp_keepalive_interval().unwrap(),
+            Duration::from_secs(3)
+        );
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 2);
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(socket.tos_v4().unwrap(), 40);
+        assert_eq!(congestion(&stream), "reno");
+    }
+
+    fn congestion(stream: &TcpStream) -> String {
+        let name = nix::sys::socket::getsockopt(&stream.as_fd(), sockopt::TcpCongestion).unwrap();
+        name.to_string_lossy().trim_end_matches('\0').to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_peer_on_this_host_gets_cubic_and_what_the_kernel_lacks_is_told() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        prepare(&stream, &SocketOptions::default());
+        assert_eq!(congestion(&stream), "cubic");
+        let unknown = SocketOptions {
+            congestion: Some("nonesuch".into()),
+            ..SocketOptions::default()
+        };
+        let refused: Vec<_> = refused(&unknown)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(refused, ["congestion"]);
+    }
 }

@@ -16,7 +16,7 @@ use std::{
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    endpoint::spec::{Address, Balance, EndpointSpec, Forward},
+    endpoint::spec::{Address, Balance, EndpointSpec, Forward, SocketOptions},
     error::UpstreamError,
     transport::Transport,
 };
@@ -33,6 +33,7 @@ const EJECT_AT_MOST: Duration = Duration::from_secs(60);
 pub struct Upstream {
     targets: Vec<Target>,
     balance: Balance,
+    socket: SocketOptions,
     next: AtomicUsize,
 }
 
@@ -157,6 +158,7 @@ impl Upstream {
         let upstream = Arc::new(Self {
             targets,
             balance: spec.balance,
+            socket: spec.sockets.forward.clone(),
             next: AtomicUsize::new(0),
         });
         resolve::keep(&upstream, runtime);
@@ -190,7 +192,7 @@ impl Upstream {
             // Counted before it is connected: otherwise a burst all goes to one.
             target.active.fetch_add(1, Ordering::Relaxed);
             let held = Held(Arc::clone(self), index);
-            let dialled = dial::target(&target.address, &target.resolved);
+            let dialled = dial::target(&target.address, &target.resolved, &self.socket);
             let dialled = tokio::time::timeout(time, dialled).await;
             match dialled.unwrap_or(Err(UpstreamError::Timeout(time))) {
                 Ok((transport, address)) => {

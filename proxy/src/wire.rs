@@ -148,24 +148,27 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Puts a KeyUpdate that is due behind what is to be written.
-    pub(crate) fn control(&mut self) -> io::Result<()> {
-        let Some(tls) = &mut self.tls else {
-            return Ok(());
-        };
-        if !tls.session.wants_control() {
-            return Ok(());
+    /// Writes what is to be written, and the KeyUpdates that are due behind it. Ready when the kernel
+    /// has all of it.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waited = !self.output.is_empty();
+        if waited {
+            ready!(self.poll_output(cx))?;
         }
-        let session = &mut tls.session;
-        self.output
-            .with(|out| session.control(out))
-            .map_err(tls_error)
+        let due = self.tls.as_mut().filter(|tls| tls.session.wants_control());
+        if let Some(tls) = due {
+            let session = &mut tls.session;
+            let control = self.output.with(|out| session.control(out, waited));
+            control.map_err(tls_error)?;
+            ready!(self.poll_output(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Ends our direction: what is to be written, `close_notify`, and the socket's end.
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.end == End::Open {
-            self.control()?;
+            ready!(self.poll_ready(cx))?;
             if let Some(tls) = &mut self.tls {
                 let session = &mut tls.session;
                 self.output

@@ -12,8 +12,8 @@ pub struct Limits {
     /// Records in a row without application data, alerts or handshake bytes that are borne.
     /// Default: 32.
     pub empty_records: u32,
-    /// Handshake messages in a row, without application data between, that are borne: tickets and
-    /// KeyUpdates. Default: 32.
+    /// Handshake messages in a row, without application data between, that are borne (tickets and
+    /// KeyUpdates), beside one for each data record that we have sent meanwhile. Default: 32.
     pub messages: u32,
     /// Most bytes of one handshake message. Default: 128 KiB plus its header, which a ticket needs
     /// whose every field is as long as it may be (RFC 8446 §4.6.1).

@@ -26,6 +26,15 @@ pub enum Layout {
 /// vectored write.
 const SMALL: usize = 4096;
 
+/// Handshake messages since the peer's last application data, and our own data records since then.
+/// A peer may answer each of the latter with one: JSSE asks for a new key at every record that it
+/// receives under one that it holds for worn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowance {
+    received: u64,
+    sent: u64,
+}
+
 /// KeyUpdates of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -46,14 +55,14 @@ pub struct Session {
     limits: Limits,
     assembler: Assembler,
     failure: Option<RecordError>,
-    /// The peer wants our next key (§4.6.3), and has not got it.
-    reply_due: bool,
+    /// How often the peer has asked for our next key (§4.6.3), and has not got it.
+    replies_due: u32,
     /// We want the peer's next key, and have not got it.
     asked: bool,
     close_sent: bool,
     close_received: bool,
     empty_in_a_row: u32,
-    messages_in_a_row: u32,
+    messages: Allowance,
     counts: Counts,
 }
 
@@ -93,12 +102,12 @@ impl Session {
             limits,
             assembler: Assembler::default(),
             failure: None,
-            reply_due: false,
+            replies_due: 0,
             asked: false,
             close_sent: false,
             close_received: false,
             empty_in_a_row: 0,
-            messages_in_a_row: 0,
+            messages: Allowance::default(),
             counts: Counts::default(),
         })
     }
@@ -138,6 +147,7 @@ impl Session {
         if length > crate::MAX_PLAINTEXT {
             return Err(RecordError::Overflow(length));
         }
+        self.messages.sent += 1;
         self.protect(record, length, content::APPLICATION_DATA)
     }
 
@@ -160,7 +170,9 @@ impl Session {
     #[must_use]
     pub const fn wants_control(&self) -> bool {
         !self.close_sent
-            && (self.reply_due || self.send.records() >= self.limits.rekey_after || self.must_ask())
+            && (self.replies_due > 0
+                || self.send.records() >= self.limits.rekey_after
+                || self.must_ask())
     }
 
     /// The peer has used its key for long. An eighth is left to it to see to that by itself.
@@ -169,20 +181,27 @@ impl Session {
         !self.asked && !self.close_received && self.receive.records() >= rekey + rekey / 8
     }
 
-    /// Appends the KeyUpdate that is due to `out`, if one is. One answers any number of requests
-    /// (§4.6.3).
+    /// Appends the KeyUpdates that are due to `out`. Each request of the peer gets one, as long as
+    /// the way is free; where it was not (`waited`), one answers all that came meanwhile (§4.6.3).
     ///
     /// # Errors
     /// When there is no next key.
-    pub fn control(&mut self, out: &mut Vec<u8>) -> Result<(), RecordError> {
+    pub fn control(&mut self, out: &mut Vec<u8>, waited: bool) -> Result<(), RecordError> {
         if !self.wants_control() {
             return Ok(());
         }
+        let due = std::mem::take(&mut self.replies_due).max(1);
+        for _ in 0..if waited { 1 } else { due } {
+            self.key_update(out)?;
+        }
+        Ok(())
+    }
+
+    fn key_update(&mut self, out: &mut Vec<u8>) -> Result<(), RecordError> {
         let ask = self.must_ask();
         self.append(out, content::HANDSHAKE, &[24, 0, 0, 1, u8::from(ask)])?;
         let key = self.schedule.next_to_send()?;
         self.send = Cipher::new(&key, 0, self.backend)?;
-        self.reply_due = false;
         self.asked |= ask;
         self.counts.sent += 1;
         Ok(())
@@ -298,7 +317,7 @@ impl Session {
                     }
                 } else {
                     self.empty_in_a_row = 0;
-                    self.messages_in_a_row = 0;
+                    self.messages = Allowance::default();
                     let text = begin + text.start..begin + text.end;
                     keep(buffer, text, layout, found, none);
                 }
@@ -329,11 +348,11 @@ impl Session {
         } = self;
         let limits = &self.limits;
         let (role, backend) = (self.role, self.backend);
-        let (asked, reply_due) = (&mut self.asked, &mut self.reply_due);
-        let (counts, in_a_row) = (&mut self.counts, &mut self.messages_in_a_row);
+        let (asked, replies_due) = (&mut self.asked, &mut self.replies_due);
+        let (counts, messages) = (&mut self.counts, &mut self.messages);
         assembler.take(fragment, role, limits, |message| {
-            *in_a_row += 1;
-            if *in_a_row > limits.messages {
+            messages.received += 1;
+            if messages.received > u64::from(limits.messages) + messages.sent {
                 return Err(RecordError::UnexpectedMessage(
                     "too many handshake messages",
                 ));
@@ -342,7 +361,7 @@ impl Session {
                 Message::KeyUpdate { requested } => {
                     *receive = Cipher::new(&schedule.next_to_receive()?, 0, backend)?;
                     *asked = false;
-                    *reply_due |= requested;
+                    *replies_due += u32::from(requested);
                     counts.received += 1;
                     Ok(())
                 }

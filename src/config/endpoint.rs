@@ -4,7 +4,6 @@ use sekisho_certs::{
     IdList, SpiffeId, TrustDomain,
     id::id_below,
     source::{BundlesSpec, SourceSpec},
-    tls::MinVersion,
 };
 use sekisho_proxy::endpoint::spec::{EndpointSpec, Forward, Listen, RecordLayer};
 
@@ -24,6 +23,7 @@ mod forward;
 mod ids;
 mod listen;
 pub(super) mod settings;
+mod socket;
 
 /// What all endpoints of a configuration share.
 #[derive(Debug)]
@@ -62,8 +62,8 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
     }
     let map = field.map(&keys::ENDPOINT, report)?;
 
-    let min = map.get_or("tls", MinVersion::default(), report, settings::tls);
-    let min = min.unwrap_or_default();
+    let tls = map.get_or("tls", settings::Tls::default(), report, settings::tls);
+    let settings::Tls { min, resumption } = tls.unwrap_or_default();
     let listen = listen::read(&map, min, report);
     let forward = forward::read(&map, min, report);
     let own_id = own_id(&map, &shared.site, report);
@@ -102,6 +102,8 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
         cut_at_expiry: settings.cut_at_expiry,
         proxy_protocol: settings.proxy_protocol,
         record: settings.record,
+        resumption,
+        sockets: settings.sockets,
     };
     check_identity(&map, &spec, shared, identity.as_ref(), report);
     check_federated(&map, &spec, shared, report);

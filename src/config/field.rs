@@ -207,6 +207,20 @@ impl<'a> Field<'a> {
         None
     }
 
+    /// A size with its unit, in bytes.
+    pub(super) fn size(&self, range: RangeInclusive<u64>, report: &mut Report) -> Option<usize> {
+        let size = self.parse(unit::SIZE, report, unit::size)?;
+        if range.contains(&size) {
+            return size.try_into().ok();
+        }
+        let (start, end) = (
+            unit::WrittenSize(*range.start()),
+            unit::WrittenSize(*range.end()),
+        );
+        self.wrong(format!("a size from {start} to {end}"), report);
+        None
+    }
+
     /// A path, relative to the folder of the file that names it.
     pub(super) fn path(&self, expected: &str, report: &mut Report) -> Option<PathBuf> {
         let text = self.parse(expected, report, |text| {

@@ -25,6 +25,7 @@ pub(super) const TOP: Keys = Keys {
         "drain",
         "log",
         "record",
+        "buffers",
     ],
     later: &["federation", "authority", "agent", "tenants"],
 };
@@ -55,6 +56,7 @@ pub(super) const ENDPOINT: Keys = Keys {
         "proxy_protocol",
         "protocol",
         "record",
+        "socket",
     ],
     later: &[],
 };
@@ -89,8 +91,8 @@ pub(super) const LOG: Keys = Keys {
 
 /// `endpoints.NAME.tls`.
 pub(super) const TLS: Keys = Keys {
-    of: "{min: \"1.2\"} or {min: \"1.3\"}",
-    known: &["min"],
+    of: "{min, resumption}",
+    known: &["min", "resumption"],
     later: &[],
 };
 
@@ -115,6 +117,35 @@ pub(super) const LIMITS: Keys = Keys {
     later: &[],
 };
 
+/// `endpoints.NAME.socket`.
+pub(super) const SOCKET: Keys = Keys {
+    of: "{listen: {…}, forward: {…}}",
+    known: &["listen", "forward"],
+    later: &[],
+};
+
+/// `endpoints.NAME.socket.listen` and `.forward`.
+pub(super) const SOCKET_SIDE: Keys = Keys {
+    of: "{congestion, send_buffer, receive_buffer, nodelay, keepalive, user_timeout, dscp}",
+    known: &[
+        "congestion",
+        "send_buffer",
+        "receive_buffer",
+        "nodelay",
+        "keepalive",
+        "user_timeout",
+        "dscp",
+    ],
+    later: &[],
+};
+
+/// `endpoints.NAME.socket.listen.keepalive`, as a map.
+pub(super) const KEEPALIVE: Keys = Keys {
+    of: "false or {time, interval, retries}",
+    known: &["time", "interval", "retries"],
+    later: &[],
+};
+
 /// `endpoints.NAME.proxy_protocol`.
 pub(super) const PROXY_PROTOCOL: Keys = Keys {
     of: "{in: true, from: [CIDR], out: true}",
@@ -136,6 +167,9 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("timeouts.", &TIMEOUTS),
     ("limits.", &LIMITS),
     ("proxy_protocol.", &PROXY_PROTOCOL),
+    ("socket.", &SOCKET),
+    ("socket.listen.", &SOCKET_SIDE),
+    ("socket.listen.keepalive.", &KEEPALIVE),
 ];
 
 /// The known key nearest to `word`, if one is near enough to have been meant.

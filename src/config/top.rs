@@ -22,6 +22,8 @@ use super::{
 const MOST: usize = 10_000;
 /// How long `drain` lasts unless it is given.
 const DRAIN: Duration = Duration::from_secs(30);
+/// What connections may keep for slow receivers unless `buffers` is given.
+const BUFFERS: usize = 256 << 20;
 /// What a site looks like.
 const SITE: &str = "this site's trust domain, as in hokkaido.example";
 
@@ -51,6 +53,9 @@ pub(super) fn read(
     let drain = top.get_or("drain", DRAIN, report, |field, report| {
         field.duration(Duration::ZERO..=DAY, report)
     });
+    let buffers = top.get_or("buffers", BUFFERS, report, |field, report| {
+        field.size(16 << 20..=1 << 40, report)
+    });
     let log = top.get_or("log", admin::Log::default(), report, admin::log);
 
     if endpoints.len() > MOST {
@@ -76,6 +81,7 @@ pub(super) fn read(
         admin: admin.map(|(admin, _)| admin),
         drain: drain?,
         log: log?,
+        buffers: buffers?,
     })
 }
 

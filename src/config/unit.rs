@@ -1,4 +1,4 @@
-//! Durations as written in a file.
+//! Durations and sizes as written in a file.
 
 use std::{fmt, time::Duration};
 
@@ -14,6 +14,38 @@ const UNITS: [(&str, u64); 5] = [
     ("s", 1_000),
     ("ms", 1),
 ];
+
+/// What a size looks like.
+pub(super) const SIZE: &str = "a size with its unit (B, KiB, MiB, GiB), as in 64KiB";
+
+/// The units of a size, in bytes.
+const SIZES: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
+
+/// Parses `64KiB`.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let (number, factor) = SIZES
+        .iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|_| digits)?;
+    number.checked_mul(*factor)
+}
+
+/// A size as it is written in a file.
+pub(super) struct WrittenSize(pub(super) u64);
+
+impl fmt::Display for WrittenSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0 % factor == 0;
+        let (unit, factor) = SIZES.iter().find(fits).unwrap_or(&("B", 1));
+        write!(f, "{}{unit}", self.0 / factor)
+    }
+}
 
 /// One millisecond: the shortest duration there is beside none.
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
@@ -88,6 +120,34 @@ mod tests {
                 Some(Duration::from_millis(milliseconds)),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn sizes_have_one_unit() {
+        for (text, bytes) in [
+            ("0B", 0),
+            ("64KiB", 65_536),
+            ("3MiB", 3 << 20),
+            ("2GiB", 2 << 30),
+        ] {
+            assert_eq!(size(text), Some(bytes), "{text}");
+            assert_eq!(WrittenSize(bytes).to_string(), text);
+        }
+        assert_eq!(WrittenSize(1536).to_string(), "1536B");
+        for text in [
+            "",
+            "1",
+            "KiB",
+            "-1B",
+            "+1B",
+            "1.5MiB",
+            "1 B",
+            "1KB",
+            "1kib",
+            "99999999999GiB",
+        ] {
+            assert_eq!(size(text), None, "{text}");
         }
     }
 

@@ -126,6 +126,7 @@ impl Gate {
             site: TrustDomain::new("own.example").unwrap(),
             own_id: None,
             lists: vec![IdList::Federated],
+            resumption: false,
             listen: Some(MinVersion::Tls12),
             forward: Some((MinVersion::Tls12, IdList::Federated)),
         };

@@ -45,6 +45,7 @@ impl World {
             site: self.a.domain().clone(),
             own_id: None,
             lists: vec![list.clone()],
+            resumption: false,
             listen: Some(MinVersion::Tls13),
             forward: Some((MinVersion::Tls13, list)),
         }

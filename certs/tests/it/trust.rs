@@ -187,6 +187,7 @@ fn gate(site: &Site, bundles: &[&Site], expect: IdList) -> Material {
         site: site.domain().clone(),
         own_id: None,
         lists: vec![expect.clone()],
+        resumption: false,
         listen: Some(MinVersion::Tls13),
         forward: Some((MinVersion::Tls13, expect)),
     };

@@ -119,6 +119,7 @@ async fn each_of_spires_hints_chooses_for_the_endpoint_of_its_name() {
             site: TrustDomain::new("hokkaido.example").unwrap(),
             own_id: None,
             lists: vec![IdList::Federated],
+            resumption: false,
             listen: None,
             forward: None,
         };

@@ -210,6 +210,10 @@ impl<'a> Way<'a> {
                 return Err(refusal);
             }
         };
+        let socket = &at.snapshot.spec.sockets.listen;
+        if socket != table.socket() {
+            hello.set_socket(socket);
+        }
         let now = self.shared.context.clock.now();
         let config = match at.snapshot.material.server(now) {
             Ok(config) => Arc::clone(config),

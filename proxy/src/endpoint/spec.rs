@@ -47,6 +47,77 @@ pub struct EndpointSpec {
     pub proxy_protocol: ProxyProtocol,
     /// Who protects TLS records after the handshake. Default: what the process has chosen.
     pub record: RecordLayer,
+    /// `tls: {resumption}`: whether sessions may be resumed; the peer is verified again by what
+    /// holds then. Default: no.
+    pub resumption: bool,
+    /// Options of its TCP sockets.
+    pub sockets: Sockets,
+}
+
+/// `socket: {listen, forward}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sockets {
+    /// The listening side. Where several endpoints share an address, set once the server name has
+    /// chosen one.
+    pub listen: SocketOptions,
+    /// The forwarding side.
+    pub forward: SocketOptions,
+}
+
+/// Options of a TCP socket. What is `None` stays as the system has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Congestion control, as the kernel names it. Default: cubic where the peer is on this host,
+    /// else the system's.
+    pub congestion: Option<String>,
+    /// SO_SNDBUF in bytes. Default: the kernel tunes it; a size switches that off.
+    pub send_buffer: Option<usize>,
+    /// SO_RCVBUF in bytes. Default: the kernel tunes it; a size switches that off.
+    pub receive_buffer: Option<usize>,
+    /// TCP_NODELAY. Default: yes.
+    pub nodelay: bool,
+    /// Probes that find out whether a silent peer is there. Default: see [`Keepalive`].
+    pub keepalive: Option<Keepalive>,
+    /// TCP_USER_TIMEOUT: how long sent bytes may stay without an acknowledgement. Default: the
+    /// system's.
+    pub user_timeout: Option<Duration>,
+    /// Differentiated services code point (RFC 2474), 0 to 63. Default: the system's.
+    pub dscp: Option<u8>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self {
+            congestion: None,
+            send_buffer: None,
+            receive_buffer: None,
+            nodelay: true,
+            keepalive: Some(Keepalive::default()),
+            user_timeout: None,
+            dscp: None,
+        }
+    }
+}
+
+/// TCP keepalive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Silence before the first probe. Default: 60 s.
+    pub time: Duration,
+    /// Time between probes. Default: 15 s.
+    pub interval: Duration,
+    /// Probes without an answer that end the connection. Default: 4.
+    pub retries: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(60),
+            interval: Duration::from_secs(15),
+            retries: 4,
+        }
+    }
 }
 
 /// `record: auto | aws-lc | ring | rustls`.

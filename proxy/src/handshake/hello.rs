@@ -10,7 +10,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::StartHandshake;
 
 use super::{Layer, Secured, drive, secured, within};
-use crate::{error::HandshakeError, stream::Stream, transport::Transport};
+use crate::{
+    endpoint::spec::SocketOptions, error::HandshakeError, socket, stream::Stream,
+    transport::Transport,
+};
 
 /// How much is read at once: a ClientHello with a post-quantum key share is about 1.5 KB.
 const READ: usize = 2048;
@@ -147,6 +150,13 @@ impl Hello {
                 super::leave(transport, &error).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Sets the socket's options, now that it is known whose it is.
+    pub(crate) fn set_socket(&self, options: &SocketOptions) {
+        if let Transport::Tcp(stream) = &self.transport {
+            socket::prepare(stream, options);
         }
     }
 

@@ -66,8 +66,7 @@ impl Direction {
         let to = self.to;
         let failed = |side| move |error| RelayError { side, error };
         // Nothing is read while earlier bytes wait: that is the backpressure.
-        writer.control().map_err(failed(to))?;
-        if !writer.output.is_empty() && writer.poll_output(cx).map_err(failed(to))?.is_pending() {
+        if writer.poll_ready(cx).map_err(failed(to))?.is_pending() {
             return Ok(Turn::Blocked);
         }
         if self.ended {

@@ -7,7 +7,12 @@ use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::resolve::Resolved;
-use crate::{endpoint::spec::Address, error::UpstreamError, socket, transport::Transport};
+use crate::{
+    endpoint::spec::{Address, SocketOptions},
+    error::UpstreamError,
+    socket,
+    transport::Transport,
+};
 
 /// RFC 8305 §5: Connection Attempt Delay.
 const NEXT_AFTER: Duration = Duration::from_millis(250);
@@ -19,6 +24,7 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 pub(super) async fn target(
     address: &Address,
     resolved: &Resolved,
+    options: &SocketOptions,
 ) -> Result<(Transport, String), UpstreamError> {
     let failed = |error: io::Error| UpstreamError::Connect(format!("{address}: {error}"));
     match address {
@@ -27,7 +33,7 @@ pub(super) async fn target(
             Ok((Transport::Unix(stream), address.to_string()))
         }
         Address::Ip(ip) => {
-            let stream = tcp(*ip).await.map_err(failed)?;
+            let stream = tcp(*ip, options).await.map_err(failed)?;
             Ok((Transport::Tcp(stream), address.to_string()))
         }
         Address::Name(name, port) => {
@@ -39,15 +45,17 @@ pub(super) async fn target(
                         name: name.clone(),
                         error,
                     })?;
-            let (stream, at) = first_of(interleave(addresses)).await.map_err(failed)?;
+            let (stream, at) = first_of(interleave(addresses), options)
+                .await
+                .map_err(failed)?;
             Ok((Transport::Tcp(stream), format!("{address} ({at})")))
         }
     }
 }
 
-async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
+async fn tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
-    socket::prepare(&stream);
+    socket::prepare(&stream, options);
     Ok(stream)
 }
 
@@ -69,10 +77,13 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-async fn first_of(addresses: Vec<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {
+async fn first_of(
+    addresses: Vec<SocketAddr>,
+    options: &SocketOptions,
+) -> io::Result<(TcpStream, SocketAddr)> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
-    let attempt = |address| async move { (tcp(address).await, address) };
+    let attempt = |address| async move { (tcp(address, options).await, address) };
     trying.extend(waiting.next().map(attempt));
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     loop {

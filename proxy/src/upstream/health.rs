@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 use tokio::runtime::Handle;
 
 use super::{Target, Upstream, dial};
-use crate::endpoint::spec::HealthCheck;
+use crate::endpoint::spec::{HealthCheck, SocketOptions};
 
 /// Checks the targets of `upstream` until it is dropped.
 pub(super) fn keep(upstream: &Arc<Upstream>, check: HealthCheck, runtime: &Handle) {
@@ -46,7 +46,8 @@ impl Streak {
 }
 
 async fn look(target: &Target, check: HealthCheck, streak: &mut Streak) {
-    let dialled = dial::target(&target.address, &target.resolved);
+    let options = SocketOptions::default();
+    let dialled = dial::target(&target.address, &target.resolved, &options);
     let answer = tokio::time::timeout(check.timeout, dialled).await;
     let ok = matches!(answer, Ok(Ok(_)));
     let healthy = target.healthy.load(Ordering::Relaxed);

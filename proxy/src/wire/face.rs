@@ -92,8 +92,7 @@ impl AsyncWrite for Wire {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.control()?;
-        ready!(this.poll_output(cx))?;
+        ready!(this.poll_ready(cx))?;
         let Some(tls) = &mut this.tls else {
             return Pin::new(&mut this.transport).poll_write(cx, buf);
         };
@@ -119,9 +118,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.control()?;
-        this.poll_output(cx)
+        self.get_mut().poll_ready(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

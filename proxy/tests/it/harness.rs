@@ -24,7 +24,7 @@ use sekisho_proxy::{
         Endpoint,
         spec::{
             Address, Balance, EndpointSpec, Forward, Limits, Listen, MtlsTarget, ProxyProtocol,
-            RecordLayer, Timeouts,
+            RecordLayer, Sockets, Timeouts,
         },
     },
 };
@@ -131,6 +131,8 @@ impl World {
             cut_at_expiry: false,
             proxy_protocol: ProxyProtocol::default(),
             record: RecordLayer::default(),
+            resumption: false,
+            sockets: Sockets::default(),
         }
     }
 
@@ -203,6 +205,7 @@ impl World {
             site: spec.site.clone(),
             own_id: spec.own_id.clone(),
             lists: spec.lists().cloned().collect(),
+            resumption: spec.resumption,
             listen: Some(MinVersion::Tls13),
             forward: match &spec.forward {
                 Forward::Mtls { expect, .. } => Some((MinVersion::Tls13, expect.clone())),

@@ -127,7 +127,7 @@ fn opened(session: &mut Session, bytes: &[u8]) -> Result<(Vec<u8>, usize), Recor
 
 fn controlled(session: &mut Session) -> Vec<u8> {
     let mut out = Vec::new();
-    session.control(&mut out).unwrap();
+    session.control(&mut out, false).unwrap();
     out
 }
 
@@ -263,48 +263,75 @@ fn padding_is_taken_off_and_empty_records_are_borne_for_a_while() {
     assert_eq!(flood.alert(), Some(Alert::UNEXPECTED_MESSAGE));
 }
 
+/// A KeyUpdate that asks for another, outside what `control` would send.
+fn ask(session: &mut Session) -> Vec<u8> {
+    let record = forged(session, 22, &[24, 0, 0, 1, 1], 0);
+    let key = session.schedule.next_to_send().unwrap();
+    session.send = Cipher::new(&key, 0, Backend::AwsLc).unwrap();
+    record
+}
+
 #[test]
-fn several_requests_are_answered_by_one_key_update_before_the_next_data() {
+fn requests_are_answered_before_the_next_data_each_or_together() {
+    for (waited, answers) in [(false, 3), (true, 1)] {
+        let Pair {
+            mut client,
+            mut server,
+            ..
+        } = pair();
+        for _ in 0..3 {
+            let ask = ask(&mut client);
+            opened(&mut server, &ask).unwrap();
+        }
+        assert!(server.wants_control());
+        let mut reply = Vec::new();
+        server.control(&mut reply, waited).unwrap();
+        let one = HEADER + 5 + TRAILER;
+        assert_eq!(reply.len(), answers * one, "without a request of its own");
+        assert!(!server.wants_control());
+        assert!(controlled(&mut server).is_empty());
+        let data = sealed(&mut server, b"under the new key");
+        let (text, _) = opened(&mut client, &[reply, data].concat()).unwrap();
+        assert_eq!(text, b"under the new key");
+        assert!(!client.wants_control(), "an answer is not answered");
+        let answers = answers as u64;
+        assert_eq!(
+            server.counts(),
+            Counts {
+                sent: answers,
+                received: 3
+            }
+        );
+        assert_eq!(
+            client.counts(),
+            Counts {
+                sent: 0,
+                received: answers
+            }
+        );
+        let data = sealed(&mut client, b"and back");
+        assert_eq!(opened(&mut server, &data).unwrap().0, b"and back");
+    }
+}
+
+#[test]
+fn a_peer_may_ask_at_every_record_that_it_receives() {
+    // As JSSE does, until our answer reaches it.
     let Pair {
         mut client,
         mut server,
         ..
     } = pair();
-    for _ in 0..3 {
-        let ask = forged(&mut client, 22, &[24, 0, 0, 1, 1], 0);
-        client.send =
-            Cipher::new(&client.schedule.next_to_send().unwrap(), 0, Backend::AwsLc).unwrap();
+    let most = u64::from(Limits::default().messages);
+    let data: Vec<u8> = (0..100).flat_map(|_| sealed(&mut server, b"x")).collect();
+    assert_eq!(opened(&mut client, &data).unwrap().0.len(), 100);
+    for _ in 0..100 + most {
+        let ask = ask(&mut client);
         opened(&mut server, &ask).unwrap();
     }
-    assert!(server.wants_control());
-    let reply = controlled(&mut server);
-    assert_eq!(
-        reply.len(),
-        HEADER + 5 + TRAILER,
-        "one message, without a request of its own"
-    );
-    assert!(!server.wants_control());
-    assert!(controlled(&mut server).is_empty());
-    let data = sealed(&mut server, b"under the new key");
-    let (text, _) = opened(&mut client, &[reply, data].concat()).unwrap();
-    assert_eq!(text, b"under the new key");
-    assert!(!client.wants_control(), "an answer is not answered");
-    assert_eq!(
-        server.counts(),
-        Counts {
-            sent: 1,
-            received: 3
-        }
-    );
-    assert_eq!(
-        client.counts(),
-        Counts {
-            sent: 0,
-            received: 1
-        }
-    );
-    let data = sealed(&mut client, b"and back");
-    assert_eq!(opened(&mut server, &data).unwrap().0, b"and back");
+    let more = ask(&mut client);
+    let error = opened(&mut server, &more).unwrap_err();
+    assert_eq!(error.alert(), Some(Alert::UNEXPECTED_MESSAGE));
 }
 
 #[test]

@@ -165,7 +165,7 @@ impl Link {
     /// We send `text`, in records of at most `size`.
     pub(crate) fn ours_sends(&mut self, text: &[u8], size: usize) {
         for part in text.chunks(size.clamp(1, MAX_PLAINTEXT)) {
-            self.ours.control(&mut self.to_oracle).unwrap();
+            self.ours.control(&mut self.to_oracle, false).unwrap();
             let mut record = vec![0; SLOT];
             record[HEADER..HEADER + part.len()].copy_from_slice(part);
             let length = self.ours.seal(&mut record, part.len()).unwrap();
@@ -217,7 +217,7 @@ impl Link {
     pub(crate) fn settle(&mut self) {
         while !(self.to_ours.is_empty() && self.to_oracle.is_empty()) {
             self.deliver_to_ours(usize::MAX, Layout::Merge);
-            self.ours.control(&mut self.to_oracle).unwrap();
+            self.ours.control(&mut self.to_oracle, false).unwrap();
             self.deliver_to_oracle(usize::MAX);
         }
     }

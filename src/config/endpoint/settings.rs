@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use sekisho_certs::tls::MinVersion;
 use sekisho_proxy::endpoint::spec::{
-    Backend, Balance, Forward, HealthCheck, Limits, Listen, ProxyProtocol, RecordLayer, Timeouts,
+    Backend, Balance, Forward, HealthCheck, Limits, Listen, ProxyProtocol, RecordLayer, Sockets,
+    Timeouts,
 };
 
-use super::listen::networks;
+use super::{listen::networks, socket};
 use crate::config::{
     error::{Problem, Report},
     field::{Field, Map},
@@ -26,6 +27,14 @@ pub(super) struct Settings {
     pub(super) cut_at_expiry: bool,
     pub(super) proxy_protocol: ProxyProtocol,
     pub(super) record: RecordLayer,
+    pub(super) sockets: Sockets,
+}
+
+/// `tls`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tls {
+    pub(super) min: MinVersion,
+    pub(super) resumption: bool,
 }
 
 /// Reads them all, so that each wrong one is reported.
@@ -54,6 +63,9 @@ pub(super) fn read(
     });
     let protocol = map.get_or("protocol", (), report, protocol);
     let record = map.get_or("record", default_record, report, record);
+    let sockets = map.get_or("socket", Sockets::default(), report, |field, report| {
+        socket::read(field, listen, forward, report)
+    });
     protocol?;
     Some(Settings {
         balance: balance?,
@@ -64,6 +76,7 @@ pub(super) fn read(
         cut_at_expiry: cut_at_expiry?,
         proxy_protocol: proxy_protocol?,
         record: record?,
+        sockets: sockets?,
     })
 }
 
@@ -78,13 +91,21 @@ pub(in crate::config) fn record(field: &Field<'_>, report: &mut Report) -> Optio
     field.choice(&words, report)
 }
 
-/// `tls: {min}`.
-pub(super) fn tls(field: &Field<'_>, report: &mut Report) -> Option<MinVersion> {
+/// `tls: {min, resumption}`.
+pub(super) fn tls(field: &Field<'_>, report: &mut Report) -> Option<Tls> {
     let versions = [("1.2", MinVersion::Tls12), ("1.3", MinVersion::Tls13)];
     let map = field.map(&keys::TLS, report)?;
-    map.get_or("min", MinVersion::default(), report, |field, report| {
+    let min = map.get_or("min", MinVersion::default(), report, |field, report| {
         field.choice(&versions, report)
-    })
+    });
+    let resumption = map.get_or("resumption", false, report, Field::boolean)?;
+    let min = min?;
+    if resumption && min == MinVersion::Tls12 {
+        let rule = "resumption is for TLS 1.3 only, and `min` lets 1.2 in";
+        map.refuse(&["resumption"], rule, report);
+        return None;
+    }
+    Some(Tls { min, resumption })
 }
 
 /// A step of a connection: never without a bound, never longer than an hour.

@@ -8,7 +8,7 @@ use sekisho_certs::{
 };
 use sekisho_proxy::endpoint::spec::{
     Address, Balance, EndpointSpec, Forward, HealthCheck, Limits, Listen, LocalClient,
-    LocalClients, MtlsTarget, ProxyProtocol, RecordLayer, Timeouts,
+    LocalClients, MtlsTarget, ProxyProtocol, RecordLayer, Sockets, Timeouts,
 };
 
 use super::{INBOUND, OUTBOUND, endpoint, load_text, site};
@@ -72,6 +72,8 @@ fn hokkaido(name: &str, own_id: &str, listen: Listen, forward: Forward) -> Endpo
         cut_at_expiry: false,
         proxy_protocol: ProxyProtocol::default(),
         record: RecordLayer::default(),
+        resumption: false,
+        sockets: Sockets::default(),
     }
 }
 
