@@ -12,9 +12,11 @@ pub struct Limits {
     /// Records in a row without application data, alerts or handshake bytes that are borne.
     /// Default: 32.
     pub empty_records: u32,
-    /// Handshake messages in a row, without application data between, that are borne (tickets and
-    /// KeyUpdates), beside one for each data record that we have sent meanwhile. Default: 32.
-    pub messages: u32,
+    /// KeyUpdates in a row, without application data between, that are borne, beside one for each
+    /// data record that we have sent meanwhile. Default: 32.
+    pub key_updates: u32,
+    /// Tickets in a row, without application data between, that are borne. Default: 256.
+    pub tickets: u32,
     /// Most bytes of one handshake message. Default: 128 KiB plus its header, which a ticket needs
     /// whose every field is as long as it may be (RFC 8446 §4.6.1).
     pub message: usize,
@@ -26,7 +28,8 @@ impl Default for Limits {
             rekey_after: 1 << 21,
             records_per_key: 1 << 24,
             empty_records: 32,
-            messages: 32,
+            key_updates: 32,
+            tickets: 256,
             message: 128 * 1024 + 512,
         }
     }

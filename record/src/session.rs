@@ -31,7 +31,8 @@ const SMALL: usize = 4096;
 /// receives under one that it holds for worn.
 #[derive(Clone, Copy, Debug, Default)]
 struct Allowance {
-    received: u64,
+    key_updates: u64,
+    tickets: u32,
     sent: u64,
 }
 
@@ -350,22 +351,24 @@ impl Session {
         let (role, backend) = (self.role, self.backend);
         let (asked, replies_due) = (&mut self.asked, &mut self.replies_due);
         let (counts, messages) = (&mut self.counts, &mut self.messages);
-        assembler.take(fragment, role, limits, |message| {
-            messages.received += 1;
-            if messages.received > u64::from(limits.messages) + messages.sent {
-                return Err(RecordError::UnexpectedMessage(
-                    "too many handshake messages",
-                ));
-            }
-            match message {
-                Message::KeyUpdate { requested } => {
-                    *receive = Cipher::new(&schedule.next_to_receive()?, 0, backend)?;
-                    *asked = false;
-                    *replies_due += u32::from(requested);
-                    counts.received += 1;
-                    Ok(())
+        assembler.take(fragment, role, limits, |message| match message {
+            Message::KeyUpdate { requested } => {
+                messages.key_updates += 1;
+                if messages.key_updates > u64::from(limits.key_updates) + messages.sent {
+                    return Err(RecordError::UnexpectedMessage("too many KeyUpdates"));
                 }
-                Message::Ticket(payload) => schedule.ticket(payload).map_err(RecordError::Ticket),
+                *receive = Cipher::new(&schedule.next_to_receive()?, 0, backend)?;
+                *asked = false;
+                *replies_due += u32::from(requested);
+                counts.received += 1;
+                Ok(())
+            }
+            Message::Ticket(payload) => {
+                messages.tickets += 1;
+                if messages.tickets > limits.tickets {
+                    return Err(RecordError::UnexpectedMessage("too many tickets"));
+                }
+                schedule.ticket(payload).map_err(RecordError::Ticket)
             }
         })
     }
@@ -382,7 +385,7 @@ impl Session {
             }
         };
         match alert {
-            Alert::CLOSE_NOTIFY if self.assembler.is_waiting() => {
+            Alert::CLOSE_NOTIFY | Alert::USER_CANCELED if self.assembler.is_waiting() => {
                 Err(RecordError::UnexpectedMessage(INTERLEAVED))
             }
             Alert::CLOSE_NOTIFY => {

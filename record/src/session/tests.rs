@@ -322,7 +322,7 @@ fn a_peer_may_ask_at_every_record_that_it_receives() {
         mut server,
         ..
     } = pair();
-    let most = u64::from(Limits::default().messages);
+    let most = u64::from(Limits::default().key_updates);
     let data: Vec<u8> = (0..100).flat_map(|_| sealed(&mut server, b"x")).collect();
     assert_eq!(opened(&mut client, &data).unwrap().0.len(), 100);
     for _ in 0..100 + most {

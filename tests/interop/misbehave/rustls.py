@@ -52,9 +52,9 @@ instead(
 instead(
     "closed",
     "early-no-type",
-    "33-key-updates",
+    "34-key-updates",
     "500-key-updates",
-    "33-key-updates-requested",
+    "34-key-updates-requested",
     "500-key-updates-requested",
     "key-update-for-each-record",
     "key-update-of-16-mebibytes",

@@ -206,7 +206,7 @@ fn user_canceled_is_borne_but_not_for_ever() {
 
 #[test]
 fn nothing_may_come_inside_a_handshake_message() {
-    for (kind, content) in [(23, &b"data"[..]), (23, b""), (21, &[1, 0])] {
+    for (kind, content) in [(23, &b"data"[..]), (23, b""), (21, &[1, 0]), (21, &[1, 90])] {
         let Pair {
             mut client,
             mut server,
@@ -230,8 +230,8 @@ fn nothing_may_come_inside_a_handshake_message() {
 }
 
 #[test]
-fn a_flood_of_messages_is_not_borne_and_data_between_makes_it_none() {
-    let most = Limits::default().messages;
+fn a_flood_of_tickets_is_not_borne_and_data_between_makes_it_none() {
+    let most = Limits::default().tickets;
     let Pair {
         mut client,
         mut server,
