@@ -14,7 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use sekisho_proxy::socket_file::{self, SocketFile};
+use sekisho_proxy::{
+    endpoint::spec::Backend,
+    socket_file::{self, SocketFile},
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -204,6 +207,13 @@ fn document(shown: &Shown) -> Value {
         "ready": shown.proxy.is_ready(),
         "draining": shown.proxy.is_draining(),
         "workers": shown.proxy.workers().loads(),
+        "bulk_streams": shown.proxy.workers().bulk_loads(),
+        "streams_moved": shown.proxy.workers().moved(),
+        "buffers": {
+            "held": shown.proxy.memory().held(),
+            "most": shown.proxy.memory().most(),
+        },
+        "aead": aead(shown.proxy.aead()),
         "connections": shown.proxy.registry().len(),
         "reloads": {
             "applied": about.reloads.applied,
@@ -211,6 +221,16 @@ fn document(shown: &Shown) -> Value {
             "problem": about.reloads.problem,
         },
         "endpoints": endpoints,
+    })
+}
+
+/// What protects records, and what each library did at start, in bytes per second.
+fn aead(aead: sekisho_proxy::Aead) -> Value {
+    let measured = |backend| json!(aead.measured.of(backend).round());
+    json!({
+        "chosen": aead.chosen.as_str(),
+        "aws-lc": measured(Backend::AwsLc),
+        "ring": measured(Backend::Ring),
     })
 }
 

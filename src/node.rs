@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     admin::{AdminServer, Prepared},
+    check,
     config::{Config, EndpointConfig},
 };
 pub(crate) use load::{Loaded, load};
@@ -124,6 +125,7 @@ impl Node {
             stores: HashMap::new(),
             config: loaded.config,
         };
+        warn_of_sockets(&node.config);
         node.follow();
         tracing::info!(
             site = %node.config.site,
@@ -181,6 +183,7 @@ impl Node {
             tracing::warn!("`workers`, `log` and `buffers` take effect at the next start");
         }
         self.config = loaded.config;
+        warn_of_sockets(&self.config);
         self.follow();
         let mut about = self.about();
         about.reloads.applied += 1;
@@ -308,6 +311,16 @@ fn key(endpoint: &EndpointConfig) -> Option<StoreKey> {
             own: endpoint.own_bundles,
         },
     })
+}
+
+/// Says which options of sockets this system refuses: they are tried when a configuration comes, and
+/// not complained of for each connection.
+fn warn_of_sockets(config: &Config) {
+    for endpoint in &config.endpoints {
+        for warning in check::world::sockets(&endpoint.spec) {
+            tracing::warn!(endpoint = endpoint.spec.name, "{warning}");
+        }
+    }
 }
 
 fn desired(loaded: &Loaded) -> Vec<Desired> {

@@ -42,7 +42,7 @@ use std::{
 };
 
 use sekisho_certs::TlsContext;
-use sekisho_record::{Backend, Limits, Measured};
+use sekisho_record::{Backend, Measured};
 use tokio::sync::watch;
 
 use crate::{
@@ -57,6 +57,7 @@ use crate::{
 };
 
 pub use reload::{ApplyError, Desired};
+pub use sekisho_record::Limits;
 
 /// What all connections of a process share.
 #[derive(Debug)]

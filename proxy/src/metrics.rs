@@ -12,7 +12,7 @@ use prometheus_client::{
 };
 use sekisho_certs::Reason;
 
-use crate::{endpoint::Endpoint, record::Ending};
+use crate::{endpoint::Endpoint, held::Memory, record::Ending, worker::Workers};
 
 /// `endpoint`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -42,6 +42,18 @@ struct OfTarget {
     target: String,
 }
 
+/// `worker`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfWorker {
+    worker: u32,
+}
+
+/// `direction`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKey {
+    direction: &'static str,
+}
+
 /// `result`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfResult {
@@ -66,6 +78,12 @@ pub struct Metrics {
     ready: Family<OfEndpoint, Gauge>,
     targets: Family<OfTarget, Gauge>,
     reloads: Family<OfResult, Counter>,
+    resumed: Counter,
+    key_updates: Family<OfKey, Counter>,
+    worker_connections: Family<OfWorker, Gauge>,
+    worker_bulk: Family<OfWorker, Gauge>,
+    moved: Counter,
+    buffered: Gauge,
     /// Endpoints that exist: a connection that outlives its endpoint makes no series of it again.
     known: RwLock<HashSet<String>>,
 }
@@ -84,6 +102,12 @@ impl Default for Metrics {
             ready: Family::default(),
             targets: Family::default(),
             reloads: Family::default(),
+            resumed: Counter::default(),
+            key_updates: Family::default(),
+            worker_connections: Family::default(),
+            worker_bulk: Family::default(),
+            moved: Counter::default(),
+            buffered: Gauge::default(),
             known: RwLock::new(HashSet::from([NO_ENDPOINT.to_owned()])),
         };
         let registry = &mut metrics.registry;
@@ -130,6 +154,37 @@ impl Default for Metrics {
             metrics.targets.clone(),
         );
         registry.register("reloads", "Reloads, by result", metrics.reloads.clone());
+        registry.register(
+            "handshakes_resumed",
+            "Handshakes that resumed a session, on either side",
+            metrics.resumed.clone(),
+        );
+        registry.register(
+            "key_updates",
+            "TLS KeyUpdates of connections that ended, by direction",
+            metrics.key_updates.clone(),
+        );
+        registry.register(
+            "worker_connections",
+            "Connections of a worker now",
+            metrics.worker_connections.clone(),
+        );
+        registry.register(
+            "worker_bulk_streams",
+            "Connections of a worker now that carry much",
+            metrics.worker_bulk.clone(),
+        );
+        registry.register(
+            "streams_moved",
+            "Bulk streams that went to another worker",
+            metrics.moved.clone(),
+        );
+        registry.register_with_unit(
+            "buffered",
+            "Kept for slow receivers, all connections together",
+            Unit::Bytes,
+            metrics.buffered.clone(),
+        );
         metrics
     }
 }
@@ -175,6 +230,36 @@ impl Metrics {
 
     pub(crate) fn handshake_done(&self, time: std::time::Duration) {
         self.handshakes.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn session_resumed(&self) {
+        self.resumed.inc();
+    }
+
+    pub(crate) fn key_updates(&self, sent: u64, received: u64) {
+        for (direction, count) in [("sent", sent), ("received", received)] {
+            if count > 0 {
+                self.key_updates
+                    .get_or_create(&OfKey { direction })
+                    .inc_by(count);
+            }
+        }
+    }
+
+    /// What the workers do now.
+    pub(crate) fn read_workers(&self, workers: &Workers, memory: &Memory) {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let loads = workers.loads().into_iter().zip(workers.bulk_loads());
+        for (worker, (connections, bulk)) in (0..).zip(loads) {
+            let label = OfWorker { worker };
+            self.worker_connections
+                .get_or_create(&label)
+                .set(gauge(connections));
+            self.worker_bulk.get_or_create(&label).set(gauge(bulk));
+        }
+        self.moved
+            .inc_by(workers.moved().saturating_sub(self.moved.get()));
+        self.buffered.set(gauge(memory.held()));
     }
 
     /// Counts a reload that was applied or refused.

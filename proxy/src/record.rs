@@ -12,6 +12,7 @@ use std::{
 };
 
 use sekisho_certs::Reason;
+use sekisho_record::Counts;
 
 use crate::{
     peer::{Answerer, Client},
@@ -46,6 +47,8 @@ pub struct Details {
     pub tls: Option<TlsDetails>,
     /// The policy's revision at the last decision.
     pub policy_revision: Option<Arc<str>>,
+    /// KeyUpdates of both sides together; known at the end.
+    pub key_updates: Counts,
     /// Whether it relays now.
     pub relaying: bool,
 }
@@ -188,6 +191,9 @@ pub(crate) fn log(live: &Live, ending: &Ending) {
         tls_version = tls.map(|tls| tls.version),
         cipher = tls.map(|tls| tls.cipher),
         group = tls.map(|tls| tls.group),
+        resumed = tls.filter(|tls| tls.resumed).map(|_| true),
+        key_updates_sent = Some(details.key_updates.sent).filter(|count| *count > 0),
+        key_updates_received = Some(details.key_updates.received).filter(|count| *count > 0),
         policy_revision = details.policy_revision.as_deref(),
         bytes_to_upstream = live.counters.to_upstream(),
         bytes_to_client = live.counters.to_client(),

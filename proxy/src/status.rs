@@ -152,6 +152,9 @@ impl Proxy {
             };
             self.shared.metrics.read(&endpoint, &reading);
         }
+        self.shared
+            .metrics
+            .read_workers(&self.shared.workers, &self.shared.memory);
         self.shared.metrics.text()
     }
 }

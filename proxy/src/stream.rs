@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use sekisho_record::Counts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{client, server};
 
@@ -42,6 +43,14 @@ impl Stream {
     #[must_use]
     pub const fn is_plain(&self) -> bool {
         matches!(self, Self::Wire(Wire { tls: None, .. }))
+    }
+
+    /// KeyUpdates so far, where our own layer counts them.
+    pub(crate) fn key_updates(&self) -> Counts {
+        match self {
+            Self::Wire(Wire { tls: Some(tls), .. }) => tls.session.counts(),
+            _ => Counts::default(),
+        }
     }
 
     /// Protocol version, cipher suite and key exchange group, where there is TLS.

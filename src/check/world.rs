@@ -35,9 +35,30 @@ pub(crate) enum Bundle {
     Missing,
 }
 
+/// Options of its sockets that this system refuses.
+pub(crate) fn sockets(spec: &EndpointSpec) -> Vec<String> {
+    let sides = [
+        ("listen", &spec.sockets.listen),
+        ("forward", &spec.sockets.forward),
+    ];
+    let refused = sides.into_iter().flat_map(|(side, options)| {
+        let refused = sekisho_proxy::socket::refused(options);
+        refused.into_iter().map(move |(name, error)| {
+            let hint = if name == "congestion" {
+                " (see net.ipv4.tcp_allowed_congestion_control)"
+            } else {
+                ""
+            };
+            format!("`socket.{side}.{name}` has no effect: {error}{hint}")
+        })
+    });
+    refused.collect()
+}
+
 /// Looks at everything that one endpoint needs.
 pub(crate) fn look(endpoint: &EndpointConfig, now: SystemTime) -> Found {
     let mut found = Found::default();
+    found.warnings.extend(sockets(&endpoint.spec));
     match &endpoint.identity {
         Some(SourceSpec::Files { cert, key }) => files(&mut found, endpoint, cert, key, now),
         Some(SourceSpec::WorkloadApi { socket }) => {

@@ -14,6 +14,7 @@ mod refused;
 mod refused_endpoint;
 mod refused_settings;
 mod rendered;
+mod socket;
 mod warnings;
 
 /// Reads `text` as the file `etc/f.yaml`, with two variables in the environment.

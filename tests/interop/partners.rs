@@ -144,7 +144,7 @@ fn carries_to(partner: Partner, habit: Habit, bytes: usize) {
     assert_eq!(line["client_id"], "spiffe://a.example/front");
     assert_eq!(line["own_id"], "spiffe://b.example/back");
     assert_eq!(line["tls_version"], "TLSv1.3");
-    assert_eq!(line["bytes_to_upstream"], bytes + 8);
+    assert_eq!(line["bytes_to_upstream"], bytes + transfer::BESIDE);
     assert_eq!(line["bytes_to_client"], bytes + 64);
     assert_eq!(upstream.accepted(), 1);
 }

@@ -4,6 +4,7 @@
 use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use sekisho_certs::{Reason, VerifiedPeer};
+use sekisho_record::Counts;
 use tokio::time::Instant;
 
 use super::{
@@ -75,6 +76,17 @@ impl Stay {
                     open, established, ..
                 } = self;
                 // In a box: telling a peer why needs more than an idle connection has.
+                let Established {
+                    client, upstream, ..
+                } = &established;
+                let (one, other) = (client.key_updates(), upstream.key_updates());
+                let updates = Counts {
+                    sent: one.sent + other.sent,
+                    received: one.received + other.received,
+                };
+                open.live.details().key_updates = updates;
+                let metrics = &open.shared.metrics;
+                metrics.key_updates(updates.sent, updates.received);
                 let ending = Box::pin(finish(&open.live, established, why)).await;
                 open.end(&ending);
             }

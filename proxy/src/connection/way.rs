@@ -148,6 +148,12 @@ impl<'a> Way<'a> {
         });
         let own = snapshot.material.latest_svid();
         details.own_id = own.map(|svid| svid.id().to_string());
+        let memory = &self.shared.memory;
+        if memory.is_full() {
+            let most = memory.most();
+            let detail = format!("{most} bytes are kept for slow receivers (`buffers`)");
+            return Err(Refusal::new(Reason::Limit, detail));
+        }
         let limit = snapshot.spec.limits.connections;
         let place = endpoint.enter(limit).ok_or_else(|| {
             let detail = format!("{limit} connections are open (`limits.connections`)");
@@ -254,6 +260,9 @@ impl<'a> Way<'a> {
         {
             let mut details = self.live.details();
             details.tls = stream.tls();
+            if details.tls.as_ref().is_some_and(|tls| tls.resumed) {
+                self.shared.metrics.session_resumed();
+            }
             details.set_client(&peers.client);
         }
         // What changed during the handshake counts.
@@ -485,10 +494,14 @@ impl<'a> Way<'a> {
                     target,
                     verified: Some(peer),
                 };
+                let tls = stream.tls();
+                if tls.as_ref().is_some_and(|tls| tls.resumed) {
+                    self.shared.metrics.session_resumed();
+                }
                 let mut details = self.live.details();
                 details.set_upstream(&answerer);
                 if details.tls.is_none() {
-                    details.tls = stream.tls();
+                    details.tls = tls;
                 }
                 drop(details);
                 peers.upstream = Some(answerer);

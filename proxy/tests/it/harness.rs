@@ -81,17 +81,22 @@ pub(crate) struct World {
 impl World {
     /// A proxy without endpoints yet.
     pub(crate) async fn new() -> Self {
+        Self::with_options(&Options {
+            workers: 2,
+            ..Options::default()
+        })
+        .await
+    }
+
+    /// The same, set up otherwise.
+    pub(crate) async fn with_options(options: &Options) -> Self {
         let clock = TestClock::new();
         let context = TlsContext {
             provider: Arc::new(tls::provider()),
             clock: clock.clone(),
         };
-        let options = Options {
-            workers: 2,
-            ..Options::default()
-        };
         Self {
-            proxy: Arc::new(Proxy::start(context, &options).unwrap()),
+            proxy: Arc::new(Proxy::start(context, options).unwrap()),
             clock,
             a: Site::new("a.example"),
             b: Site::new("b.example"),

@@ -3,8 +3,10 @@
 
 mod changes;
 mod harness;
+mod layer;
 mod limits;
 mod lists;
 mod reloads;
+mod resumption;
 mod targets;
 mod times;

@@ -8,13 +8,13 @@ fn settings_say_what_they_expect() {
     let year = "expected a duration from 1ms to 366d, found";
     let known = "expected one of: listen, forward, as, accept, expect, local, from, identity, \
                  bundles, policy, name, default, tls, balance, health, timeouts, limits, max_age, \
-                 cut_at_expiry, proxy_protocol, protocol";
+                 cut_at_expiry, proxy_protocol, protocol, record, socket";
     check(
         INBOUND,
         &[
             (
-                "record: rustls",
-                "8:5: endpoints.x.record: `record` is not in this version",
+                "record: openssl",
+                "8:13: endpoints.x.record: expected auto or aws-lc or ring or rustls, found \"openssl\"",
             ),
             (
                 "protocol: http",
@@ -39,11 +39,54 @@ fn settings_say_what_they_expect() {
             ),
             (
                 "tls: 1.2",
-                "8:10: endpoints.x.tls: expected {min: \"1.2\"} or {min: \"1.3\"}, found \"1.2\"",
+                "8:10: endpoints.x.tls: expected {min, resumption}, found \"1.2\"",
             ),
             (
                 "tls: {min: 1.1}",
                 "8:16: endpoints.x.tls.min: expected 1.2 or 1.3, found \"1.1\"",
+            ),
+            (
+                "tls: {min: 1.2, resumption: true}",
+                "8:21: endpoints.x.tls.resumption: resumption is for TLS 1.3 only, and `min` lets \
+                 1.2 in",
+            ),
+            (
+                "tls: {resumption: maybe}",
+                "8:23: endpoints.x.tls.resumption: expected true or false, found \"maybe\"",
+            ),
+            (
+                "socket: {listen: {congestion: \"c u b i c\"}}",
+                "8:35: endpoints.x.socket.listen.congestion: expected the name of a congestion \
+                 control, as in bbr or cubic, found \"c u b i c\"",
+            ),
+            (
+                "socket: {forward: {send_buffer: 5}}",
+                "8:37: endpoints.x.socket.forward.send_buffer: expected a size with its unit (B, \
+                 KiB, MiB, GiB), as in 64KiB, found \"5\"",
+            ),
+            (
+                "socket: {forward: {receive_buffer: 1KiB}}",
+                "8:40: endpoints.x.socket.forward.receive_buffer: expected a size from 4KiB to \
+                 1GiB, found \"1KiB\"",
+            ),
+            (
+                "socket: {listen: {dscp: 64}}",
+                "8:29: endpoints.x.socket.listen.dscp: expected a number from 0 to 63, found \"64\"",
+            ),
+            (
+                "socket: {listen: {keepalive: true}}",
+                "8:34: endpoints.x.socket.listen.keepalive: expected false or {time, interval, \
+                 retries}, found \"true\"",
+            ),
+            (
+                "socket: {listen: {keepalive: {retries: 0}}}",
+                "8:44: endpoints.x.socket.listen.keepalive.retries: expected a number from 1 to \
+                 127, found \"0\"",
+            ),
+            (
+                "socket: {listn: {}}",
+                "8:14: endpoints.x.socket.listn: unknown key, did you mean `listen`?; expected one \
+                 of: listen, forward",
             ),
             (
                 "health: yes",

@@ -1,7 +1,10 @@
 //! Bytes that go both ways and are compared by their SHA-256 at both ends.
 //!
 //! The client sends a length (8 bytes) and that many bytes; the server answers with their digest,
-//! as many bytes of its own, and their digest.
+//! as many bytes of its own, and their digest. The client confirms with one byte, and the server ends.
+//!
+//! Without that byte, JSSE breaks at the end of what renews its keys often: an orderly end that
+//! crosses its own request for a new key is "close_notify during handshake" to it.
 
 use std::{
     env,
@@ -72,8 +75,12 @@ pub(crate) fn serve(mut stream: TcpStream) -> io::Result<()> {
     stream.write_all(&digest)?;
     let digest = send(&mut stream, bytes)?;
     stream.write_all(&digest)?;
+    stream.read_exact(&mut [0])?;
     stream.shutdown(Shutdown::Write)
 }
+
+/// What [`carry`] sends beside the bytes themselves: the length and the confirmation.
+pub(crate) const BESIDE: usize = 8 + 1;
 
 /// A server for [`carry`].
 pub(crate) fn server() -> Upstream {
@@ -90,6 +97,7 @@ pub(crate) fn carry(stream: &mut (impl Read + Write), bytes: usize) -> io::Resul
     let received = receive(stream, bytes)?;
     stream.read_exact(&mut digest)?;
     assert_eq!(digest, received, "what arrived here is not what was sent");
+    stream.write_all(&[1])?;
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest)?;
     assert!(rest.is_empty(), "{} more bytes came", rest.len());

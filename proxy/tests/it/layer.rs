@@ -1,0 +1,242 @@
+//! Streams through our own record layer: keys that are replaced, slow receivers, workers.
+
+use std::sync::Arc;
+
+use sekisho_certs::{TlsContext, tls};
+use sekisho_proxy::{
+    Limits, Options, Proxy,
+    endpoint::spec::{Address, EndpointSpec, Forward, Listen, MtlsTarget},
+    held::Memory,
+};
+use sekisho_testkit::{clock::TestClock, ports, wait::wait_for};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::harness::{SOON, World, list, ping};
+
+/// Bytes that tell where in the stream they belong.
+fn text(begin: usize, length: usize) -> Vec<u8> {
+    (begin..begin + length)
+        .map(|at| u8::try_from((at ^ (at >> 8).wrapping_mul(31)) & 0xff).unwrap())
+        .collect()
+}
+
+/// Sends `length` bytes to an echo and compares what comes back, both at once.
+async fn echoed(stream: impl AsyncRead + AsyncWrite, length: usize) {
+    const PART: usize = 100_000;
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let send = async {
+        let mut sent = 0;
+        while sent < length {
+            let part = PART.min(length - sent);
+            writer.write_all(&text(sent, part)).await.unwrap();
+            sent += part;
+        }
+        writer.shutdown().await.unwrap();
+    };
+    let receive = async {
+        let mut received = 0;
+        let mut part = vec![0; PART];
+        loop {
+            let count = reader.read(&mut part).await.unwrap();
+            if count == 0 {
+                break;
+            }
+            assert_eq!(part[..count], text(received, count), "at byte {received}");
+            received += count;
+        }
+        assert_eq!(received, length);
+    };
+    tokio::join!(send, receive);
+}
+
+fn options(limits: Limits) -> Options {
+    Options {
+        workers: 2,
+        limits,
+        ..Options::default()
+    }
+}
+
+/// A world whose keys are replaced after few records.
+async fn restless() -> World {
+    let limits = Limits {
+        rekey_after: 20,
+        ..Limits::default()
+    };
+    World::with_options(&options(limits)).await
+}
+
+fn updates(world: &World, direction: &str) -> u64 {
+    let label = format!("sekisho_key_updates_total{{direction=\"{direction}\"}} ");
+    let text = world.proxy.metrics_text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&label));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test]
+async fn keys_are_replaced_under_way_and_no_byte_is_lost() {
+    let world = restless().await;
+    let listen = ports::free();
+    world.apply(
+        &[world.receiving("back"), world.sending("front", listen)],
+        None,
+    );
+    echoed(TcpStream::connect(listen).await.unwrap(), 8 << 20).await;
+    world.until("allowed", "", 2).await;
+    // 512 full records each way, or more that are not full.
+    for direction in ["sent", "received"] {
+        let count = updates(&world, direction);
+        assert!(count >= 40, "{count} {direction}");
+    }
+}
+
+#[tokio::test]
+async fn rustls_as_the_peer_follows_our_key_updates() {
+    let world = restless().await;
+    world.apply(&[world.receiving("back")], None);
+    echoed(world.dial("/front").await.unwrap(), 4 << 20).await;
+    world.until("allowed", "", 1).await;
+    assert!(updates(&world, "sent") >= 10);
+    // It replaces its own only when it is asked, with the next data that it sends.
+    assert!(updates(&world, "received") >= 1);
+}
+
+#[tokio::test]
+async fn records_are_opened_and_sealed_again_between_two_mtls_sides() {
+    let world = restless().await;
+    let middle = ports::free();
+    let mut mid = EndpointSpec {
+        forward: Forward::Mtls {
+            targets: vec![MtlsTarget {
+                address: Address::Ip(world.gate),
+                server_name: Some("back.b.example".into()),
+            }],
+            expect: list(&["spiffe://b.example/back"]),
+            min_version: tls::MinVersion::Tls13,
+        },
+        ..world.receiving("mid")
+    };
+    if let Listen::Mtls { address, .. } = &mut mid.listen {
+        *address = middle;
+    }
+    let mut back = world.receiving("back");
+    if let Listen::Mtls { accept, .. } = &mut back.listen {
+        *accept = list(&["spiffe://b.example/mid"]);
+    }
+    world.apply(&[mid, back], None);
+    let config = sekisho_testkit::danger::client_config(
+        Some(&world.a.svid("/front")),
+        &[&rustls::version::TLS13],
+    );
+    let stream = crate::harness::connect(middle, "mid.b.example", config).await;
+    echoed(stream.unwrap(), 4 << 20).await;
+    world.until("allowed", "", 2).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_read_costs_a_bounded_amount_of_memory() {
+    let world = World::with_gate(|_| {}).await;
+    let mut stream = world.dial("/front").await.unwrap();
+    ping(&mut stream).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    // The echo gives back what it gets, and nobody takes it: in the end all buffers are full.
+    let sender = tokio::spawn(async move {
+        let mut sent = 0;
+        loop {
+            let part = text(sent, 64 * 1024);
+            if writer.write_all(&part).await.is_err() {
+                return;
+            }
+            sent += part.len();
+        }
+    });
+    let memory = || world.proxy.memory().held();
+    wait_for("something is kept", SOON, || memory() > 0).await;
+    assert!(memory() <= 4 << 20, "{} bytes for one connection", memory());
+    let mut part = vec![0; 64 * 1024];
+    let mut received = 0;
+    while received < 32 << 20 {
+        let count = reader.read(&mut part).await.unwrap();
+        assert_eq!(part[..count], text(received, count));
+        received += count;
+        assert!(memory() <= 4 << 20);
+    }
+    sender.abort();
+    drop(reader);
+    wait_for("nothing is kept any more", SOON, || memory() == 0).await;
+}
+
+#[tokio::test]
+async fn past_the_bound_of_memory_new_connections_are_refused() {
+    let world = World::with_options(&Options {
+        buffers: 1,
+        ..options(Limits::default())
+    })
+    .await;
+    world.apply(&[world.receiving("back")], None);
+    let mut stream = world.dial("/front").await.unwrap();
+    ping(&mut stream).await.unwrap();
+    let (reader, mut writer) = tokio::io::split(stream);
+    let sender = tokio::spawn(async move { while writer.write_all(&[7; 65_536]).await.is_ok() {} });
+    let memory = || world.proxy.memory().held();
+    wait_for("something is kept", SOON, || memory() > 0).await;
+    assert!(world.proxy.memory().is_full());
+    assert!(world.dial("/front").await.is_err());
+    world.until("refused", "limit", 1).await;
+    sender.abort();
+    drop(reader);
+    wait_for("nothing is kept any more", SOON, || memory() == 0).await;
+    let mut stream = world.dial("/front").await.unwrap();
+    ping(&mut stream).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_bulk_streams_on_one_worker_one_moves_to_the_idle_one() {
+    let world = World::with_gate(|_| {}).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = world.dial("/front").await.unwrap();
+        ping(&mut stream).await.unwrap();
+        streams.push(stream);
+    }
+    // The fewest connections decide while nobody is busy: the first and the third share a worker.
+    assert_eq!(world.proxy.workers().loads(), [2, 1]);
+    let _idle = streams.remove(1);
+    let tasks: Vec<_> = streams
+        .into_iter()
+        .map(|stream| tokio::spawn(echoed(stream, 192 << 20)))
+        .collect();
+    let workers = world.proxy.workers();
+    wait_for("each worker has one", SOON, || {
+        workers.bulk_loads() == [1, 1]
+    })
+    .await;
+    assert!(workers.moved() >= 1);
+    assert!(
+        world
+            .proxy
+            .metrics_text()
+            .contains("sekisho_worker_bulk_streams{worker=\"1\"} 1")
+    );
+    for task in tasks {
+        // It moved under way, and no byte was lost.
+        task.await.unwrap();
+    }
+    world.until("allowed", "", 2).await;
+    wait_for("nobody is busy", SOON, || workers.bulk_loads() == [0, 0]).await;
+}
+
+#[test]
+fn a_proxy_says_what_protects_records() {
+    let context = TlsContext {
+        provider: Arc::new(tls::provider()),
+        clock: TestClock::new(),
+    };
+    let proxy = Proxy::start(context, &Options::default()).unwrap();
+    let aead = proxy.aead();
+    assert_eq!(aead.chosen, aead.measured.fastest());
+    assert_eq!(proxy.memory().most(), Memory::new(256 << 20).most());
+}
