@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    bundle, check, completions, config::parse_duration, demo, explain, policy, run, status,
+    bench, bundle, check, completions, config::parse_duration, demo, explain, policy, run, status,
 };
 
 /// Everything went as asked.
@@ -129,6 +129,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Load in the manner of iperf3: streams, requests, new connections, idle ones
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  sekisho completions bash > /etc/bash_completion.d/sekisho")]
     Completions {
@@ -137,7 +140,8 @@ enum Command {
     },
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A time with its unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .ok_or_else(|| "expected a time with a unit, such as 500ms, 3s or 1m".into())
 }
@@ -161,6 +165,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Bundle(command) => bundle::bundle(&command),
         Command::Status { admin, json } => status::status(&admin, json),
         Command::Connections { admin, json } => status::connections(&admin, json),
+        Command::Bench(command) => bench::bench(&command),
         Command::Completions { shell } => completions::completions(shell),
     };
     ExitCode::from(code)
