@@ -28,6 +28,21 @@ pub struct Connections {
     pub response: u32,
 }
 
+/// One connection that gets one byte: whether a server, or all that stands before it, is there.
+///
+/// # Errors
+/// When it is not, or says nothing within `patience`.
+pub fn probe(address: SocketAddr, patience: Duration) -> io::Result<()> {
+    let header = Header {
+        response: 1,
+        ..Header::new(Mode::Connect)
+    };
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(&header.encode())?;
+    stream.read_exact(&mut [0])
+}
+
 /// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {

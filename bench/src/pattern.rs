@@ -1,16 +1,21 @@
 //! The bytes of a stream, known at both ends.
 //!
 //! They repeat, so that sending costs nothing and comparing is a `memcmp`. The period is odd: bytes
-//! that a proxy moves, drops or repeats in whole TLS records or buffers (16 KiB, 1 MiB) never fall
-//! on equal ones again within 16 GiB. Each stream and direction has a seed, so that a mix-up shows.
+//! that a proxy moves, drops or repeats in whole TLS records (16 KiB) do not fall on equal ones
+//! within 2 GB. It is short, so that it stays in the cache. Each stream and direction has a seed, so
+//! that a mix-up shows.
 
 /// Bytes after which it repeats.
-pub const PERIOD: usize = (1 << 20) + 7;
+pub const PERIOD: usize = (128 << 10) + 29;
+/// Bytes that stand behind the first repetition, so that a block across it is one piece.
+const BEHIND: usize = 256 << 10;
 
 /// The bytes of one direction of one stream, from where it stands.
 #[derive(Clone, Debug)]
 pub struct Pattern {
+    /// A period, and what comes behind it.
     bytes: Vec<u8>,
+    period: usize,
     at: usize,
 }
 
@@ -18,7 +23,10 @@ impl Pattern {
     /// The pattern of `seed`, at its beginning.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self::of(seed, PERIOD)
+        let mut pattern = Self::of(seed, PERIOD);
+        let behind: Vec<u8> = pattern.bytes.iter().copied().cycle().take(BEHIND).collect();
+        pattern.bytes.extend(behind);
+        pattern
     }
 
     /// One that repeats after `period` bytes, at least one: for streams that nobody compares, whose
@@ -37,7 +45,11 @@ impl Pattern {
             bytes.extend_from_slice(&(word ^ (word >> 31)).to_le_bytes());
         }
         bytes.truncate(period);
-        Self { bytes, at: 0 }
+        Self {
+            bytes,
+            period,
+            at: 0,
+        }
     }
 
     /// Up to `most` bytes that come next, at least one if `most` is not zero.
@@ -49,7 +61,7 @@ impl Pattern {
 
     /// Goes on by `count` bytes.
     pub fn advance(&mut self, count: usize) {
-        self.at = (self.at + count) % self.bytes.len().max(1);
+        self.at = (self.at + count) % self.period.max(1);
     }
 
     /// Compares `data` with what comes next and goes on behind it; returns where they differ first.
@@ -101,9 +113,13 @@ mod tests {
     fn it_finds_bytes_that_moved_dropped_or_belong_to_another_stream() {
         let stream: Vec<u8> = {
             let mut pattern = Pattern::new(3);
-            let first = pattern.next(PERIOD).to_vec();
-            pattern.advance(PERIOD);
-            [first.as_slice(), pattern.next(PERIOD)].concat()
+            let mut bytes = Vec::new();
+            while bytes.len() < 100 * 16 * 1024 {
+                let piece = pattern.next(10_000).to_vec();
+                pattern.advance(piece.len());
+                bytes.extend(piece);
+            }
+            bytes
         };
         let record = 16 * 1024;
         let dropped = [&stream[..record], &stream[2 * record..]].concat();
