@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::Context as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 
 /// The SPIFFE ID of the front proxy.
@@ -56,15 +56,24 @@ impl Certificates {
     }
 }
 
+/// A name of its own: to OpenSSL a certificate that is named as its issuer has signed itself.
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
 fn issue(id: &str, papers: &Papers) -> anyhow::Result<()> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut ca = CertificateParams::default();
+    ca.distinguished_name = named(&format!("CA of {id}"));
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let root = ca.self_signed(&key)?;
     let issuer = Issuer::new(ca, key);
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut leaf = CertificateParams::default();
+    leaf.distinguished_name = named(id);
     leaf.subject_alt_names = vec![
         SanType::URI(id.try_into()?),
         // For programs that want a host name.

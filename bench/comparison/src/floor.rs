@@ -26,17 +26,18 @@ pub(crate) fn run(
     set_backlog(&listener, Backlog::new(4096)?)?;
     for client in listener.incoming() {
         let client = client?;
-        thread::spawn(move || {
-            // Either end may break off.
-            let _ = relay(client, connect, buffer, by_splice);
-        });
+        // Here and not in the thread: iperf3's server wants connections in the order they came.
+        let Ok(server) = TcpStream::connect(connect) else {
+            continue;
+        };
+        // Either end may break off.
+        thread::spawn(move || relay(client, server, buffer, by_splice));
     }
     Ok(())
 }
 
-fn relay(client: TcpStream, to: SocketAddr, buffer: usize, by_splice: bool) -> io::Result<()> {
-    let server = Arc::new(TcpStream::connect(to)?);
-    let client = Arc::new(client);
+fn relay(client: TcpStream, server: TcpStream, buffer: usize, by_splice: bool) -> io::Result<()> {
+    let (client, server) = (Arc::new(client), Arc::new(server));
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let back = (Arc::clone(&server), Arc::clone(&client));

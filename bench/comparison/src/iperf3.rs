@@ -75,7 +75,11 @@ fn carried(json: &[u8]) -> anyhow::Result<Carried> {
         })
     };
     let main = of("sum_received").context("iperf3 says nothing of what was received")?;
-    let reverse = of("sum_received_bidir_reverse").unwrap_or_default();
+    let reverse = of("sum_received_bidir_reverse");
+    if main.bytes <= 0.0 || reverse.is_some_and(|reverse| reverse.bytes <= 0.0) {
+        bail!("iperf3: nothing arrived");
+    }
+    let reverse = reverse.unwrap_or_default();
     Ok(Carried {
         bytes: main.bytes + reverse.bytes,
         bits_per_second: main.bits_per_second + reverse.bits_per_second,

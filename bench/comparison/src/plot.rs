@@ -13,6 +13,7 @@ use crate::{
 const STREAMS: &[Load] = &[Load::Stream, Load::Streams8, Load::Reverse, Load::Bidir];
 const CONNECTS: &[Load] = &[Load::Connect, Load::Resume];
 const REQUESTS: &[Load] = &[Load::Rr16, Load::Rr128];
+const LATENCIES: &[Metric] = &[Metric::P50, Metric::P99, Metric::P999];
 /// File, title, loads, and what of them.
 const PLOTS: &[(&str, &str, &[Load], &[Metric])] = &[
     ("throughput", "Throughput, Gb/s", STREAMS, &[Metric::Rate]),
@@ -41,10 +42,16 @@ const PLOTS: &[(&str, &str, &[Load], &[Metric])] = &[
         &[Metric::RequestsPerCpu],
     ),
     (
-        "latency",
-        "Latency of a request, ms",
-        REQUESTS,
-        &[Metric::P50, Metric::P99, Metric::P999],
+        "latency-16",
+        "Latency of a request on 16 connections, ms",
+        &[Load::Rr16],
+        LATENCIES,
+    ),
+    (
+        "latency-128",
+        "Latency of a request on 128 connections, ms",
+        &[Load::Rr128],
+        LATENCIES,
     ),
     (
         "idle",

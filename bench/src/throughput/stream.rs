@@ -80,7 +80,9 @@ impl Stream {
             Mode::Upload | Mode::Exchange | Mode::Connect => {
                 let sent = self.send()?;
                 let mut last = [0; REPORT];
-                (&self.connection).read_exact(&mut last)?;
+                (&self.connection)
+                    .read_exact(&mut last)
+                    .map_err(unreported)?;
                 arrived(sent, Report::decode(&last))?;
                 (way(sent), None)
             }
@@ -109,6 +111,18 @@ impl Stream {
             &self.received,
         )
     }
+}
+
+/// The stream ended where the server's report should have come.
+fn unreported(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return io::Error::new(
+            error.kind(),
+            "the connection ended without the server's report: does what stands between close both \
+             directions when one ends?",
+        );
+    }
+    error
 }
 
 /// The server sent what we received.
