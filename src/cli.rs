@@ -24,7 +24,8 @@ pub(crate) const INVALID: u8 = 2;
         sekisho demo                       four sites on this machine, with everything that is refused\n  \
         sekisho check -c site.yaml         what this configuration would do, without doing it\n  \
         sekisho run -c site.yaml           run it\n  \
-        sekisho explain to-tokyo spiffe://tokyo.example/mdx -c site.yaml\n\n\
+        sekisho explain to-tokyo spiffe://tokyo.example/mdx -c site.yaml\n  \
+        sekisho bench client 127.0.0.1:5201\n\n\
         Exit codes: 0 as asked, 1 no or not possible, 2 wrong command line, configuration or policy."
 )]
 struct Cli {

@@ -45,7 +45,15 @@ impl Program {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         let line = text.lines().find(|line| !line.trim().is_empty());
-        Ok(line.unwrap_or_default().trim().to_owned())
+        Ok(without_folder(line.unwrap_or_default().trim(), &self.path))
+    }
+}
+
+/// Some programs begin their version with where they are, which is this machine's matter.
+fn without_folder(line: &str, path: &Path) -> String {
+    match (path.to_str(), path.file_name().and_then(OsStr::to_str)) {
+        (Some(path), Some(name)) => line.replace(path, name),
+        _ => line.to_owned(),
     }
 }
 
@@ -150,4 +158,23 @@ pub(crate) fn hop(command: &[String]) -> anyhow::Result<ExitCode> {
     set_pdeathsig(Signal::SIGKILL)?;
     let error = Command::new(path).args(arguments).exec();
     Err(error).with_context(|| path.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_does_not_say_where_its_program_is() {
+        let line = without_folder("/a/b/envoy  version: 1", Path::new("/a/b/envoy"));
+        assert_eq!(line, "envoy  version: 1");
+    }
+
+    #[test]
+    fn the_first_line_is_the_first_that_says_something() {
+        let program = Program::new(Path::new("printf"), &["\n  one \ntwo\n"]);
+        assert_eq!(program.first_line().unwrap(), "one");
+        let gone = Program::new(Path::new("no-such-program"), &[]);
+        assert!(gone.first_line().is_err());
+    }
 }

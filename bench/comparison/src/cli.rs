@@ -79,6 +79,9 @@ pub(crate) struct Options {
     /// A folder for result.json, table.md and the plots; made if it is not there
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Put the tables, and links to the plots of --out, between the markers of this file
+    #[arg(long, value_name = "FILE", requires = "out")]
+    pub(crate) readme: Option<PathBuf>,
     /// Keep configurations and logs of the proxies in this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,

@@ -23,7 +23,16 @@ pub(crate) fn run(
     by_splice: bool,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(listen).with_context(|| listen.to_string())?;
-    set_backlog(&listener, Backlog::new(4096)?)?;
+    serve(&listener, connect, buffer, by_splice)
+}
+
+fn serve(
+    listener: &TcpListener,
+    connect: SocketAddr,
+    buffer: usize,
+    by_splice: bool,
+) -> anyhow::Result<()> {
+    set_backlog(listener, Backlog::new(4096)?)?;
     for client in listener.incoming() {
         let client = client?;
         // Here and not in the thread: iperf3's server wants connections in the order they came.
@@ -86,6 +95,37 @@ fn pass(from: &TcpStream, to: &TcpStream, size: usize) -> io::Result<()> {
         }
         while held > 0 {
             held -= splice(&read, None, to, None, held, flags)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sekisho_bench::{
+        server::Server,
+        throughput::{Direction, Throughput},
+    };
+
+    use super::*;
+
+    #[test]
+    fn both_ways_of_copying_pass_every_byte_in_both_directions() {
+        let server = Server::start(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        for by_splice in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let connect = server.address();
+            thread::spawn(move || serve(&listener, connect, 64 << 10, by_splice));
+            let plan = Throughput {
+                streams: 2,
+                direction: Direction::Both,
+                bytes: Some(1_000_001),
+                verify: true,
+                ..Throughput::new(address)
+            };
+            let outcome = plan.run(|_| {}).unwrap();
+            assert_eq!(outcome.forward().map(|way| way.bytes), Some(2_000_002));
+            assert_eq!(outcome.reverse().map(|way| way.bytes), Some(2_000_002));
         }
     }
 }

@@ -14,6 +14,7 @@ mod machine;
 mod namespace;
 mod peer;
 mod plot;
+mod readme;
 mod report;
 mod run;
 mod statistics;

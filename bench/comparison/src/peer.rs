@@ -278,3 +278,99 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(kind: Kind) -> Peer {
+        Peer {
+            name: "peer".into(),
+            kind,
+        }
+    }
+
+    fn kinds() -> Vec<Kind> {
+        let program = PathBuf::from("program");
+        let haproxy = |mode| Kind::Haproxy {
+            program: program.clone(),
+            mode,
+        };
+        vec![
+            Kind::Floor { buffer: MIB },
+            Kind::Splice,
+            Kind::Sekisho {
+                program: program.clone(),
+            },
+            Kind::Envoy {
+                program: program.clone(),
+                group: "X25519".into(),
+            },
+            haproxy(haproxy::Mode::Mtls),
+            haproxy(haproxy::Mode::Splice),
+        ]
+    }
+
+    #[test]
+    fn every_pair_names_its_addresses_and_only_files_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place {
+            folder: folder.path().to_owned(),
+            certificates: Certificates::make(folder.path()).unwrap(),
+        };
+        let setting = Setting {
+            workers: 2,
+            resumption: false,
+        };
+        for kind in kinds() {
+            let pair = peer(kind).pair(&place, setting).unwrap().unwrap();
+            for (program, addresses) in [(pair.front, [FRONT, BACK]), (pair.back, [BACK, SERVER])] {
+                let inside = folder.path().to_str().unwrap();
+                let files = program.arguments.iter().filter(|it| it.starts_with(inside));
+                let texts = files.map(|file| fs::read_to_string(file).unwrap());
+                let all = texts.chain(program.arguments.clone()).collect::<String>();
+                for address in addresses {
+                    assert!(
+                        all.contains(&address.port().to_string()),
+                        "{address} in {all}"
+                    );
+                }
+            }
+        }
+        assert_eq!(peer(Kind::Direct).pair(&place, setting).unwrap(), None);
+    }
+
+    #[test]
+    fn resumption_is_a_key_of_sekisho_only_where_it_is_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place {
+            folder: folder.path().to_owned(),
+            certificates: Certificates::make(folder.path()).unwrap(),
+        };
+        let sekisho = peer(Kind::Sekisho {
+            program: "sekisho".into(),
+        });
+        for resumption in [false, true] {
+            let setting = Setting {
+                workers: 1,
+                resumption,
+            };
+            sekisho.pair(&place, setting).unwrap();
+            for end in ["front", "back"] {
+                let file = folder.path().join(format!("sekisho/{end}.yaml"));
+                let text = fs::read_to_string(file).unwrap();
+                assert_eq!(text.contains("    tls: {resumption: true}\n"), resumption);
+            }
+        }
+    }
+
+    #[test]
+    fn plain_peers_are_not_asked_for_what_only_mtls_has() {
+        for kind in kinds() {
+            let peer = peer(kind);
+            assert_eq!(peer.takes(Load::Resume), peer.is_mtls());
+            assert_eq!(peer.takes(Load::Idle), peer.is_mtls());
+            assert!(peer.takes(Load::Stream));
+        }
+    }
+}

@@ -21,6 +21,7 @@ use crate::{
     load::{Load, Metric, Proxies, Sample, Server},
     machine::Machine,
     peer::{BACK, FRONT, Peer, Place, SERVER, Setting},
+    readme,
     report::{Cell, Party, Report},
     say, table,
 };
@@ -76,6 +77,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(out) = &options.out {
         report.write(out)?;
         complain(format_args!("written to {}", out.display()));
+        if let Some(readme) = &options.readme {
+            readme::fill(readme, out, &report)?;
+            complain(format_args!("filled in {}", readme.display()));
+        }
     }
     if options.json {
         say(format_args!("{:#}", serde_json::to_value(&report)?));
