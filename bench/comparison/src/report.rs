@@ -102,6 +102,7 @@ impl Report {
     ) -> Self {
         let mut report = Self {
             date: OffsetDateTime::now_utc()
+                .truncate_to_second()
                 .format(&Rfc3339)
                 .unwrap_or_default(),
             machine,
