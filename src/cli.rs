@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    bundle, check, completions, config::parse_duration, demo, explain, policy, run, status,
+    bench, bundle, check, completions, config::parse_duration, demo, explain, policy, run, status,
 };
 
 /// Everything went as asked.
@@ -24,7 +24,8 @@ pub(crate) const INVALID: u8 = 2;
         sekisho demo                       four sites on this machine, with everything that is refused\n  \
         sekisho check -c site.yaml         what this configuration would do, without doing it\n  \
         sekisho run -c site.yaml           run it\n  \
-        sekisho explain to-tokyo spiffe://tokyo.example/mdx -c site.yaml\n\n\
+        sekisho explain to-tokyo spiffe://tokyo.example/mdx -c site.yaml\n  \
+        sekisho bench client 127.0.0.1:5201\n\n\
         Exit codes: 0 as asked, 1 no or not possible, 2 wrong command line, configuration or policy."
 )]
 struct Cli {
@@ -129,6 +130,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Load in the manner of iperf3: streams, requests, new connections, idle ones
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  sekisho completions bash > /etc/bash_completion.d/sekisho")]
     Completions {
@@ -137,7 +141,8 @@ enum Command {
     },
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// A time with its unit.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)
         .ok_or_else(|| "expected a time with a unit, such as 500ms, 3s or 1m".into())
 }
@@ -161,6 +166,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Bundle(command) => bundle::bundle(&command),
         Command::Status { admin, json } => status::status(&admin, json),
         Command::Connections { admin, json } => status::connections(&admin, json),
+        Command::Bench(command) => bench::bench(&command),
         Command::Completions { shell } => completions::completions(shell),
     };
     ExitCode::from(code)

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod admin;
+mod bench;
 mod bundle;
 mod check;
 mod cli;

@@ -1,22 +1,25 @@
-//! Load generators in the manner of iperf3: one stream, as fast as it goes, counted where it
-//! arrives.
+//! Load generators in the manner of iperf3: streams, requests, new connections and idle ones, all
+//! counted where they arrive.
 //!
-//! Plain threads and blocking sockets: the load must not share a runtime with what it measures.
+//! A [`server::Server`] at one end, one of [`throughput::Throughput`], [`requests::Requests`],
+//! [`connections::Connections`] or [`idle::Idle`] at the other, and whatever stands between: each
+//! connection says in a [`header::Header`] what it is for, so a plain TCP proxy needs to know
+//! nothing. Streams are plain threads and blocking sockets, the rest one epoll loop: the load must
+//! be cheap, and must not share a runtime with what it measures.
+//!
+//! It refuses to report what was only sent: a receiver's count that differs is an error.
 
+pub mod congestion;
+pub mod connections;
+pub mod header;
+pub mod idle;
+pub mod iperf;
+pub mod latency;
+pub mod pattern;
+pub mod process;
+pub mod requests;
+pub mod server;
 pub mod service;
 pub mod stream;
-
-use std::{net::TcpStream, os::fd::AsFd};
-
-use nix::sys::socket::{setsockopt, sockopt};
-
-/// Asks for cubic, and returns what the socket has then: bbr, the default of some hosts, paces
-/// loopback and halves it (reference/performance.md §1), so a figure must say which it had.
-#[must_use]
-pub fn choose_congestion(stream: &TcpStream) -> String {
-    // Refused where the administrator does not allow it; the figure says so.
-    let _ = setsockopt(&stream.as_fd(), sockopt::TcpCongestion, &"cubic".into());
-    nix::sys::socket::getsockopt(&stream.as_fd(), sockopt::TcpCongestion)
-        .map(|name| name.to_string_lossy().trim_end_matches('\0').to_owned())
-        .unwrap_or_default()
-}
+pub mod throughput;
+mod transfer;
