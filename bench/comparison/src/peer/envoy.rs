@@ -136,7 +136,7 @@ fn upstream(papers: &Papers, group: &str, setting: Setting) -> anyhow::Result<Va
         "typed_config": {
             "@type": format!("{TLS}UpstreamTlsContext"),
             "common_tls_context": common(papers, certificates::BACK, group)?,
-            // One, its default, resumes every session after the first.
+            // One is its default; a ticket serves once, so with many connections some resume.
             "max_session_keys": u32::from(setting.resumption),
         },
     }))
