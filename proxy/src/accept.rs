@@ -202,6 +202,8 @@ async fn accept_tcp(
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "cannot accept"),
     };
+    let own = socket.local_addr();
+    let loopback = own.is_ok_and(|own| own.ip().is_loopback());
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -211,7 +213,7 @@ async fn accept_tcp(
             return;
         };
         match accepted {
-            Ok((stream, source)) => begin_tcp(stream, source, &listener, &shared),
+            Ok((stream, source)) => begin_tcp(stream, source, loopback, &listener, &shared),
             Err(error) => refused_to_accept(&error).await,
         }
     }
@@ -220,6 +222,7 @@ async fn accept_tcp(
 fn begin_tcp(
     stream: TcpStream,
     source: SocketAddr,
+    loopback: bool,
     listener: &Arc<Listener>,
     shared: &Arc<Shared>,
 ) {
@@ -232,7 +235,7 @@ fn begin_tcp(
         return connection::turned_away(shared, &table, Some(source));
     };
     // An endpoint that is chosen later, by server name, has its own set then.
-    socket::prepare(&stream, &table.socket);
+    socket::accepted(&stream, source, &table.socket, loopback);
     let shared_too = Arc::clone(shared);
     if shared.workers.count() == 1 {
         // It is on the right runtime already.

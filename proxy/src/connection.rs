@@ -60,37 +60,53 @@ pub(crate) async fn tcp(
     source: SocketAddr,
     handshaking: Option<Handshaking>,
 ) {
-    let open = Open::begin(&shared, Some(source));
-    let destination = stream.local_addr().ok();
-    let transport = Transport::Tcp(stream);
-    // In a box of its own, which is gone when the connection relays: what the stages need is ten
-    // times what an idle connection does.
-    let established = Box::pin(async {
+    // What the stages need is ten times what an idle connection does: each phase has a box of its
+    // own, and the first is gone when the connection relays.
+    let established = Box::pin(async move {
+        let open = Open::begin(&shared, Some(source));
+        let destination = stream.local_addr().ok();
+        let transport = Transport::Tcp(stream);
         let way = way::Way::new(&shared, &open.live, Some(source), destination);
-        match handshaking {
+        let established = match handshaking {
             Some(handshaking) => way.inbound(&table, transport, handshaking).await,
             None => way.outbound(&table, transport).await,
-        }
+        };
+        decided(open, &table, established)
     })
     .await;
-    go_on(open, &table, established).await;
+    go_on(established).await;
 }
 
 /// Carries a connection of a Unix socket from accept to its end.
 pub(crate) async fn unix(shared: Arc<Shared>, table: Arc<Table>, stream: UnixStream) {
-    let open = Open::begin(&shared, None);
-    let established = Box::pin(async {
+    let established = Box::pin(async move {
+        let open = Open::begin(&shared, None);
         let way = way::Way::new(&shared, &open.live, None, None);
-        way.outbound(&table, Transport::Unix(stream)).await
+        let established = way.outbound(&table, Transport::Unix(stream)).await;
+        decided(open, &table, established)
     })
     .await;
-    go_on(open, &table, established).await;
+    go_on(established).await;
 }
 
-async fn go_on(open: Open, table: &Table, established: Result<Established, Refusal>) {
+/// Ends what was refused.
+fn decided(
+    open: Open,
+    table: &Table,
+    established: Result<Box<Established>, Refusal>,
+) -> Option<(Open, Box<Established>)> {
     match established {
-        Ok(established) => stay::stay(open, established).await,
-        Err(refusal) => open.refused(table, refusal),
+        Ok(established) => Some((open, established)),
+        Err(refusal) => {
+            open.refused(table, refusal);
+            None
+        }
+    }
+}
+
+async fn go_on(established: Option<(Open, Box<Established>)>) {
+    if let Some((open, established)) = established {
+        Box::pin(stay::stay(open, established)).await;
     }
 }
 

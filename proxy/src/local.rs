@@ -1,6 +1,7 @@
 //! Who on this host is at the other end of a plain side, by the kernel's word.
 
 use std::{
+    cell::RefCell,
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
@@ -192,10 +193,30 @@ fn socket_owner(source: SocketAddr, destination: SocketAddr) -> io::Result<u32> 
     }
 }
 
+thread_local! {
+    // Opening one costs more than the question.
+    static ASKING: RefCell<Option<Socket>> = const { RefCell::new(None) };
+}
+
+/// Asks the kernel by this thread's socket, which is closed if the answer did not come: nothing of
+/// one question may be the answer to another.
+fn ask(request: &[u8]) -> io::Result<Vec<u8>> {
+    let socket = match ASKING.take() {
+        Some(socket) => socket,
+        None => {
+            let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+            socket.bind_auto()?;
+            socket.connect(&NetlinkAddr::new(0, 0))?;
+            socket
+        }
+    };
+    socket.send(request, 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    ASKING.set(Some(socket));
+    Ok(answer)
+}
+
 fn query(source: SocketAddr, destination: SocketAddr) -> io::Result<u32> {
-    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
-    socket.bind_auto()?;
-    socket.connect(&NetlinkAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST;
     let mut packet = NetlinkMessage::new(
@@ -218,8 +239,7 @@ fn query(source: SocketAddr, destination: SocketAddr) -> io::Result<u32> {
     packet.finalize();
     let mut request = vec![0; packet.buffer_len()];
     packet.serialize(&mut request);
-    socket.send(&request, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
+    let answer = ask(&request)?;
     let answer = NetlinkMessage::<SockDiagMessage>::deserialize(&answer)
         .map_err(|error| io::Error::other(error.to_string()))?;
     match answer.payload {

@@ -15,23 +15,57 @@ use crate::endpoint::spec::SocketOptions;
 /// Connections not yet accepted that the kernel keeps.
 const BACKLOG: i32 = 4096;
 
-/// Sets what `options` say, on a connected socket. Where they name no congestion control, cubic
-/// where the peer is on this host: bbr paces loopback and veth (reference/performance.md §1).
+/// A socket that was dialled gets what `options` say, and where they name no congestion control,
+/// cubic where the peer is on this host: bbr paces loopback and veth (reference/performance.md §1).
 ///
 /// An option that the kernel refuses leaves a working socket; [`refused`] has said so before.
-pub(crate) fn prepare(stream: &TcpStream, options: &SocketOptions) {
-    let local = stream
-        .peer_addr()
-        .ok()
-        .zip(stream.local_addr().ok())
-        .is_some_and(|(peer, own)| peer.ip().is_loopback() || peer.ip() == own.ip());
-    let six = stream.local_addr().is_ok_and(|own| own.is_ipv6());
-    let socket = SockRef::from(stream);
-    for (_, result) in set(&socket, stream.as_fd(), options, six) {
+pub(crate) fn dialled(stream: &TcpStream, peer: SocketAddr, options: &SocketOptions) {
+    set_options(stream, peer.is_ipv6(), options);
+    if options.congestion.is_none() {
+        let local =
+            peer.ip().is_loopback() || stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
+        favour_local(stream, local);
+    }
+}
+
+/// The same for a socket that was accepted. It has the listener's options already, which are the
+/// defaults; with cubic where that listens on `loopback`.
+pub(crate) fn accepted(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    options: &SocketOptions,
+    loopback: bool,
+) {
+    if *options != SocketOptions::default() {
+        set_options(stream, peer.is_ipv6(), options);
+    }
+    if options.congestion.is_none() && !loopback {
+        let ip = peer.ip().to_canonical();
+        let own = || {
+            stream
+                .local_addr()
+                .is_ok_and(|own| own.ip().to_canonical() == ip)
+        };
+        favour_local(stream, ip.is_loopback() || own());
+    }
+}
+
+/// Sets all options, once it is known whose socket it is.
+pub(crate) fn set_all(stream: &TcpStream, options: &SocketOptions) {
+    if let Ok(peer) = stream.peer_addr() {
+        dialled(stream, peer, options);
+    }
+}
+
+fn set_options(stream: &TcpStream, six: bool, options: &SocketOptions) {
+    for (_, result) in set(&SockRef::from(stream), stream.as_fd(), options, six) {
         drop(result);
     }
-    if local && options.congestion.is_none() {
-        let _ = setsockopt(&stream.as_fd(), sockopt::TcpCongestion, &"cubic".into());
+}
+
+fn favour_local(socket: &impl AsFd, local: bool) {
+    if local {
+        let _ = setsockopt(&socket.as_fd(), sockopt::TcpCongestion, &"cubic".into());
     }
 }
 
@@ -55,13 +89,18 @@ fn set(
     six: bool,
 ) -> Vec<(&'static str, io::Result<()>)> {
     let mut done = vec![("nodelay", socket.set_tcp_nodelay(options.nodelay))];
-    if let Some(keepalive) = options.keepalive {
-        let keepalive = TcpKeepalive::new()
-            .with_time(keepalive.time)
-            .with_interval(keepalive.interval)
-            .with_retries(keepalive.retries);
-        done.push(("keepalive", socket.set_tcp_keepalive(&keepalive)));
-    }
+    let keepalive = match options.keepalive {
+        Some(keepalive) => {
+            let keepalive = TcpKeepalive::new()
+                .with_time(keepalive.time)
+                .with_interval(keepalive.interval)
+                .with_retries(keepalive.retries);
+            socket.set_tcp_keepalive(&keepalive)
+        }
+        // It may have been handed down.
+        None => socket.set_keepalive(false),
+    };
+    done.push(("keepalive", keepalive));
     if let Some(name) = &options.congestion {
         let set = setsockopt(&fd, sockopt::TcpCongestion, &name.into());
         done.push(("congestion", set.map_err(Into::into)));
@@ -88,7 +127,8 @@ fn set(
     done
 }
 
-/// Opens a listening TCP socket.
+/// Opens a listening TCP socket, whose options the sockets that it accepts begin with: the defaults,
+/// and cubic on loopback.
 ///
 /// # Errors
 /// What the system says, for example that the address is in use.
@@ -97,6 +137,15 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
+    for (_, result) in set(
+        &SockRef::from(&socket),
+        socket.as_fd(),
+        &SocketOptions::default(),
+        address.is_ipv6(),
+    ) {
+        drop(result);
+    }
+    favour_local(&socket, address.ip().is_loopback());
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
@@ -127,7 +176,7 @@ mod tests {
             dscp: Some(10),
         };
         assert!(refused(&options).is_empty());
-        prepare(&stream, &options);
+        dialled(&stream, address, &options);
         let socket = SockRef::from(&stream);
         // The kernel doubles them, for its own bookkeeping (socket(7)).
         assert_eq!(socket.send_buffer_size().unwrap(), 128 * 1024);
@@ -155,11 +204,22 @@ mod tests {
     #[tokio::test]
     async fn a_peer_on_this_host_gets_cubic_and_what_the_kernel_lacks_is_told() {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap())
-            .await
-            .unwrap();
-        prepare(&stream, &SocketOptions::default());
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        dialled(&stream, address, &SocketOptions::default());
         assert_eq!(congestion(&stream), "cubic");
+        listener.set_nonblocking(false).unwrap();
+        let (other, peer) = listener.accept().unwrap();
+        other.set_nonblocking(true).unwrap();
+        let other = TcpStream::from_std(other).unwrap();
+        accepted(&other, peer, &SocketOptions::default(), true);
+        assert_eq!(congestion(&other), "cubic");
+        let socket = SockRef::from(&other);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(
+            socket.tcp_keepalive_time().unwrap(),
+            Duration::from_secs(60)
+        );
         let unknown = SocketOptions {
             congestion: Some("nonesuch".into()),
             ..SocketOptions::default()

@@ -50,12 +50,13 @@ enum Why {
 /// A connection while it relays.
 struct Stay {
     open: Open,
-    established: Established,
+    /// In a box: a future keeps what it is given once for each stage that passes it on.
+    established: Box<Established>,
     flow: Flow,
 }
 
 /// Relays to the end, on this worker or, where it is told to, on another.
-pub(super) async fn stay(open: Open, established: Established) {
+pub(super) async fn stay(open: Open, established: Box<Established>) {
     open.live.details().relaying = true;
     open.live.counters.begin_relay();
     let flow = open.shared.workers.flow();
@@ -78,7 +79,7 @@ impl Stay {
                 // In a box: telling a peer why needs more than an idle connection has.
                 let Established {
                     client, upstream, ..
-                } = &established;
+                } = &*established;
                 let (one, other) = (client.key_updates(), upstream.key_updates());
                 let updates = Counts {
                     sent: one.sent + other.sent,
@@ -111,7 +112,8 @@ impl Stay {
             match attached {
                 Ok((client, upstream)) => {
                     flow.arrive(worker);
-                    let established = rest.join(Stream::Wire(client), Stream::Wire(upstream));
+                    let established =
+                        Box::new(rest.join(Stream::Wire(client), Stream::Wire(upstream)));
                     let stay = Self {
                         open,
                         established,
@@ -145,7 +147,7 @@ impl Stay {
             client,
             upstream,
             ..
-        } = &mut self.established;
+        } = &mut *self.established;
         let mut phase = shared.drain.subscribe();
         let relay = relay(permit, client, upstream, &live.counters, &self.flow);
         let mut relay = std::pin::pin!(relay);
@@ -202,10 +204,10 @@ fn detach(stream: Stream) -> io::Result<DetachedWire> {
 }
 
 /// Says goodbye to both sides.
-async fn finish(live: &Live, established: Established, why: Why) -> Ending {
+async fn finish(live: &Live, established: Box<Established>, why: Why) -> Ending {
     let Established {
         client, upstream, ..
-    } = established;
+    } = *established;
     match why {
         Why::Cut(refusal) => {
             if refusal.policy_revision.is_some() {

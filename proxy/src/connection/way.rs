@@ -191,7 +191,7 @@ impl<'a> Way<'a> {
         table: &Table,
         mut transport: Transport,
         handshaking: Handshaking,
-    ) -> Result<Established, Refusal> {
+    ) -> Result<Box<Established>, Refusal> {
         self.claims(table, &mut transport).await?;
         let failed = |error| Refusal::handshake(&error);
         let hello = handshake::read_hello(transport, table.handshake_time)
@@ -283,7 +283,7 @@ impl<'a> Way<'a> {
         mut self,
         table: &Table,
         mut transport: Transport,
-    ) -> Result<Established, Refusal> {
+    ) -> Result<Box<Established>, Refusal> {
         let Some(endpoint) = table.likely() else {
             return Err(Refusal::new(Reason::Drained, "the endpoint was removed"));
         };
@@ -377,7 +377,7 @@ impl<'a> Way<'a> {
         client: Stream,
         mut peers: Peers,
         permit: Option<Permit>,
-    ) -> Result<Established, Refusal> {
+    ) -> Result<Box<Established>, Refusal> {
         let (upstream, held) = match self.dial(&at, &mut peers).await {
             Ok(dialled) => dialled,
             Err(refusal) => {
@@ -394,7 +394,7 @@ impl<'a> Way<'a> {
                 .and_then(|()| self.decide(&at.snapshot, &peers)),
         };
         match permit {
-            Ok(permit) => Ok(Established {
+            Ok(permit) => Ok(Box::new(Established {
                 at,
                 facts: self.facts,
                 peers,
@@ -402,7 +402,7 @@ impl<'a> Way<'a> {
                 client,
                 upstream,
                 _held: held,
-            }),
+            })),
             Err(refusal) => {
                 tokio::join!(alert::deny(client), alert::deny(upstream));
                 Err(refusal)

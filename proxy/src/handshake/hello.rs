@@ -156,7 +156,7 @@ impl Hello {
     /// Sets the socket's options, now that it is known whose it is.
     pub(crate) fn set_socket(&self, options: &SocketOptions) {
         if let Transport::Tcp(stream) = &self.transport {
-            socket::prepare(stream, options);
+            socket::set_all(stream, options);
         }
     }
 

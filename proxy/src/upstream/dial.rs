@@ -55,7 +55,7 @@ pub(super) async fn target(
 
 async fn tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
-    socket::prepare(&stream, options);
+    socket::dialled(&stream, address, options);
     Ok(stream)
 }
 
