@@ -13,8 +13,8 @@ use crate::{
     Shared,
     accept::Table,
     handshake::gate::Handshaking,
+    live::{self, Ending, Live},
     permit::Denied,
-    record::{self, Ending, Live},
     transport::Transport,
 };
 
@@ -167,7 +167,7 @@ impl Open {
             counters.to_client(),
         );
         if self.shared.access_log {
-            record::log(&self.live, ending);
+            live::log(&self.live, ending);
         }
     }
 }

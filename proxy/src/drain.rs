@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::{record::Registry, worker::Workers};
+use crate::{live::Registry, worker::Workers};
 
 /// Where a process is on its way to the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

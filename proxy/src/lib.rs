@@ -16,12 +16,12 @@ pub mod endpoint;
 pub mod error;
 mod handshake;
 pub mod held;
+pub mod live;
 pub mod local;
 pub mod metrics;
 pub mod peer;
 pub mod permit;
 pub mod proxy_protocol;
-pub mod record;
 pub mod relay;
 mod reload;
 mod scratch;
@@ -50,9 +50,9 @@ use crate::{
     drain::Phase,
     endpoint::{Endpoint, spec::Bind},
     held::Memory,
+    live::Registry,
     local::LocalUsers,
     metrics::Metrics,
-    record::Registry,
     worker::Workers,
 };
 

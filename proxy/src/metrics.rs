@@ -12,7 +12,7 @@ use prometheus_client::{
 };
 use sekisho_certs::Reason;
 
-use crate::{endpoint::Endpoint, held::Memory, record::Ending, worker::Workers};
+use crate::{endpoint::Endpoint, held::Memory, live::Ending, worker::Workers};
 
 /// `endpoint`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

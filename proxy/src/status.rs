@@ -7,8 +7,8 @@ use serde::Serialize;
 use crate::{
     Proxy, Running,
     endpoint::{Endpoint, Snapshot},
+    live::Live,
     metrics::Reading,
-    record::Live,
     stream::TlsDetails,
 };
 

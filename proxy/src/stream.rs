@@ -14,6 +14,10 @@ use tokio_rustls::{client, server};
 use crate::{held::Memory, transport::Transport, wire::Wire};
 
 /// One side of a connection, ready to relay.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is nearly all there are, and a box for it costs as much again"
+)]
 #[derive(Debug)]
 pub enum Stream {
     /// Without TLS, or with our own record layer.

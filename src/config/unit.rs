@@ -41,7 +41,7 @@ pub(super) struct WrittenSize(pub(super) u64);
 
 impl fmt::Display for WrittenSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0 % factor == 0;
+        let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
         let (unit, factor) = SIZES.iter().find(fits).unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }

@@ -14,8 +14,8 @@ use super::{
 use crate::{
     drain::Phase,
     handshake::alert,
+    live::{Ending, Live},
     peer::Peers,
-    record::{Ending, Live},
     relay::{
         RelayError, Side,
         tcp::{Ended, relay},

@@ -15,11 +15,11 @@ use crate::{
     },
     error::{HandshakeError, LocalError},
     handshake::{self, Layer, alert, gate::Handshaking},
+    live::Live,
     local::LocalUsers,
     peer::{Answerer, Client, Peers},
     permit::{Facts, Permit},
     proxy_protocol,
-    record::Live,
     stream::Stream,
     transport::Transport,
 };

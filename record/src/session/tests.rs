@@ -198,12 +198,13 @@ fn merged_plaintexts_are_one_piece_and_kept_ones_have_room_around_them() {
             .flat_map(|text| sealed(&mut client, text))
             .collect();
         // A range of another buffer is not to be grown.
-        let mut found = vec![0..1];
+        let other = 0..1;
+        let mut found = Vec::from([other.clone()]);
         server
             .open(&mut all, layout, usize::MAX, &mut found)
             .unwrap();
         let own = found.split_off(1);
-        assert_eq!((own.len(), found), (pieces, vec![0..1]));
+        assert_eq!((own.len(), found), (pieces, Vec::from([other])));
         let text: Vec<u8> = own
             .iter()
             .flat_map(|range| all[range.clone()].to_vec())
