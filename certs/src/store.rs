@@ -11,7 +11,11 @@ use crate::{
     id::{IdList, SpiffeId, TrustDomain},
     source::{FileBundles, Supply},
     svid::Svid,
-    tls::{MinVersion, PeerVerifier, client_config, resumption, server_config},
+    tls::{
+        MinVersion, PeerVerifier, client_config,
+        resumption::{self, Stores},
+        server_config,
+    },
     verify::Trust,
 };
 
@@ -105,6 +109,7 @@ pub struct Material {
     /// Counts replacements of the trusted bundles.
     trust_revision: u64,
     problem: Option<Arc<str>>,
+    stores: Stores,
     /// The bundles among them that came from the source.
     supplied: BundleSet,
     /// What the configurations were built for.
@@ -126,6 +131,7 @@ impl Material {
             rotations: 0,
             trust_revision: 0,
             problem: None,
+            stores: Stores::default(),
             supplied: BundleSet::default(),
             spec: None,
         }
@@ -166,6 +172,7 @@ impl Material {
             server: None,
             client: None,
             problem,
+            stores: Stores::default(),
             trust,
             supplied: supply.bundles.clone(),
             spec: Some(spec.clone()),
@@ -174,6 +181,7 @@ impl Material {
         if same_svid && same_trust && same_spec {
             material.server.clone_from(&previous.server);
             material.client.clone_from(&previous.client);
+            material.stores.clone_from(&previous.stores);
         } else if let Err(error) = material.build(spec, context) {
             material.svid = Err(NotReady::Tls(error.to_string()));
         }
@@ -190,7 +198,7 @@ impl Material {
         if let Some(min) = spec.listen {
             let mut config = server_config(svid.certified(), verifier(None), min, provider, clock)?;
             if spec.resumption {
-                resumption::serve(&mut config);
+                resumption::serve(&mut config, &mut self.stores);
             }
             self.server = Some(Arc::new(config));
         }
@@ -198,7 +206,7 @@ impl Material {
             let verifier = verifier(Some(expect.clone()));
             let mut config = client_config(svid.certified(), verifier, *min, provider, clock)?;
             if spec.resumption {
-                resumption::ask(&mut config);
+                resumption::ask(&mut config, &mut self.stores);
             }
             self.client = Some(Arc::new(config));
         }
@@ -247,6 +255,12 @@ impl Material {
         self.client
             .as_ref()
             .ok_or_else(|| NotReady::Tls("the forwarding side is not mTLS".into()))
+    }
+
+    /// Forgets the sessions that could be resumed, on both sides: after one whose peer does not verify
+    /// any more, others of that peer will not either, and a full handshake shows its new SVID.
+    pub fn forget_sessions(&self) {
+        self.stores.forget();
     }
 
     /// Whom this endpoint trusts.

@@ -11,7 +11,7 @@ use sekisho_certs::{Material, TlsContext};
 use sekisho_policy::Policy;
 use tokio::sync::watch;
 
-use crate::upstream::Upstream;
+use crate::{held::Memory, upstream::Upstream};
 use spec::EndpointSpec;
 
 /// Everything a connection is decided by, at one time: replaced whole, never changed.
@@ -34,6 +34,7 @@ pub struct Endpoint {
     /// `None` once the endpoint is gone from the configuration.
     state: watch::Sender<Option<Arc<Snapshot>>>,
     active: AtomicUsize,
+    memory: Arc<Memory>,
 }
 
 impl Endpoint {
@@ -44,6 +45,7 @@ impl Endpoint {
         policy: Option<Policy>,
         context: &TlsContext,
         upstream: Arc<Upstream>,
+        memory: Arc<Memory>,
     ) -> Arc<Self> {
         let waiting = if spec.needs_identity() {
             "the source has not answered yet"
@@ -61,6 +63,7 @@ impl Endpoint {
             name: snapshot.spec.name.clone(),
             state: watch::Sender::new(Some(Arc::new(snapshot))),
             active: AtomicUsize::new(0),
+            memory,
         })
     }
 
@@ -87,6 +90,12 @@ impl Endpoint {
     #[must_use]
     pub fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
+    }
+
+    /// What its connections keep for slow receivers.
+    #[must_use]
+    pub const fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     fn replace(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {

@@ -28,6 +28,9 @@ pub enum HandshakeError {
     /// TLS failed otherwise.
     #[error("TLS: {0}")]
     Tls(#[source] rustls::Error),
+    /// A handshake message in more bytes of records than any needs.
+    #[error("a handshake message that lies in more than {0} bytes of records")]
+    TooLong(usize),
     /// No endpoint has this name.
     #[error("no endpoint at this address answers to {0}")]
     UnknownName(String),
@@ -49,7 +52,7 @@ impl HandshakeError {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Alert(_) => Reason::RefusedByPeer,
-            Self::Io(_) | Self::Tls(_) => Reason::TlsFailed,
+            Self::Io(_) | Self::Tls(_) | Self::TooLong(_) => Reason::TlsFailed,
             Self::NoCertificate => Reason::NoCertificate,
             Self::NoIdentity(_) => Reason::NoIdentity,
             Self::NotTls => Reason::NotTls,

@@ -5,20 +5,39 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// What all connections of a process keep for slow receivers, and how much they may.
+/// What connections keep for slow receivers, and how much they may: of a process, and of each
+/// endpoint in it.
 #[derive(Debug)]
 pub struct Memory {
     held: AtomicUsize,
     most: usize,
+    /// Of the process, where this is an endpoint's.
+    all: Option<Arc<Self>>,
+    /// Endpoints that share it.
+    sharers: AtomicUsize,
 }
 
 impl Memory {
-    /// With a bound in bytes.
+    /// That of a process, with a bound in bytes.
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
             held: AtomicUsize::new(0),
             most,
+            all: None,
+            sharers: AtomicUsize::new(0),
+        })
+    }
+
+    /// An endpoint's part of it.
+    #[must_use]
+    pub fn share(self: &Arc<Self>) -> Arc<Self> {
+        self.sharers.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self {
+            held: AtomicUsize::new(0),
+            most: self.most,
+            all: Some(Arc::clone(self)),
+            sharers: AtomicUsize::new(0),
         })
     }
 
@@ -28,19 +47,57 @@ impl Memory {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// The bound, in bytes.
+    /// The bound of the process, in bytes.
     #[must_use]
     pub const fn most(&self) -> usize {
         self.most
     }
 
-    /// Whether the bound is reached: new connections are refused, and those that run read as little
-    /// as they can at a time.
+    fn process(&self) -> &Self {
+        self.all.as_deref().unwrap_or(self)
+    }
+
+    /// Whether the process' bound is reached: connections that run read as little as they can at a
+    /// time.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.held() >= self.most
+        self.process().held() >= self.most
+    }
+
+    /// Whether this endpoint has to refuse new connections: the process' bound is reached, and the
+    /// endpoint holds at least what each would have if all had the same. So no endpoint shuts out
+    /// another.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        let sharers = self.process().sharers.load(Ordering::Relaxed).max(1);
+        self.is_full() && self.held() >= self.most / sharers
+    }
+
+    fn change(&self, from: usize, to: usize) {
+        let change = |held: &AtomicUsize| {
+            if to > from {
+                held.fetch_add(to - from, Ordering::Relaxed);
+            } else if to < from {
+                held.fetch_sub(from - to, Ordering::Relaxed);
+            }
+        };
+        change(&self.held);
+        if let Some(all) = &self.all {
+            change(&all.held);
+        }
     }
 }
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(all) = &self.all {
+            all.sharers.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is left of a large buffer is moved to a smaller one when half of it is done with.
+const LARGE: usize = 64 * 1024;
 
 /// Bytes on their way. Owns no memory while there are none.
 #[derive(Debug)]
@@ -80,6 +137,10 @@ impl Held {
             self.bytes = Vec::new();
             self.done = 0;
             self.count();
+        } else if self.bytes.len() > LARGE && self.done > self.bytes.len() / 2 {
+            self.bytes = self.bytes().to_vec();
+            self.done = 0;
+            self.count();
         }
     }
 
@@ -112,22 +173,14 @@ impl Held {
 
     fn count(&mut self) {
         let now = self.bytes.capacity();
-        if now > self.counted {
-            self.memory
-                .held
-                .fetch_add(now - self.counted, Ordering::Relaxed);
-        } else {
-            self.memory
-                .held
-                .fetch_sub(self.counted - now, Ordering::Relaxed);
-        }
+        self.memory.change(self.counted, now);
         self.counted = now;
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.memory.held.fetch_sub(self.counted, Ordering::Relaxed);
+        self.memory.change(self.counted, 0);
     }
 }
 
@@ -158,5 +211,34 @@ mod tests {
         held.extend(&[5; 8]);
         drop(held);
         assert_eq!(memory.held(), 0);
+    }
+
+    #[test]
+    fn a_large_buffer_shrinks_while_it_drains() {
+        let memory = Memory::new(100);
+        let mut held = Held::new(Arc::clone(&memory));
+        held.extend(&vec![7; 1 << 20]);
+        held.advance(600_000);
+        assert!(memory.held() < 500_000, "{}", memory.held());
+        assert_eq!(held.bytes().len(), (1 << 20) - 600_000);
+        assert!(held.bytes().iter().all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn an_endpoint_that_holds_little_is_not_refused_for_what_another_holds() {
+        let process = Memory::new(100);
+        let (hog, other) = (process.share(), process.share());
+        let mut held = Held::new(Arc::clone(&hog));
+        held.extend(&[0; 200]);
+        assert!(process.is_full() && hog.is_full() && other.is_full());
+        assert!(hog.refuses() && !other.refuses());
+        let mut more = Held::new(Arc::clone(&other));
+        more.extend(&[0; 60]);
+        assert!(other.refuses(), "it has had its half");
+        assert_eq!(process.held(), hog.held() + other.held());
+        drop((held, more));
+        assert_eq!(process.held(), 0);
+        drop(other);
+        assert_eq!(process.sharers.load(Ordering::Relaxed), 1);
     }
 }

@@ -101,6 +101,7 @@ impl Proxy {
                     new.policy.clone(),
                     &self.shared.context,
                     Upstream::new(&new.spec, runtime),
+                    self.shared.memory.share(),
                 ),
             };
             endpoints.insert(name.clone(), endpoint);

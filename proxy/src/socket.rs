@@ -20,7 +20,7 @@ const BACKLOG: i32 = 4096;
 ///
 /// An option that the kernel refuses leaves a working socket; [`refused`] has said so before.
 pub(crate) fn dialled(stream: &TcpStream, peer: SocketAddr, options: &SocketOptions) {
-    set_options(stream, peer.is_ipv6(), options);
+    set_options(stream, is_six(peer), options);
     if options.congestion.is_none() {
         let local =
             peer.ip().is_loopback() || stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
@@ -37,7 +37,7 @@ pub(crate) fn accepted(
     loopback: bool,
 ) {
     if *options != SocketOptions::default() {
-        set_options(stream, peer.is_ipv6(), options);
+        set_options(stream, is_six(peer), options);
     }
     if options.congestion.is_none() && !loopback {
         let ip = peer.ip().to_canonical();
@@ -61,6 +61,11 @@ fn set_options(stream: &TcpStream, six: bool, options: &SocketOptions) {
     for (_, result) in set(&SockRef::from(stream), stream.as_fd(), options, six) {
         drop(result);
     }
+}
+
+/// Packets to a mapped IPv4 address are IPv4's.
+fn is_six(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_ipv6()
 }
 
 fn favour_local(socket: &impl AsFd, local: bool) {

@@ -12,7 +12,7 @@
 //!
 //! What it refuses: any record, message or alert that RFC 8446 does not allow after a handshake,
 //! each with the alert it asks for ([`RecordError::alert`]); more than [`Limits`] of what costs work
-//! and carries nothing; TLS 1.2.
+//! and carries nothing. It knows no other version than TLS 1.3.
 //!
 //! Keys come from rustls' `dangerous_into_kernel_connection`, the door it has for those who protect
 //! records elsewhere. rustls 0.24 opens in place itself and may replace this crate one day, so

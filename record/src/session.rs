@@ -26,6 +26,9 @@ pub enum Layout {
 /// vectored write.
 const SMALL: usize = 4096;
 
+/// Data records of ours that count for it: more are not under way at once.
+const MOST_SENT: u64 = 4096;
+
 /// Handshake messages since the peer's last application data, and our own data records since then.
 /// A peer may answer each of the latter with one: JSSE asks for a new key at every record that it
 /// receives under one that it holds for worn.
@@ -81,8 +84,10 @@ impl fmt::Debug for Session {
 impl Session {
     /// Goes on where the handshake has ended. `backend` protects the records.
     ///
+    /// The secrets must be those of TLS 1.3: whoever made the handshake knows.
+    ///
     /// # Errors
-    /// For secrets of another version than TLS 1.3.
+    /// For suites that TLS 1.3 does not have.
     pub fn new(
         secrets: &ExtractedSecrets,
         schedule: Box<dyn KeySchedule>,
@@ -148,7 +153,7 @@ impl Session {
         if length > crate::MAX_PLAINTEXT {
             return Err(RecordError::Overflow(length));
         }
-        self.messages.sent += 1;
+        self.messages.sent = (self.messages.sent + 1).min(MOST_SENT);
         self.protect(record, length, content::APPLICATION_DATA)
     }
 
@@ -242,7 +247,7 @@ impl Session {
     /// Whether `bytes` begin with a whole record, or with what can never be one.
     #[must_use]
     pub fn is_ready(bytes: &[u8]) -> bool {
-        open::whole_record(bytes).is_ok_and(|whole| whole.is_some())
+        !matches!(open::whole_record(bytes), Ok(None))
     }
 
     /// Opens the records that `buffer` begins with, at most `most` of them, where they lie, and
@@ -301,7 +306,8 @@ impl Session {
         let Some(length) = open::whole_record(bytes)? else {
             return Ok(0);
         };
-        if self.receive.records() >= self.limits.records_per_key {
+        // §5.5 bounds the sender. The peer is held to it while it can be asked for another key.
+        if !self.close_sent && self.receive.records() >= self.limits.records_per_key {
             return Err(RecordError::KeyExhausted);
         }
         let record = bytes.get_mut(..length).unwrap_or_default();

@@ -22,9 +22,30 @@ use rustls::{
 use sessions::Sessions;
 use tickets::Tickets;
 
+/// The sessions of one endpoint's configurations, where they may be resumed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stores {
+    sessions: Option<Arc<Sessions>>,
+    tickets: Option<Arc<Tickets>>,
+}
+
+impl Stores {
+    /// Forgets all of them: the next handshakes are full ones.
+    pub(crate) fn forget(&self) {
+        if let Some(sessions) = &self.sessions {
+            sessions.forget();
+        }
+        if let Some(tickets) = &self.tickets {
+            tickets.forget();
+        }
+    }
+}
+
 /// Lets peers resume.
-pub(crate) fn serve(config: &mut ServerConfig) {
-    config.session_storage = Arc::new(Sessions::default());
+pub(crate) fn serve(config: &mut ServerConfig, stores: &mut Stores) {
+    let sessions = Arc::new(Sessions::default());
+    stores.sessions = Some(Arc::clone(&sessions));
+    config.session_storage = sessions;
     // One for each handshake: who keeps n connections busy has n after as many full handshakes, and
     // each resumed one brings the next.
     config.send_tls13_tickets = 1;
@@ -32,8 +53,9 @@ pub(crate) fn serve(config: &mut ServerConfig) {
 }
 
 /// Resumes where a peer lets us.
-pub(crate) fn ask(config: &mut ClientConfig) {
-    config.resumption =
-        Resumption::store(Arc::new(Tickets::default())).tls12_resumption(Tls12Resumption::Disabled);
+pub(crate) fn ask(config: &mut ClientConfig, stores: &mut Stores) {
+    let tickets = Arc::new(Tickets::default());
+    stores.tickets = Some(Arc::clone(&tickets));
+    config.resumption = Resumption::store(tickets).tls12_resumption(Tls12Resumption::Disabled);
     config.enable_early_data = false;
 }

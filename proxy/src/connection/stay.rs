@@ -53,6 +53,8 @@ struct Stay {
     /// In a box: a future keeps what it is given once for each stage that passes it on.
     established: Box<Established>,
     flow: Flow,
+    /// When the last decision must be asked again.
+    expires: Option<Instant>,
 }
 
 /// Relays to the end, on this worker or, where it is told to, on another.
@@ -61,6 +63,7 @@ pub(super) async fn stay(open: Open, established: Box<Established>) {
     open.live.counters.begin_relay();
     let flow = open.shared.workers.flow();
     let stay = Stay {
+        expires: established.permit.expires(),
         open,
         established,
         flow,
@@ -101,6 +104,7 @@ impl Stay {
             open,
             established,
             mut flow,
+            expires,
         } = self;
         let shared = Arc::clone(&open.shared);
         let (rest, client, upstream) = established.split();
@@ -118,6 +122,7 @@ impl Stay {
                         open,
                         established,
                         flow,
+                        expires,
                     };
                     stay.run().await;
                 }
@@ -151,13 +156,13 @@ impl Stay {
         let mut phase = shared.drain.subscribe();
         let relay = relay(permit, client, upstream, &live.counters, &self.flow);
         let mut relay = std::pin::pin!(relay);
-        let mut expires = permit.expires();
+        let expires = &mut self.expires;
         let clock = Times {
             live,
             today: &*shared.context.clock,
         };
         loop {
-            let deadline = clock.deadline(at, peers, expires);
+            let deadline = clock.deadline(at, peers, *expires);
             let wake = tokio::select! {
                 biased;
                 changed = at.changes.changed() => match changed {
@@ -188,7 +193,7 @@ impl Stay {
                 },
             };
             match decided {
-                Ok(renewed) => expires = renewed.expires(),
+                Ok(renewed) => *expires = renewed.expires(),
                 Err(refusal) => return Err(Why::Cut(refusal)),
             }
         }

@@ -15,6 +15,7 @@ use crate::{
     },
     error::{HandshakeError, LocalError},
     handshake::{self, Layer, alert, gate::Handshaking},
+    held::Memory,
     live::Live,
     local::LocalUsers,
     peer::{Answerer, Client, Peers},
@@ -82,6 +83,7 @@ pub(super) struct Way<'a> {
 /// The endpoint a connection is for: its place there, and what holds.
 #[derive(Debug)]
 pub(super) struct At {
+    pub(super) memory: Arc<Memory>,
     pub(super) changes: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(super) snapshot: Arc<Snapshot>,
     _place: Place,
@@ -148,10 +150,12 @@ impl<'a> Way<'a> {
         });
         let own = snapshot.material.latest_svid();
         details.own_id = own.map(|svid| svid.id().to_string());
-        let memory = &self.shared.memory;
-        if memory.is_full() {
-            let most = memory.most();
-            let detail = format!("{most} bytes are kept for slow receivers (`buffers`)");
+        let memory = endpoint.memory();
+        if memory.refuses() {
+            let (held, most) = (memory.held(), memory.most());
+            let detail = format!(
+                "slow receivers hold {held} bytes here, and all together {most} (`buffers`)"
+            );
             return Err(Refusal::new(Reason::Limit, detail));
         }
         let limit = snapshot.spec.limits.connections;
@@ -160,6 +164,7 @@ impl<'a> Way<'a> {
             Refusal::new(Reason::Limit, detail)
         })?;
         Ok(At {
+            memory: Arc::clone(memory),
             changes,
             snapshot,
             _place: place,
@@ -231,7 +236,7 @@ impl<'a> Way<'a> {
         // What reading the ClientHello took is part of it.
         let time = at.snapshot.spec.timeouts.handshake;
         let left = time.saturating_sub(self.live.counters.age());
-        let layer = self.layer(&at.snapshot);
+        let layer = self.layer(&at);
         let secured = hello
             .accept(config, left, &layer)
             .await
@@ -245,6 +250,9 @@ impl<'a> Way<'a> {
         let peer = match handshake::peer(&chain, material, now) {
             Ok(peer) => peer,
             Err(error) => {
+                if stream.tls().is_some_and(|tls| tls.resumed) {
+                    material.forget_sessions();
+                }
                 alert::tell(stream, alert::CERTIFICATE_UNKNOWN).await;
                 return Err(failed(error));
             }
@@ -311,7 +319,7 @@ impl<'a> Way<'a> {
         };
         match checked {
             Ok(permit) => {
-                let stream = Stream::plain(transport, &self.shared.memory);
+                let stream = Stream::plain(transport, &at.memory);
                 self.onward(at, stream, peers, permit).await
             }
             Err(refusal) => {
@@ -362,11 +370,11 @@ impl<'a> Way<'a> {
     }
 
     /// Who protects the records of this endpoint's connections.
-    fn layer(&self, snapshot: &Snapshot) -> Layer {
+    fn layer(&self, at: &At) -> Layer {
         Layer {
-            backend: snapshot.spec.record_backend(self.shared.aead.chosen),
+            backend: at.snapshot.spec.record_backend(self.shared.aead.chosen),
             limits: self.shared.limits,
-            memory: Arc::clone(&self.shared.memory),
+            memory: Arc::clone(&at.memory),
         }
     }
 
@@ -410,11 +418,30 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// Dials. Where a session was resumed whose peer does not verify any more, once more, with a
+    /// full handshake: it may have another SVID by now.
     async fn dial(
         &mut self,
         at: &At,
         peers: &mut Peers,
     ) -> Result<(Stream, crate::upstream::Held), Refusal> {
+        match self.dial_once(at, peers).await? {
+            Some(dialled) => Ok(dialled),
+            None => self.dial_once(at, peers).await?.ok_or_else(|| {
+                Refusal::new(
+                    Reason::TlsFailed,
+                    "a session was resumed that was forgotten",
+                )
+            }),
+        }
+    }
+
+    /// `None`: a session was resumed in vain, and all were forgotten.
+    async fn dial_once(
+        &mut self,
+        at: &At,
+        peers: &mut Peers,
+    ) -> Result<Option<(Stream, crate::upstream::Held)>, Refusal> {
         let Snapshot {
             spec,
             material,
@@ -455,7 +482,7 @@ impl<'a> Way<'a> {
                     target,
                     verified: None,
                 });
-                Ok((Stream::plain(transport, &self.shared.memory), held))
+                Ok(Some((Stream::plain(transport, &at.memory), held)))
             }
             Forward::Mtls { .. } => {
                 let failed = |error| {
@@ -469,7 +496,7 @@ impl<'a> Way<'a> {
                 let config = material
                     .client(clock.now())
                     .map_err(|error| failed(error.into()))?;
-                let layer = self.layer(&at.snapshot);
+                let layer = self.layer(&at);
                 let secured = handshake::connect(
                     transport,
                     server_name.as_deref(),
@@ -483,7 +510,12 @@ impl<'a> Way<'a> {
                 let peer = match handshake::peer(&chain, material, clock.now()) {
                     Ok(peer) => peer,
                     Err(error) => {
+                        let resumed = stream.tls().is_some_and(|tls| tls.resumed);
                         alert::tell(stream, alert::CERTIFICATE_UNKNOWN).await;
+                        if resumed {
+                            material.forget_sessions();
+                            return Ok(None);
+                        }
                         return Err(failed(error));
                     }
                 };
@@ -505,7 +537,7 @@ impl<'a> Way<'a> {
                 }
                 drop(details);
                 peers.upstream = Some(answerer);
-                Ok((stream, held))
+                Ok(Some((stream, held)))
             }
         }
     }

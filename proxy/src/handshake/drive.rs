@@ -21,6 +21,10 @@ use crate::{error::HandshakeError, stream::TlsDetails, transport::Transport, wir
 const HEADER: usize = 5;
 /// Most bytes of a record's body (§5.2).
 const MAX_BODY: usize = (1 << 14) + 256;
+/// Most bytes that a peer's unfinished handshake messages may lie in. rustls bounds a message (64
+/// KiB), and leaves the records that it comes in to its caller: cut small and padded, they could be
+/// a gigabyte. A whole message in records that are not absurd fits.
+const MAX_UNFINISHED: usize = 2 * 0xffff + HEADER + MAX_BODY;
 /// How much is read at once: most flights fit.
 const READ: usize = 4096;
 
@@ -136,6 +140,11 @@ pub(crate) async fn handshake<C: Handshaking>(
             Step::Finished => break,
         }
     }
+    let version = connection.state().protocol_version();
+    if version != Some(rustls::ProtocolVersion::TLSv1_3) {
+        // Not offered where our layer is used; it must not depend on that.
+        return Err(HandshakeError::Version(format!("{version:?}")));
+    }
     let chain = connection.state().peer_certificates();
     let chain = chain
         .ok_or(HandshakeError::NoCertificate)?
@@ -211,6 +220,9 @@ async fn next_record(
     input: &mut Vec<u8>,
     shown: usize,
 ) -> Result<usize, HandshakeError> {
+    if shown > MAX_UNFINISHED {
+        return Err(HandshakeError::TooLong(shown));
+    }
     loop {
         let rest = input.get(shown..).unwrap_or_default();
         if let Some(&[_, _, _, high, low]) = rest.first_chunk::<HEADER>() {

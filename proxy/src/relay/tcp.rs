@@ -14,6 +14,9 @@ use crate::{permit::Permit, stream::Stream, wire::Wire, worker::Flow};
 
 /// Bytes that a connection moves before others get their turn: at 2 GB/s they wait a millisecond.
 const FAIR: usize = 2 * 1024 * 1024;
+/// What a turn counts for at least: one of many little records, or of KeyUpdates, moves few bytes and
+/// takes as long.
+const TURN: usize = 256 * 1024;
 
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +78,7 @@ async fn wires(
                 (Turn::Moved(bytes), _) | (_, Turn::Moved(bytes)) => bytes,
                 _ => return Poll::Pending,
             };
-            moved += bytes;
+            moved += bytes.max(TURN);
             if let Some(worker) = flow.moved(bytes)
                 && client.output.is_empty()
                 && upstream.output.is_empty()

@@ -18,7 +18,7 @@ use crate::{
 /// Full records of the largest turn: about 1 MiB.
 const MOST: usize = 64;
 /// Records opened in one turn: of tiny ones, too many would keep the worker from the others.
-const RECORDS: usize = 512;
+const RECORDS: usize = 256;
 
 /// What a turn did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +90,17 @@ impl Direction {
                 if bytes > 0 {
                     counters.add(to, bytes);
                 }
+                self.fit(writer.output.bytes().len());
                 Ok(Turn::Moved(bytes))
             }
+        }
+    }
+
+    /// A writer that took little of this turn is behind a slow path, and what it left is kept until
+    /// it takes more: the next turns are as small as what it takes.
+    fn fit(&mut self, left: usize) {
+        if left > self.slots * SLOT / 2 {
+            self.slots = (self.slots / 4).max(1);
         }
     }
 
@@ -189,6 +198,8 @@ impl Direction {
             None => (false, false),
         };
         if over {
+            // RFC 8446 §6.1: what follows is ignored.
+            reader.input.take();
             self.ended = true;
             return Ok(Poll::Ready(0));
         }

@@ -137,3 +137,33 @@ async fn a_refused_peer_that_does_not_leave_keeps_its_place_among_the_handshakes
         .await
         .unwrap();
 }
+
+#[tokio::test]
+async fn a_handshake_message_that_is_cut_into_ever_more_records_is_not_collected() {
+    let world = World::new().await;
+    let listen = ports::free();
+    world.apply(&[world.sending("front", listen)], None);
+    let server = tokio::net::TcpListener::bind(world.gate).await.unwrap();
+    let flood = tokio::spawn(async move {
+        let (mut stream, _) = server.accept().await.unwrap();
+        // A ServerHello that announces all that a message may have, a byte a record.
+        let mut bytes = [2, 0, 0xff, 0xff].into_iter().chain(std::iter::repeat(0));
+        let mut sent = 0;
+        while sent < 4 << 20 {
+            let records: Vec<u8> = bytes
+                .by_ref()
+                .take(1000)
+                .flat_map(|byte| [22, 3, 3, 0, 1, byte])
+                .collect();
+            if stream.write_all(&records).await.is_err() {
+                break;
+            }
+            sent += records.len();
+        }
+        sent
+    });
+    let mut stream = TcpStream::connect(listen).await.unwrap();
+    assert!(ping(&mut stream).await.is_err());
+    world.until("refused", "tls_failed", 1).await;
+    flood.await.unwrap();
+}

@@ -13,7 +13,10 @@ use rustls::{
 };
 use sekisho_proxy::endpoint::spec::{EndpointSpec, Listen};
 use sekisho_testkit::{ca::Issued, danger, ports, profile::Profile};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_rustls::client::TlsStream;
 
 use crate::harness::{World, alert, connect, end, list, ping, policy};
@@ -252,4 +255,68 @@ async fn both_sides_of_a_pair_resume() {
         text.contains("sekisho_handshakes_resumed_total 4"),
         "{text}"
     );
+}
+
+/// A stock TLS server whose sessions outlive its certificate: each connection is served by the next
+/// of `configs`.
+async fn stock(gate: std::net::SocketAddr, configs: Vec<rustls::ServerConfig>) {
+    let listener = tokio::net::TcpListener::bind(gate).await.unwrap();
+    for config in configs {
+        let (stream, _) = listener.accept().await.unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let Ok(mut stream) = acceptor.accept(stream).await else {
+            continue;
+        };
+        let mut bytes = [0; 4];
+        // Whether it stays or is refused, the next one comes.
+        if stream.read_exact(&mut bytes).await.is_ok() {
+            stream.write_all(&bytes).await.unwrap();
+            let _ = stream.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_resumes_what_began_under_an_expired_svid_is_dialled_once_more() {
+    let world = World::new().await;
+    let listen = ports::free();
+    let spec = EndpointSpec {
+        resumption: true,
+        ..world.sending("front", listen)
+    };
+    world.apply(&[spec], None);
+    let short = Profile {
+        ends: 60,
+        ..Profile::leaf("spiffe://b.example/back")
+    };
+    let sessions = rustls::server::ServerSessionMemoryCache::new(32);
+    let config = |issued: &Issued| {
+        let mut config = danger::server_config(issued, &[&rustls::version::TLS13]);
+        config.session_storage = Arc::clone(&sessions) as _;
+        config
+    };
+    let old = world.b.ca().issue(&short);
+    let new = world.b.svid("/back");
+    let configs = vec![config(&old), config(&old), config(&new), config(&new)];
+    let server = tokio::spawn(stock(world.gate, configs));
+    let mut through = async || {
+        let mut stream = TcpStream::connect(listen).await.unwrap();
+        ping(&mut stream).await.unwrap();
+        end(&mut stream).await.unwrap();
+    };
+    through().await;
+    through().await;
+    let resumed = || {
+        let text = world.proxy.metrics_text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("sekisho_handshakes_resumed_total "));
+        line.map(ToOwned::to_owned)
+    };
+    assert_eq!(resumed().as_deref(), Some("1"));
+    world.clock.advance(Duration::from_secs(61));
+    // Resumed in vain, and then whole: the application sees none of it.
+    through().await;
+    assert_eq!(resumed().as_deref(), Some("1"));
+    server.await.unwrap();
 }

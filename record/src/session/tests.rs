@@ -168,6 +168,10 @@ fn a_part_of_a_record_waits_for_its_rest() {
         assert_eq!(done + more, all.len());
     }
     assert_eq!(opened(&mut server, &[]), Ok((vec![], 0)));
+    // What can never be a record need not wait for more.
+    for never in [&[21][..], &[23, 3, 3, 0xff, 0xff], &[23, 3, 3, 0, 1]] {
+        assert!(Session::is_ready(never));
+    }
 }
 
 #[test]
@@ -391,6 +395,21 @@ fn a_peer_that_keeps_its_key_too_long_is_asked_once_and_then_left() {
     let error = opened(&mut server, &record).unwrap_err();
     assert_eq!(error, RecordError::KeyExhausted);
     assert_eq!(error.alert(), Some(Alert::INTERNAL_ERROR));
+}
+
+#[test]
+fn a_peer_that_can_be_asked_no_more_is_not_held_to_a_new_key() {
+    let limits = Limits {
+        records_per_key: 5,
+        ..Limits::default()
+    };
+    let mut client = pair().client;
+    let mut server = pair_with(limits, Backend::AwsLc).server;
+    server.close_notify(&mut Vec::new()).unwrap();
+    for _ in 0..10 {
+        let record = sealed(&mut client, b"x");
+        assert_eq!(opened(&mut server, &record).unwrap().0, b"x");
+    }
 }
 
 #[test]

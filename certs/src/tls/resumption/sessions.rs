@@ -11,6 +11,10 @@ use zeroize::Zeroizing;
 /// Sessions remembered, some 2 KiB each with the peer's chain. The oldest is forgotten first.
 const MOST: usize = 4096;
 
+/// Most bytes of a session that is remembered. A peer may show certificates that its path does not
+/// need, and is not yet decided when its session is stored.
+const MOST_BYTES: usize = 8 * 1024;
+
 /// Sessions by the name in their ticket. rustls' own store of this kind looks through all of them
 /// for each that is taken.
 #[derive(Default)]
@@ -20,7 +24,7 @@ pub(super) struct Sessions {
 
 #[derive(Default)]
 struct State {
-    /// Secrets: wiped when forgotten.
+    /// Secrets: wiped when forgotten. rustls gets a copy of one that is taken, and wipes no copy.
     sessions: HashMap<Vec<u8>, Zeroizing<Vec<u8>>>,
     /// Names in the order they came, those that were taken since then among them.
     order: VecDeque<Vec<u8>>,
@@ -34,6 +38,10 @@ impl std::fmt::Debug for Sessions {
 }
 
 impl Sessions {
+    pub(super) fn forget(&self) {
+        *self.state() = State::default();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,6 +49,9 @@ impl Sessions {
 
 impl StoresServerSessions for Sessions {
     fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        if value.len() > MOST_BYTES {
+            return false;
+        }
         let mut state = self.state();
         let State { sessions, order } = &mut *state;
         sessions.insert(key.clone(), Zeroizing::new(value));
@@ -93,9 +104,16 @@ mod tests {
         assert_eq!(store.take(&name(10)), None);
         assert_eq!(store.state().sessions.len(), MOST - 1);
         assert!(
+            !store.put(name(0), vec![0; MOST_BYTES + 1]),
+            "too long to be kept"
+        );
+        assert_eq!(store.get(&name(0)), None);
+        assert!(
             !format!("{store:?}").contains("1, 2"),
             "nothing of a session is shown"
         );
+        store.forget();
+        assert_eq!(store.get(&name(11)), None);
     }
 
     #[test]

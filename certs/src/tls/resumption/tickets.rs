@@ -30,6 +30,10 @@ struct OfName {
 }
 
 impl Tickets {
+    pub(super) fn forget(&self) {
+        self.names().clear();
+    }
+
     fn names(&self) -> MutexGuard<'_, HashMap<ServerName<'static>, OfName>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
