@@ -26,17 +26,45 @@ pub enum Layout {
 /// vectored write.
 const SMALL: usize = 4096;
 
-/// Data records of ours that count for it: more are not under way at once.
-const MOST_SENT: u64 = 4096;
+/// Most data records of ours that count for [`Allowance`]: more are not under way at once.
+const MOST_SENT: u32 = 4096;
 
-/// Handshake messages since the peer's last application data, and our own data records since then.
-/// A peer may answer each of the latter with one: JSSE asks for a new key at every record that it
-/// receives under one that it holds for worn.
-#[derive(Clone, Copy, Debug, Default)]
+/// What the peer may send without application data between. A KeyUpdate for each of our own data
+/// records is borne beside the limit: JSSE asks for a new key at every record that it receives under
+/// one that it holds for worn.
+#[derive(Clone, Copy, Debug)]
 struct Allowance {
-    key_updates: u64,
+    key_updates: u32,
     tickets: u32,
-    sent: u64,
+}
+
+impl Allowance {
+    const fn new(limits: &Limits) -> Self {
+        Self {
+            key_updates: limits.key_updates,
+            tickets: limits.tickets,
+        }
+    }
+
+    /// The peer has sent data.
+    fn renew(&mut self, limits: &Limits) {
+        self.key_updates = self.key_updates.max(limits.key_updates);
+        self.tickets = limits.tickets;
+    }
+
+    /// We have sent a data record.
+    fn sent(&mut self, limits: &Limits) {
+        let most = limits.key_updates.saturating_add(MOST_SENT);
+        self.key_updates = self.key_updates.saturating_add(1).min(most);
+    }
+}
+
+/// Takes one of what is left.
+fn spend(left: &mut u32, what: &'static str) -> Result<(), RecordError> {
+    *left = left
+        .checked_sub(1)
+        .ok_or(RecordError::UnexpectedMessage(what))?;
+    Ok(())
 }
 
 /// KeyUpdates of a session.
@@ -113,7 +141,7 @@ impl Session {
             close_sent: false,
             close_received: false,
             empty_in_a_row: 0,
-            messages: Allowance::default(),
+            messages: Allowance::new(&limits),
             counts: Counts::default(),
         })
     }
@@ -153,7 +181,7 @@ impl Session {
         if length > crate::MAX_PLAINTEXT {
             return Err(RecordError::Overflow(length));
         }
-        self.messages.sent = (self.messages.sent + 1).min(MOST_SENT);
+        self.messages.sent(&self.limits);
         self.protect(record, length, content::APPLICATION_DATA)
     }
 
@@ -324,7 +352,7 @@ impl Session {
                     }
                 } else {
                     self.empty_in_a_row = 0;
-                    self.messages = Allowance::default();
+                    self.messages.renew(&self.limits);
                     let text = begin + text.start..begin + text.end;
                     keep(buffer, text, layout, found, none);
                 }
@@ -359,10 +387,7 @@ impl Session {
         let (counts, messages) = (&mut self.counts, &mut self.messages);
         assembler.take(fragment, role, limits, |message| match message {
             Message::KeyUpdate { requested } => {
-                messages.key_updates += 1;
-                if messages.key_updates > u64::from(limits.key_updates) + messages.sent {
-                    return Err(RecordError::UnexpectedMessage("too many KeyUpdates"));
-                }
+                spend(&mut messages.key_updates, "too many KeyUpdates")?;
                 *receive = Cipher::new(&schedule.next_to_receive()?, 0, backend)?;
                 *asked = false;
                 *replies_due += u32::from(requested);
@@ -370,10 +395,7 @@ impl Session {
                 Ok(())
             }
             Message::Ticket(payload) => {
-                messages.tickets += 1;
-                if messages.tickets > limits.tickets {
-                    return Err(RecordError::UnexpectedMessage("too many tickets"));
-                }
+                spend(&mut messages.tickets, "too many tickets")?;
                 schedule.ticket(payload).map_err(RecordError::Ticket)
             }
         })

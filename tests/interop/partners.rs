@@ -368,6 +368,9 @@ mod with_go_spiffe {
 }
 
 mod with_java {
+    /// A hundred and more renewals each way, and requests by the thousand.
+    const RENEWED: usize = 128 << 20;
+
     use super::{Habit, java::start as java, transfer};
 
     #[test]
@@ -389,12 +392,12 @@ mod with_java {
     // as many times as records are under way.
     #[test]
     fn java_that_renews_its_keys_every_mebibyte_carries_data_intact_to_sekisho() {
-        super::carries_to(java, Habit::Renewal, transfer::large());
+        super::carries_to(java, Habit::Renewal, RENEWED);
     }
 
     #[test]
     fn sekisho_carries_data_intact_to_java_that_renews_its_keys_every_mebibyte() {
-        super::carries_from(java, Habit::Renewal, transfer::large());
+        super::carries_from(java, Habit::Renewal, RENEWED);
     }
 
     #[test]

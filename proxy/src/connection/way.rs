@@ -496,7 +496,7 @@ impl<'a> Way<'a> {
                 let config = material
                     .client(clock.now())
                     .map_err(|error| failed(error.into()))?;
-                let layer = self.layer(&at);
+                let layer = self.layer(at);
                 let secured = handshake::connect(
                     transport,
                     server_name.as_deref(),

@@ -299,7 +299,7 @@ async fn a_server_that_resumes_what_began_under_an_expired_svid_is_dialled_once_
     let new = world.b.svid("/back");
     let configs = vec![config(&old), config(&old), config(&new), config(&new)];
     let server = tokio::spawn(stock(world.gate, configs));
-    let mut through = async || {
+    let through = async || {
         let mut stream = TcpStream::connect(listen).await.unwrap();
         ping(&mut stream).await.unwrap();
         end(&mut stream).await.unwrap();
