@@ -371,7 +371,7 @@ mod with_java {
     /// A hundred and more renewals each way, and requests by the thousand.
     const RENEWED: usize = 128 << 20;
 
-    use super::{Habit, java::start as java, transfer};
+    use super::{Habit, java::start as java};
 
     #[test]
     fn java_and_sekisho_keep_half_closes() {
