@@ -1,5 +1,6 @@
 //! The way of one connection through the stages, and its end.
 
+mod dial;
 mod stay;
 mod way;
 

@@ -230,7 +230,7 @@ impl Wire {
         if let [one] = pieces {
             return self.write_or_hold(piece(one));
         }
-        // IOV_MAX is 1,024; a batch of 1 MiB has at most 320 pieces, for small ones are merged.
+        // IOV_MAX is 1,024; a turn has at most 256 records.
         let slices: Vec<_> = pieces
             .iter()
             .map(|range| IoSlice::new(piece(range)))

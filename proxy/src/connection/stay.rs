@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     Open, Refusal,
-    way::{At, Established, decide},
+    way::{At, Decided, Established, decide},
 };
 use crate::{
     drain::Phase,
@@ -63,7 +63,7 @@ pub(super) async fn stay(open: Open, established: Box<Established>) {
     open.live.counters.begin_relay();
     let flow = open.shared.workers.flow();
     let stay = Stay {
-        expires: established.permit.expires(),
+        expires: established.decided.permit.expires(),
         open,
         established,
         flow,
@@ -107,7 +107,11 @@ impl Stay {
             expires,
         } = self;
         let shared = Arc::clone(&open.shared);
-        let (rest, client, upstream) = established.split();
+        let Established {
+            decided,
+            client,
+            upstream,
+        } = *established;
         let sockets = detach(client).and_then(|client| Ok((client, detach(upstream)?)));
         // A box, since a task that ends by spawning one of its own kind has no size otherwise.
         let onward: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
@@ -116,8 +120,11 @@ impl Stay {
             match attached {
                 Ok((client, upstream)) => {
                     flow.arrive(worker);
-                    let established =
-                        Box::new(rest.join(Stream::Wire(client), Stream::Wire(upstream)));
+                    let established = Box::new(Established {
+                        decided,
+                        client: Stream::Wire(client),
+                        upstream: Stream::Wire(upstream),
+                    });
                     let stay = Self {
                         open,
                         established,
@@ -145,14 +152,17 @@ impl Stay {
     async fn relay(&mut self) -> Result<usize, Why> {
         let Open { shared, live, .. } = &self.open;
         let Established {
+            decided,
+            client,
+            upstream,
+        } = &mut *self.established;
+        let Decided {
             at,
             facts,
             peers,
             permit,
-            client,
-            upstream,
             ..
-        } = &mut *self.established;
+        } = decided;
         let mut phase = shared.drain.subscribe();
         let relay = relay(permit, client, upstream, &live.counters, &self.flow);
         let mut relay = std::pin::pin!(relay);

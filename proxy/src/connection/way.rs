@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use sekisho_certs::Reason;
-use tokio::{io::AsyncWriteExt as _, sync::watch};
+use tokio::sync::watch;
 
 use super::Refusal;
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     held::Memory,
     live::Live,
     local::LocalUsers,
-    peer::{Answerer, Client, Peers},
+    peer::{Client, Peers},
     permit::{Facts, Permit},
     proxy_protocol,
     stream::Stream,
@@ -28,49 +28,19 @@ use crate::{
 /// A connection that may relay.
 #[derive(Debug)]
 pub(super) struct Established {
+    pub(super) decided: Decided,
+    pub(super) client: Stream,
+    pub(super) upstream: Stream,
+}
+
+/// What it is beside its sockets.
+#[derive(Debug)]
+pub(super) struct Decided {
     pub(super) at: At,
     pub(super) facts: Facts,
     pub(super) peers: Peers,
     pub(super) permit: Permit,
-    pub(super) client: Stream,
-    pub(super) upstream: Stream,
     pub(super) _held: crate::upstream::Held,
-}
-
-/// The same without its sockets.
-pub(super) struct Rest {
-    at: At,
-    facts: Facts,
-    peers: Peers,
-    permit: Permit,
-    held: crate::upstream::Held,
-}
-
-impl Established {
-    pub(super) fn split(self) -> (Rest, Stream, Stream) {
-        let rest = Rest {
-            at: self.at,
-            facts: self.facts,
-            peers: self.peers,
-            permit: self.permit,
-            held: self._held,
-        };
-        (rest, self.client, self.upstream)
-    }
-}
-
-impl Rest {
-    pub(super) fn join(self, client: Stream, upstream: Stream) -> Established {
-        Established {
-            at: self.at,
-            facts: self.facts,
-            peers: self.peers,
-            permit: self.permit,
-            client,
-            upstream,
-            _held: self.held,
-        }
-    }
 }
 
 /// What the stages of one connection share.
@@ -370,7 +340,7 @@ impl<'a> Way<'a> {
     }
 
     /// Who protects the records of this endpoint's connections.
-    fn layer(&self, at: &At) -> Layer {
+    pub(super) fn layer(&self, at: &At) -> Layer {
         Layer {
             backend: at.snapshot.spec.record_backend(self.shared.aead.chosen),
             limits: self.shared.limits,
@@ -403,141 +373,19 @@ impl<'a> Way<'a> {
         };
         match permit {
             Ok(permit) => Ok(Box::new(Established {
-                at,
-                facts: self.facts,
-                peers,
-                permit,
+                decided: Decided {
+                    at,
+                    facts: self.facts,
+                    peers,
+                    permit,
+                    _held: held,
+                },
                 client,
                 upstream,
-                _held: held,
             })),
             Err(refusal) => {
                 tokio::join!(alert::deny(client), alert::deny(upstream));
                 Err(refusal)
-            }
-        }
-    }
-
-    /// Dials. Where a session was resumed whose peer does not verify any more, once more, with a
-    /// full handshake: it may have another SVID by now.
-    async fn dial(
-        &mut self,
-        at: &At,
-        peers: &mut Peers,
-    ) -> Result<(Stream, crate::upstream::Held), Refusal> {
-        match self.dial_once(at, peers).await? {
-            Some(dialled) => Ok(dialled),
-            None => self.dial_once(at, peers).await?.ok_or_else(|| {
-                Refusal::new(
-                    Reason::TlsFailed,
-                    "a session was resumed that was forgotten",
-                )
-            }),
-        }
-    }
-
-    /// `None`: a session was resumed in vain, and all were forgotten.
-    async fn dial_once(
-        &mut self,
-        at: &At,
-        peers: &mut Peers,
-    ) -> Result<Option<(Stream, crate::upstream::Held)>, Refusal> {
-        let Snapshot {
-            spec,
-            material,
-            upstream,
-            ..
-        } = &*at.snapshot;
-        let connected = upstream
-            .connect(spec.timeouts.connect)
-            .await
-            .map_err(|error| Refusal::new(error.reason(), error))?;
-        let crate::upstream::Connected {
-            mut transport,
-            target,
-            address,
-            server_name,
-            held,
-        } = connected;
-        self.live.details().upstream = Some(address.clone());
-        match &spec.forward {
-            Forward::Plain { .. } => {
-                if spec.proxy_protocol.send {
-                    let id = peers.client.id();
-                    let header =
-                        proxy_protocol::header(self.facts.source, self.facts.destination, id);
-                    let unreachable = |detail: &dyn ToString| {
-                        Refusal::new(Reason::UpstreamUnreachable, detail.to_string())
-                    };
-                    let header =
-                        header.ok_or_else(|| unreachable(&"the PROXY header cannot be built"))?;
-                    transport
-                        .write_all(&header)
-                        .await
-                        .map_err(|error| unreachable(&error))?;
-                }
-                // Known to be unverified: a configuration that comes to expect somebody must not
-                // take this for a connection that has not been dialled.
-                peers.upstream = Some(Answerer {
-                    target,
-                    verified: None,
-                });
-                Ok(Some((Stream::plain(transport, &at.memory), held)))
-            }
-            Forward::Mtls { .. } => {
-                let failed = |error| {
-                    let detail = format!("{address}: {error}");
-                    Refusal {
-                        detail,
-                        ..Refusal::handshake(&error)
-                    }
-                };
-                let clock = &self.shared.context.clock;
-                let config = material
-                    .client(clock.now())
-                    .map_err(|error| failed(error.into()))?;
-                let layer = self.layer(at);
-                let secured = handshake::connect(
-                    transport,
-                    server_name.as_deref(),
-                    Arc::clone(config),
-                    spec.timeouts.handshake,
-                    &layer,
-                )
-                .await
-                .map_err(failed)?;
-                let handshake::Secured { stream, chain } = secured;
-                let peer = match handshake::peer(&chain, material, clock.now()) {
-                    Ok(peer) => peer,
-                    Err(error) => {
-                        let resumed = stream.tls().is_some_and(|tls| tls.resumed);
-                        alert::tell(stream, alert::CERTIFICATE_UNKNOWN).await;
-                        if resumed {
-                            material.forget_sessions();
-                            return Ok(None);
-                        }
-                        return Err(failed(error));
-                    }
-                };
-                // Verified by what held when the dial began; a change since then is seen by the
-                // permit, which compares revisions.
-                self.facts.trust_revision = material.trust_revision();
-                let answerer = Answerer {
-                    target,
-                    verified: Some(peer),
-                };
-                let tls = stream.tls();
-                if tls.as_ref().is_some_and(|tls| tls.resumed) {
-                    self.shared.metrics.session_resumed();
-                }
-                let mut details = self.live.details();
-                details.set_upstream(&answerer);
-                if details.tls.is_none() {
-                    details.tls = tls;
-                }
-                drop(details);
-                peers.upstream = Some(answerer);
-                Ok(Some((stream, held)))
             }
         }
     }

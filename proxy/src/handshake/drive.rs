@@ -39,47 +39,42 @@ pub(crate) trait Handshaking: Sized {
     fn into_keys(self) -> Result<(ExtractedSecrets, Box<dyn KeySchedule>), Error>;
 }
 
-impl Handshaking for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-    const ROLE: Role = Role::Server;
+// The same methods by name, of two types that share no trait.
+macro_rules! handshaking {
+    ($connection:ty, $data:ty, $role:expr) => {
+        impl Handshaking for $connection {
+            type Data = $data;
+            const ROLE: Role = $role;
 
-    fn process<'c, 'i>(
-        &'c mut self,
-        records: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(records)
-    }
+            fn process<'c, 'i>(
+                &'c mut self,
+                records: &'i mut [u8],
+            ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+                self.process_tls_records(records)
+            }
 
-    fn state(&self) -> &CommonState {
-        self
-    }
+            fn state(&self) -> &CommonState {
+                self
+            }
 
-    fn into_keys(self) -> Result<(ExtractedSecrets, Box<dyn KeySchedule>), Error> {
-        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Box::new(kernel)))
-    }
+            fn into_keys(self) -> Result<(ExtractedSecrets, Box<dyn KeySchedule>), Error> {
+                let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
+                Ok((secrets, Box::new(kernel)))
+            }
+        }
+    };
 }
 
-impl Handshaking for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
-    const ROLE: Role = Role::Client;
-
-    fn process<'c, 'i>(
-        &'c mut self,
-        records: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(records)
-    }
-
-    fn state(&self) -> &CommonState {
-        self
-    }
-
-    fn into_keys(self) -> Result<(ExtractedSecrets, Box<dyn KeySchedule>), Error> {
-        let (secrets, kernel) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Box::new(kernel)))
-    }
-}
+handshaking!(
+    UnbufferedServerConnection,
+    ServerConnectionData,
+    Role::Server
+);
+handshaking!(
+    UnbufferedClientConnection,
+    ClientConnectionData,
+    Role::Client
+);
 
 /// A finished handshake.
 pub(crate) struct Finished {

@@ -271,7 +271,9 @@ async fn stock(gate: std::net::SocketAddr, configs: Vec<rustls::ServerConfig>) {
         // Whether it stays or is refused, the next one comes.
         if stream.read_exact(&mut bytes).await.is_ok() {
             stream.write_all(&bytes).await.unwrap();
-            let _ = stream.shutdown().await;
+            stream.shutdown().await.unwrap();
+            // Closed before the other end is read, it would be a reset.
+            let _ = stream.read(&mut bytes).await;
         }
     }
 }

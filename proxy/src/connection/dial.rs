@@ -1,0 +1,146 @@
+//! upstream: a target, and where it has one, its TLS and who it is.
+
+use std::sync::Arc;
+
+use sekisho_certs::Reason;
+use tokio::io::AsyncWriteExt as _;
+
+use super::{
+    Refusal,
+    way::{At, Way},
+};
+use crate::{
+    endpoint::{Snapshot, spec::Forward},
+    handshake::{self, alert},
+    peer::{Answerer, Peers},
+    proxy_protocol,
+    stream::Stream,
+};
+
+impl Way<'_> {
+    /// Dials. Where a session was resumed whose peer does not verify any more, once more, with a
+    /// full handshake: it may have another SVID by now.
+    pub(super) async fn dial(
+        &mut self,
+        at: &At,
+        peers: &mut Peers,
+    ) -> Result<(Stream, crate::upstream::Held), Refusal> {
+        match self.dial_once(at, peers).await? {
+            Some(dialled) => Ok(dialled),
+            None => self.dial_once(at, peers).await?.ok_or_else(|| {
+                Refusal::new(
+                    Reason::TlsFailed,
+                    "a session was resumed that was forgotten",
+                )
+            }),
+        }
+    }
+
+    /// `None`: a session was resumed in vain, and all were forgotten.
+    async fn dial_once(
+        &mut self,
+        at: &At,
+        peers: &mut Peers,
+    ) -> Result<Option<(Stream, crate::upstream::Held)>, Refusal> {
+        let Snapshot {
+            spec,
+            material,
+            upstream,
+            ..
+        } = &*at.snapshot;
+        let connected = upstream
+            .connect(spec.timeouts.connect)
+            .await
+            .map_err(|error| Refusal::new(error.reason(), error))?;
+        let crate::upstream::Connected {
+            mut transport,
+            target,
+            address,
+            server_name,
+            held,
+        } = connected;
+        self.live.details().upstream = Some(address.clone());
+        match &spec.forward {
+            Forward::Plain { .. } => {
+                if spec.proxy_protocol.send {
+                    let id = peers.client.id();
+                    let header =
+                        proxy_protocol::header(self.facts.source, self.facts.destination, id);
+                    let unreachable = |detail: &dyn ToString| {
+                        Refusal::new(Reason::UpstreamUnreachable, detail.to_string())
+                    };
+                    let header =
+                        header.ok_or_else(|| unreachable(&"the PROXY header cannot be built"))?;
+                    transport
+                        .write_all(&header)
+                        .await
+                        .map_err(|error| unreachable(&error))?;
+                }
+                // Known to be unverified: a configuration that comes to expect somebody must not
+                // take this for a connection that has not been dialled.
+                peers.upstream = Some(Answerer {
+                    target,
+                    verified: None,
+                });
+                Ok(Some((Stream::plain(transport, &at.memory), held)))
+            }
+            Forward::Mtls { .. } => {
+                let failed = |error| {
+                    let detail = format!("{address}: {error}");
+                    Refusal {
+                        detail,
+                        ..Refusal::handshake(&error)
+                    }
+                };
+                let clock = &self.shared.context.clock;
+                let config = material
+                    .client(clock.now())
+                    .map_err(|error| failed(error.into()))?;
+                let layer = self.layer(at);
+                let secured = handshake::connect(
+                    transport,
+                    server_name.as_deref(),
+                    Arc::clone(config),
+                    spec.timeouts.handshake,
+                    &layer,
+                )
+                .await
+                .map_err(failed)?;
+                let handshake::Secured { stream, chain } = secured;
+                let peer = match handshake::peer(&chain, material, clock.now()) {
+                    Ok(peer) => peer,
+                    Err(error) => {
+                        let resumed = stream.tls().is_some_and(|tls| tls.resumed);
+                        if resumed {
+                            material.forget_sessions();
+                        }
+                        alert::tell(stream, alert::CERTIFICATE_UNKNOWN).await;
+                        if resumed {
+                            return Ok(None);
+                        }
+                        return Err(failed(error));
+                    }
+                };
+                // Verified by what held when the dial began; a change since then is seen by the
+                // permit, which compares revisions.
+                self.facts.trust_revision = material.trust_revision();
+                let answerer = Answerer {
+                    target,
+                    verified: Some(peer),
+                };
+                let tls = stream.tls();
+                if tls.as_ref().is_some_and(|tls| tls.resumed) {
+                    self.shared.metrics.session_resumed();
+                }
+                let mut details = self.live.details();
+                details.set_upstream(&answerer);
+                if details.tls.is_none() {
+                    details.tls = tls;
+                }
+                drop(details);
+                peers.upstream = Some(answerer);
+                Ok(Some((stream, held)))
+            }
+        }
+    }
+}
