@@ -96,6 +96,35 @@ impl Drop for Memory {
     }
 }
 
+/// How much of the memory one keeper has; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    memory: Arc<Memory>,
+    bytes: usize,
+}
+
+impl Keeping {
+    pub(crate) const fn nothing(memory: Arc<Memory>) -> Self {
+        Self { memory, bytes: 0 }
+    }
+
+    pub(crate) const fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// It keeps so many bytes now.
+    pub(crate) fn set(&mut self, bytes: usize) {
+        self.memory.change(self.bytes, bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// What is left of a large buffer is moved to a smaller one when half of it is done with.
 const LARGE: usize = 64 * 1024;
 
@@ -104,8 +133,7 @@ const LARGE: usize = 64 * 1024;
 pub(crate) struct Held {
     bytes: Vec<u8>,
     done: usize,
-    counted: usize,
-    memory: Arc<Memory>,
+    keeping: Keeping,
 }
 
 impl Held {
@@ -113,13 +141,12 @@ impl Held {
         Self {
             bytes: Vec::new(),
             done: 0,
-            counted: 0,
-            memory,
+            keeping: Keeping::nothing(memory),
         }
     }
 
-    pub(crate) fn memory(&self) -> &Arc<Memory> {
-        &self.memory
+    pub(crate) const fn memory(&self) -> &Arc<Memory> {
+        self.keeping.memory()
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -172,15 +199,7 @@ impl Held {
     }
 
     fn count(&mut self) {
-        let now = self.bytes.capacity();
-        self.memory.change(self.counted, now);
-        self.counted = now;
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.memory.change(self.counted, 0);
+        self.keeping.set(self.bytes.capacity());
     }
 }
 

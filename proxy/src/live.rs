@@ -197,6 +197,7 @@ pub(crate) fn log(live: &Live, ending: &Ending) {
         policy_revision = details.policy_revision.as_deref(),
         bytes_to_upstream = live.counters.to_upstream(),
         bytes_to_client = live.counters.to_client(),
+        bytes_spliced = Some(live.counters.spliced()).filter(|bytes| *bytes > 0),
         started,
         duration_ms = u64::try_from(live.counters.age().as_millis()).unwrap_or(u64::MAX),
     );

@@ -1,6 +1,7 @@
 //! Moving bytes, once there is a permit.
 
 mod copy;
+mod splice;
 pub mod tcp;
 mod turn;
 
@@ -83,6 +84,8 @@ pub struct Counters {
     started: Instant,
     to_upstream: AtomicU64,
     to_client: AtomicU64,
+    /// Bytes of both directions that stayed in the kernel.
+    spliced: AtomicU64,
     /// Milliseconds after `started` at which something last moved.
     last: AtomicU64,
     /// Milliseconds after `started` at which the relay began; 0 before.
@@ -95,6 +98,7 @@ impl Default for Counters {
             started: Instant::now(),
             to_upstream: AtomicU64::new(0),
             to_client: AtomicU64::new(0),
+            spliced: AtomicU64::new(0),
             last: AtomicU64::new(0),
             relay: AtomicU64::new(0),
         }
@@ -112,6 +116,12 @@ impl Counters {
     #[must_use]
     pub fn to_client(&self) -> u64 {
         self.to_client.load(Ordering::Relaxed)
+    }
+
+    /// Those of both directions that went from socket to socket within the kernel.
+    #[must_use]
+    pub fn spliced(&self) -> u64 {
+        self.spliced.load(Ordering::Relaxed)
     }
 
     /// Time since the connection came.
@@ -146,6 +156,10 @@ impl Counters {
 
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    fn add_spliced(&self, bytes: usize) {
+        self.spliced.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     fn add(&self, to: Side, bytes: usize) {

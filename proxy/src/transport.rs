@@ -2,11 +2,13 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use nix::fcntl::{SpliceFFlags, splice};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
@@ -197,6 +199,50 @@ impl Transport {
             Err(error) => Err(error),
         }
     }
+}
+
+/// splice(2) between a socket and a pipe of the kernel: bytes that never come to this process.
+impl Transport {
+    /// Moves up to `room` bytes that have come into `pipe`, which is empty; 0 at the end of the
+    /// stream.
+    ///
+    /// Unlike a read, one that leaves room has not emptied the socket: a pipe is full by pieces too.
+    pub(crate) fn poll_splice(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: BorrowedFd<'_>,
+        room: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            let moved = each!(self, stream => stream.try_io(Interest::READABLE, || {
+                move_bytes(stream, pipe, room)
+            }));
+            match moved {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+
+    /// Moves what the kernel takes now of the `length` bytes in `pipe`; 0 where it takes nothing.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn splice_now(&self, pipe: BorrowedFd<'_>, length: usize) -> io::Result<usize> {
+        let moved = each!(self, stream => stream.try_io(Interest::WRITABLE, || {
+            move_bytes(pipe, stream, length)
+        }));
+        match moved {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            other => other,
+        }
+    }
+}
+
+fn move_bytes(from: impl AsFd, to: impl AsFd, length: usize) -> io::Result<usize> {
+    let flags = SpliceFFlags::SPLICE_F_MOVE | SpliceFFlags::SPLICE_F_NONBLOCK;
+    Ok(splice(from, None, to, None, length, flags)?)
 }
 
 impl AsyncRead for Transport {

@@ -45,6 +45,8 @@ pub(crate) enum Builtin {
     FloorSplice,
     /// sekisho, mTLS, with access log, metrics and a policy of 30 rules
     Sekisho,
+    /// sekisho without TLS: bulk goes by splice(2)
+    SekishoPlain,
     /// Envoy's tcp_proxy, mTLS
     Envoy,
     /// HAProxy, mTLS
@@ -55,11 +57,12 @@ pub(crate) enum Builtin {
 
 impl Builtin {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Direct,
         Self::Floor,
         Self::FloorSplice,
         Self::Sekisho,
+        Self::SekishoPlain,
         Self::Envoy,
         Self::Haproxy,
         Self::HaproxySplice,
@@ -133,6 +136,7 @@ enum Kind {
     },
     Sekisho {
         program: PathBuf,
+        mode: sekisho::Mode,
     },
     Splice,
 }
@@ -167,6 +171,14 @@ impl Peer {
                     SEKISHO,
                     Kind::Sekisho {
                         program: options.sekisho.clone(),
+                        mode: sekisho::Mode::Mtls,
+                    },
+                )),
+                Builtin::SekishoPlain => peers.push(peer(
+                    "sekisho (plain splice)",
+                    Kind::Sekisho {
+                        program: options.sekisho.clone(),
+                        mode: sekisho::Mode::Plain,
                     },
                 )),
                 Builtin::Envoy => peers.push(peer(
@@ -207,7 +219,8 @@ impl Peer {
     /// Whether it encrypts.
     pub(crate) fn is_mtls(&self) -> bool {
         match &self.kind {
-            Kind::Envoy { .. } | Kind::Sekisho { .. } => true,
+            Kind::Envoy { .. } => true,
+            Kind::Sekisho { mode, .. } => *mode == sekisho::Mode::Mtls,
             Kind::Haproxy { mode, .. } => *mode == haproxy::Mode::Mtls,
             Kind::Custom(custom) => custom.mtls,
             Kind::Direct | Kind::Floor { .. } | Kind::Splice => false,
@@ -230,7 +243,7 @@ impl Peer {
             Kind::Floor { .. } => Ok("read and write, a thread for each direction".into()),
             Kind::Splice => Ok("splice(2), a thread for each direction".into()),
             Kind::Envoy { program, .. } => Program::new(program, &["--version"]).first_line(),
-            Kind::Sekisho { program } => Program::new(program, &["--version"]).first_line(),
+            Kind::Sekisho { program, .. } => Program::new(program, &["--version"]).first_line(),
             Kind::Haproxy { program, .. } => Program::new(program, &["-v"]).first_line(),
             Kind::Custom(custom) => custom.version(),
         }
@@ -263,7 +276,7 @@ impl Peer {
             Kind::Splice => floor(MIB, &["--splice"]),
             Kind::Envoy { program, group } => envoy::pair(program, group, place, setting)?,
             Kind::Haproxy { program, mode } => haproxy::pair(program, *mode, place, setting)?,
-            Kind::Sekisho { program } => sekisho::pair(program, place, setting)?,
+            Kind::Sekisho { program, mode } => sekisho::pair(program, *mode, place, setting)?,
             Kind::Custom(custom) => custom.pair(place, setting)?,
         }))
     }
@@ -296,12 +309,15 @@ mod tests {
             program: program.clone(),
             mode,
         };
+        let sekisho = |mode| Kind::Sekisho {
+            program: program.clone(),
+            mode,
+        };
         vec![
             Kind::Floor { buffer: MIB },
             Kind::Splice,
-            Kind::Sekisho {
-                program: program.clone(),
-            },
+            sekisho(sekisho::Mode::Mtls),
+            sekisho(sekisho::Mode::Plain),
             Kind::Envoy {
                 program: program.clone(),
                 group: "X25519".into(),
@@ -349,6 +365,7 @@ mod tests {
         };
         let sekisho = peer(Kind::Sekisho {
             program: "sekisho".into(),
+            mode: sekisho::Mode::Mtls,
         });
         for resumption in [false, true] {
             let setting = Setting {

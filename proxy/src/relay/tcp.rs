@@ -80,6 +80,7 @@ async fn wires(
             };
             moved += bytes.max(TURN);
             if let Some(worker) = flow.moved(bytes)
+                && (out.is_empty() && back.is_empty())
                 && client.output.is_empty()
                 && upstream.output.is_empty()
             {

@@ -9,7 +9,7 @@ use std::{
 
 use sekisho_record::{HEADER, Layout, MAX_PLAINTEXT, MAX_RECORD, SLOT, Session, TRAILER};
 
-use super::{Counters, RelayError, Side};
+use super::{Counters, RelayError, Side, splice::Splice};
 use crate::{
     scratch::{self, Lent},
     wire::{Wire, tls_error, truncated},
@@ -31,25 +31,36 @@ pub(super) enum Turn {
     Done,
 }
 
+/// From so many slots on, bytes between two plain sides stay in the kernel: with fewer at a time, a
+/// copy is cheaper than a pipe.
+const SPLICED: usize = 8;
+
 /// One direction. It owns no buffer: see [`scratch`].
 pub(super) struct Direction {
     from: Side,
     to: Side,
     /// Records of the next turn: grows while turns are full.
     slots: usize,
+    splice: Splice,
     ended: bool,
     done: bool,
 }
 
 impl Direction {
-    pub(super) const fn new(from: Side, to: Side) -> Self {
+    pub(super) fn new(from: Side, to: Side) -> Self {
         Self {
             from,
             to,
             slots: 1,
+            splice: Splice::default(),
             ended: false,
             done: false,
         }
+    }
+
+    /// Whether nothing lies between its reader and its writer.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.splice.is_empty()
     }
 
     /// Moves one batch, if both sides are ready.
@@ -66,7 +77,8 @@ impl Direction {
         let to = self.to;
         let failed = |side| move |error| RelayError { side, error };
         // Nothing is read while earlier bytes wait: that is the backpressure.
-        if writer.poll_ready(cx).map_err(failed(to))?.is_pending() {
+        let flushed = self.splice.poll_flush(cx, writer).map_err(failed(to))?;
+        if flushed.is_pending() || writer.poll_ready(cx).map_err(failed(to))?.is_pending() {
             return Ok(Turn::Blocked);
         }
         if self.ended {
@@ -82,7 +94,7 @@ impl Direction {
         let turn = match (reader.tls.is_some(), writer.tls.is_some()) {
             (true, _) => self.open(cx, reader, writer),
             (false, true) => self.seal(cx, reader, writer),
-            (false, false) => self.pass(cx, reader, writer),
+            (false, false) => self.pass(cx, reader, writer, counters),
         };
         match turn? {
             Poll::Pending => Ok(Turn::Blocked),
@@ -90,7 +102,7 @@ impl Direction {
                 if bytes > 0 {
                     counters.add(to, bytes);
                 }
-                self.fit(writer.output.bytes().len());
+                self.fit(writer.output.bytes().len() + self.splice.waiting());
                 Ok(Turn::Moved(bytes))
             }
         }
@@ -160,9 +172,21 @@ impl Direction {
         cx: &mut Context<'_>,
         reader: &Wire,
         writer: &mut Wire,
+        counters: &Counters,
     ) -> Result<Poll<usize>, RelayError> {
         let (from, to) = (self.from, self.to);
         let room = self.slots * MAX_PLAINTEXT;
+        if self.slots >= SPLICED && self.splice.is_possible() {
+            let passed = self.splice.poll_pass(cx, (from, reader), (to, writer))?;
+            match passed {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Some(bytes)) => {
+                    counters.add_spliced(bytes);
+                    return Ok(self.read(Some(bytes), room));
+                }
+                Poll::Ready(None) => {}
+            }
+        }
         let turn = scratch::lend(writer.compartment, room, |lent, _| {
             let read = match reader.transport.poll_fill(cx, lent.room()) {
                 Poll::Pending => return Ok(None),

@@ -38,7 +38,7 @@ fn text(begin: usize, length: usize) -> &'static [u8] {
 }
 
 /// Sends `length` bytes to an echo and compares what comes back, both at once.
-async fn echoed(stream: impl AsyncRead + AsyncWrite, length: usize) {
+pub(crate) async fn echoed(stream: impl AsyncRead + AsyncWrite, length: usize) {
     echoed_while(stream, move |sent| sent < length).await;
 }
 
@@ -165,6 +165,14 @@ async fn a_receiver_that_does_not_read_costs_a_bounded_amount_of_memory() {
     let world = World::with_gate(|_| {}).await;
     let mut stream = world.dial("/front").await.unwrap();
     ping(&mut stream).await.unwrap();
+    read_late(&world, stream).await;
+}
+
+/// Sends to the echo without reading, and reads much later what has come back.
+pub(crate) async fn read_late<S>(world: &World, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let (mut reader, mut writer) = tokio::io::split(stream);
     // The echo gives back what it gets, and nobody takes it: in the end all buffers are full.
     let sender = tokio::spawn(async move {

@@ -10,7 +10,21 @@ use crate::{certificates, certificates::Papers, child::Program};
 /// Rules of the policy, of which the last allows.
 const RULES: usize = 30;
 
-pub(super) fn pair(program: &Path, place: &Place, setting: Setting) -> anyhow::Result<Pair> {
+/// What goes between the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// mTLS.
+    Mtls,
+    /// No TLS, and so no policy on who comes: bulk stays in the kernel.
+    Plain,
+}
+
+pub(super) fn pair(
+    program: &Path,
+    mode: Mode,
+    place: &Place,
+    setting: Setting,
+) -> anyhow::Result<Pair> {
     let back_id = certificates::BACK;
     let front_id = certificates::FRONT;
     place.write("sekisho/policy/authz.rego", &policy())?;
@@ -19,19 +33,25 @@ pub(super) fn pair(program: &Path, place: &Place, setting: Setting) -> anyhow::R
         peer: "b.example",
         admin: FRONT_ADMIN.to_string(),
         papers: &place.certificates.front,
-        endpoint: format!(
-            "listen: tcp://{FRONT}\n    forward: mtls://{BACK}\n    expect: [{back_id}]\n"
-        ),
+        endpoint: match mode {
+            Mode::Mtls => format!(
+                "listen: tcp://{FRONT}\n    forward: mtls://{BACK}\n    expect: [{back_id}]\n"
+            ),
+            Mode::Plain => format!("listen: tcp://{FRONT}\n    forward: tcp://{BACK}\n"),
+        },
     };
     let back = Side {
         site: "b.example",
         peer: "a.example",
         admin: BACK_ADMIN.to_string(),
         papers: &place.certificates.back,
-        endpoint: format!(
-            "listen: mtls://{BACK}\n    forward: tcp://{SERVER}\n    accept: [{front_id}]\n    \
-             policy: policy/\n"
-        ),
+        endpoint: match mode {
+            Mode::Mtls => format!(
+                "listen: mtls://{BACK}\n    forward: tcp://{SERVER}\n    accept: [{front_id}]\n    \
+                 policy: policy/\n"
+            ),
+            Mode::Plain => format!("listen: tcp://{BACK}\n    forward: tcp://{SERVER}\n"),
+        },
     };
     let start = |name: &str, side: &Side<'_>| -> anyhow::Result<Program> {
         let file = place.write(&format!("sekisho/{name}.yaml"), &side.yaml(setting)?)?;
