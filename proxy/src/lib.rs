@@ -6,8 +6,9 @@
 //! ```
 //!
 //! What this crate refuses to do: relay a byte without a [`permit::Permit`], dial on behalf of a
-//! peer that is not permitted, resume a TLS session, or fall back to an identity nobody chose. It
-//! does not know where identities come from: it is given [`sekisho_certs::Material`].
+//! peer that is not permitted, resume a TLS session without verifying its peer again, or fall back to
+//! an identity nobody chose. It does not know where identities come from: it is given
+//! [`sekisho_certs::Material`].
 
 mod accept;
 mod connection;

@@ -1,5 +1,7 @@
 //! Moving bytes, once there is a permit.
 
+#[cfg(test)]
+mod canary;
 mod copy;
 mod splice;
 pub mod tcp;
