@@ -81,14 +81,14 @@ impl Cpu {
 }
 
 impl Load {
-    /// What is measured unless asked otherwise. `resume` joins once sekisho has
-    /// `tls: {resumption: true}`.
-    pub(crate) const DEFAULT: [Self; 9] = [
+    /// What is measured unless asked otherwise.
+    pub(crate) const DEFAULT: [Self; 10] = [
         Self::Stream,
         Self::Streams8,
         Self::Reverse,
         Self::Bidir,
         Self::Connect,
+        Self::Resume,
         Self::Rr16,
         Self::Rr128,
         Self::Idle,
