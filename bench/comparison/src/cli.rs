@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// A further pair, described by a file; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) pair: Vec<PathBuf>,
-    /// What is measured [default: all but resume]
+    /// What is measured [default: all]
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Load::DEFAULT)]
     pub(crate) loads: Vec<Load>,
     /// Times each is measured, in turn: A B A B [default: 3, quick 1]
