@@ -88,8 +88,10 @@ fuzz_target!(|data: &[u8]| {
             let content = [23, 22, 21, 20, 0][usize::from(kind & 0x0f) % 5];
             inner.push(content);
             inner.resize(inner.len() + padding, 0);
-            if content == 23 {
-                sent.extend_from_slice(bytes);
+            // The type is the last byte that is not zero (RFC 8446 §5.4), whatever was meant above.
+            let last = inner.iter().rposition(|byte| *byte != 0);
+            if let Some(last) = last.filter(|last| inner[*last] == 23) {
+                sent.extend_from_slice(&inner[..last]);
             }
             input.extend(sealed(&inner, sequence));
             sequence += 1;
