@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_speed_is_that_of_the_best_trial_in_bytes_per_second() {
+    fn a_speed_is_in_bytes_per_second() {
         // The best trial is no slower than all of them together, and these take less time than the
         // whole call: a bound that holds on a busy machine too.
         let bytes = f64::from(TRIALS * RECORDS) * 16_384.0;

@@ -73,16 +73,87 @@ fn a_peer_may_ask_at_every_record_that_it_receives() {
         mut server,
         ..
     } = pair();
-    let most = u64::from(Limits::default().key_updates);
+    let most = Limits::default().key_updates;
     let data: Vec<u8> = (0..100).flat_map(|_| sealed(&mut server, b"x")).collect();
     assert_eq!(opened(&mut client, &data).unwrap().0.len(), 100);
-    for _ in 0..100 + most {
-        let ask = ask(&mut client);
-        opened(&mut server, &ask).unwrap();
+    assert_eq!(borne(&mut client, &mut server), 100 + most);
+}
+
+/// How many KeyUpdates in a row `server` bears of `client`.
+fn borne(client: &mut Session, server: &mut Session) -> u32 {
+    for count in 0..3 * MOST_SENT {
+        let ask = ask(client);
+        if let Err(error) = opened(server, &ask) {
+            assert_eq!(error.alert(), Some(Alert::UNEXPECTED_MESSAGE));
+            return count;
+        }
     }
-    let more = ask(&mut client);
-    let error = opened(&mut server, &more).unwrap_err();
-    assert_eq!(error.alert(), Some(Alert::UNEXPECTED_MESSAGE));
+    panic!("there is no end to them");
+}
+
+#[test]
+fn what_we_have_sent_lets_no_more_key_updates_pass_than_can_be_under_way() {
+    let Pair {
+        mut client,
+        mut server,
+        ..
+    } = pair();
+    for _ in 0..2 * MOST_SENT {
+        sealed(&mut server, b"x");
+    }
+    let most = Limits::default().key_updates;
+    assert_eq!(borne(&mut client, &mut server), MOST_SENT + most);
+}
+
+#[test]
+fn data_of_the_peer_gives_it_its_key_updates_back_and_takes_none_that_our_own_data_gave() {
+    let most = Limits::default().key_updates;
+    for sent in [0, 100] {
+        let Pair {
+            mut client,
+            mut server,
+            ..
+        } = pair();
+        for _ in 0..most {
+            let ask = ask(&mut client);
+            opened(&mut server, &ask).unwrap();
+        }
+        for _ in 0..sent {
+            sealed(&mut server, b"x");
+        }
+        let data = sealed(&mut client, b"x");
+        opened(&mut server, &data).unwrap();
+        assert_eq!(borne(&mut client, &mut server), most.max(sent));
+    }
+}
+
+#[test]
+fn both_keys_go_on_where_the_handshake_has_left_them_and_are_worn_from_there() {
+    let limits = Limits {
+        rekey_after: 8,
+        ..Limits::default()
+    };
+    let session = |role, own: u8| {
+        let secrets = ExtractedSecrets {
+            tx: (u64::from(own), secret(own)),
+            rx: (u64::from(3 - own), secret(3 - own)),
+        };
+        let schedule = Box::new(Counting {
+            own,
+            ..Counting::default()
+        });
+        Session::new(&secrets, schedule, role, Backend::AwsLc, limits).unwrap()
+    };
+    let mut client = session(Role::Client, 1);
+    let mut server = session(Role::Server, 2);
+    for _ in 0..8 {
+        assert!(!client.wants_control() && !server.wants_control());
+        let record = sealed(&mut client, b"x");
+        assert_eq!(opened(&mut server, &record).unwrap().0, b"x");
+        let record = sealed(&mut server, b"y");
+        assert_eq!(opened(&mut client, &record).unwrap().0, b"y");
+    }
+    assert!(client.wants_control() && server.wants_control());
 }
 
 #[test]
@@ -141,6 +212,30 @@ fn a_peer_that_keeps_its_key_too_long_is_asked_once_and_then_left() {
     let error = opened(&mut server, &record).unwrap_err();
     assert_eq!(error, RecordError::KeyExhausted);
     assert_eq!(error.alert(), Some(Alert::INTERNAL_ERROR));
+}
+
+#[test]
+fn a_peer_that_was_asked_is_not_asked_again_when_our_own_key_is_replaced() {
+    let limits = Limits {
+        rekey_after: 8,
+        ..Limits::default()
+    };
+    let mut client = pair().client;
+    let mut server = pair_with(limits, Backend::AwsLc).server;
+    for _ in 0..9 {
+        let record = sealed(&mut client, b"x");
+        opened(&mut server, &record).unwrap();
+    }
+    let asks = controlled(&mut server);
+    opened(&mut client, &asks).unwrap();
+    assert!(client.wants_control(), "it was asked");
+    controlled(&mut client);
+    // Its answer is still under way.
+    for _ in 0..8 {
+        sealed(&mut server, b"x");
+    }
+    assert!(!controlled(&mut server).is_empty(), "our own key is worn");
+    assert!(!server.wants_control());
 }
 
 #[test]
