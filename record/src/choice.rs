@@ -133,4 +133,23 @@ mod tests {
         let now = Measured::now();
         assert!(Backend::ALL.iter().all(|backend| now.of(*backend) > 0.0));
     }
+
+    #[test]
+    fn a_speed_is_in_bytes_per_second() {
+        // The best trial is no slower than all of them together, and these take less time than the
+        // whole call: a bound that holds on a busy machine too.
+        let bytes = f64::from(TRIALS * RECORDS) * 16_384.0;
+        for backend in Backend::ALL {
+            let begin = Instant::now();
+            let speed = speed(backend);
+            let at_least = bytes / begin.elapsed().as_secs_f64();
+            assert!(speed > at_least, "{backend}: {speed} of {at_least}");
+        }
+    }
+
+    #[test]
+    fn the_names_are_those_that_a_configuration_has() {
+        let shown = Backend::ALL.map(|backend| backend.to_string());
+        assert_eq!(shown, ["aws-lc", "ring"]);
+    }
 }

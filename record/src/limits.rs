@@ -34,3 +34,26 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_replaced_and_given_up_below_what_aes_gcm_bears() {
+        let limits = Limits::default();
+        // §5.5: "up to 2^24.5 full-size records".
+        let bears = 2_f64.powf(24.5);
+        assert!(f64::from(u32::try_from(limits.records_per_key).unwrap()) < bears);
+        // The peer is asked an eighth above its time, and needs a while to answer.
+        assert!(2 * limits.rekey_after < limits.records_per_key);
+    }
+
+    #[test]
+    fn the_longest_ticket_fits_and_not_much_more() {
+        // §4.6.1: the lifetime, `ticket_age_add`, and three fields behind their lengths.
+        let longest = 4 + 4 + (1 + 0xff) + (2 + 0xffff) + (2 + 0xfffe);
+        let most = Limits::default().message;
+        assert!((longest..longest + 512).contains(&most), "{most}");
+    }
+}

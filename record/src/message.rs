@@ -143,6 +143,11 @@ mod tests {
         }
         assert_eq!(seen, expected);
         assert!(!assembler.is_waiting());
+        assert_eq!(
+            assembler.held.capacity(),
+            0,
+            "a connection keeps no room for messages that have gone"
+        );
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub(crate) fn open(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MAX_RECORD;
 
     #[test]
     fn a_record_is_whole_or_not_yet_or_never() {
@@ -92,6 +93,15 @@ mod tests {
         );
         let over = Err(RecordError::Overflow(MAX_CIPHERTEXT + 1));
         assert_eq!(whole_record(&[23, 3, 3, 0x41, 0x01]), over);
+    }
+
+    #[test]
+    fn the_longest_record_needs_all_the_room_that_is_named_for_it() {
+        let mut longest = vec![23, 3, 3, 0x41, 0x00];
+        longest.resize(MAX_RECORD, 0);
+        assert_eq!(whole_record(&longest), Ok(Some(MAX_RECORD)));
+        longest.pop();
+        assert_eq!(whole_record(&longest), Ok(None));
     }
 
     #[test]

@@ -9,3 +9,4 @@
 
 mod differential;
 mod oracle;
+mod tickets;

@@ -5,11 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{CipherSuiteCommon, SupportedCipherSuite, Tls13CipherSuite, pki_types::ServerName};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+    CipherSuiteCommon, ClientConfig, ClientConnection, Connection, ExtractedSecrets, ServerConfig,
+    ServerConnection, SupportedCipherSuite, Tls13CipherSuite,
     client::UnbufferedClientConnection,
     crypto::CryptoProvider,
+    pki_types::ServerName,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, UnbufferedStatus},
 };
@@ -67,7 +68,10 @@ fn provider(setup: Setup) -> Arc<CryptoProvider> {
     })
 }
 
-fn configs(setup: Setup) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+/// A client's and a server's. What the client resumes by is kept in its own.
+pub(crate) type Configs = (Arc<ClientConfig>, Arc<ServerConfig>);
+
+pub(crate) fn configs(setup: Setup) -> Configs {
     let site = Site::new("a.example");
     let client = danger::client_config_with(Some(&site.svid("/client")), provider(setup));
     let server = danger::server_config_with(&site.svid("/server"), provider(setup));
@@ -78,9 +82,17 @@ fn configs(setup: Setup) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     (Arc::new(client), Arc::new(server))
 }
 
+/// What a handshake leaves.
+pub(crate) struct Handshake {
+    secrets: ExtractedSecrets,
+    pub(crate) schedule: Box<dyn KeySchedule>,
+    pub(crate) oracle: Connection,
+    to_ours: Vec<u8>,
+}
+
 /// Makes rustls' handshake; the end in hand is told by `$connection`.
 macro_rules! handshake {
-    ($connection:expr, $oracle:expr, $role:expr, $setup:expr) => {{
+    ($connection:expr, $oracle:expr) => {{
         let (mut connection, mut oracle) = ($connection, $oracle);
         let (mut input, mut output) = (Vec::new(), Vec::new());
         loop {
@@ -111,20 +123,11 @@ macro_rules! handshake {
         let mut to_ours = input;
         take(&mut oracle, &mut to_ours);
         let (secrets, kernel) = connection.dangerous_into_kernel_connection().unwrap();
-        let schedule: Box<dyn KeySchedule> = Box::new(kernel);
-        let limits = Limits {
-            rekey_after: $setup.ours,
-            ..Limits::default()
-        };
-        let ours = Session::new(&secrets, schedule, $role, $setup.backend, limits).unwrap();
-        Link {
-            ours,
+        Handshake {
+            secrets,
+            schedule: Box::new(kernel),
             oracle,
-            to_oracle: Vec::new(),
             to_ours,
-            input: Vec::new(),
-            ours_got: Vec::new(),
-            oracle_got: Vec::new(),
         }
     }};
 }
@@ -142,23 +145,51 @@ fn take(oracle: &mut Connection, to: &mut Vec<u8>) {
     }
 }
 
-impl Link {
-    pub(crate) fn new(setup: Setup) -> Self {
-        let (client, server) = configs(setup);
+impl Handshake {
+    pub(crate) fn new(role: Role, (client, server): &Configs) -> Self {
+        let (client, server) = (Arc::clone(client), Arc::clone(server));
         let name = ServerName::try_from("b.example").unwrap();
-        match setup.role {
+        match role {
             Role::Client => {
                 let oracle = Connection::Server(ServerConnection::new(server).unwrap());
                 let connection = UnbufferedClientConnection::new(client, name).unwrap();
-                handshake!(connection, oracle, Role::Client, setup)
+                handshake!(connection, oracle)
             }
             Role::Server => {
                 let mut oracle = Connection::Client(ClientConnection::new(client, name).unwrap());
                 let mut hello = Vec::new();
                 take(&mut oracle, &mut hello);
                 let connection = UnbufferedServerConnection::new(server).unwrap();
-                server_side(connection, oracle, hello, setup)
+                server_side(connection, oracle, hello)
             }
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(setup: Setup) -> Self {
+        Self::with(setup, &configs(setup))
+    }
+
+    pub(crate) fn with(setup: Setup, configs: &Configs) -> Self {
+        let Handshake {
+            secrets,
+            schedule,
+            oracle,
+            to_ours,
+        } = Handshake::new(setup.role, configs);
+        let limits = Limits {
+            rekey_after: setup.ours,
+            ..Limits::default()
+        };
+        Self {
+            ours: Session::new(&secrets, schedule, setup.role, setup.backend, limits).unwrap(),
+            oracle,
+            to_oracle: Vec::new(),
+            to_ours,
+            input: Vec::new(),
+            ours_got: Vec::new(),
+            oracle_got: Vec::new(),
         }
     }
 
@@ -228,8 +259,7 @@ fn server_side(
     mut connection: UnbufferedServerConnection,
     mut oracle: Connection,
     hello: Vec<u8>,
-    setup: Setup,
-) -> Link {
+) -> Handshake {
     let (mut input, mut output) = (hello, Vec::new());
     loop {
         let mut shown = input.clone();
@@ -251,5 +281,5 @@ fn server_side(
         }
     }
     feed(&mut oracle, &output);
-    handshake!(connection, oracle, Role::Server, setup)
+    handshake!(connection, oracle)
 }

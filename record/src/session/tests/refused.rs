@@ -302,6 +302,21 @@ fn every_error_has_words() {
     let words: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(words[0], "the other side sent the TLS alert access_denied");
     assert!(words.iter().all(|words| !words.is_empty()));
-    assert_eq!(errors[2].alert(), Some(Alert::INTERNAL_ERROR));
-    assert_eq!(errors[8].alert(), Some(Alert::ILLEGAL_PARAMETER));
+}
+
+#[test]
+fn what_does_not_open_and_what_is_our_own_fault_have_alerts_of_their_own() {
+    // Those of the table above are not repeated.
+    for (error, alert) in [
+        (RecordError::BadRecordMac, Alert::BAD_RECORD_MAC),
+        (RecordError::Closed, Alert::INTERNAL_ERROR),
+        (RecordError::KeyExhausted, Alert::INTERNAL_ERROR),
+        (RecordError::Schedule("c".into()), Alert::INTERNAL_ERROR),
+        (
+            RecordError::Ticket(TicketError::Illegal),
+            Alert::ILLEGAL_PARAMETER,
+        ),
+    ] {
+        assert_eq!(error.alert(), Some(alert), "{error}");
+    }
 }
