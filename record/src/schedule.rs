@@ -1,7 +1,7 @@
 //! Where new keys come from (RFC 8446 §7.2).
 
 use rustls::{
-    CertificateError, Error, client::ClientConnectionData, kernel::KernelConnection,
+    Error, InvalidMessage, client::ClientConnectionData, kernel::KernelConnection,
     server::ServerConnectionData,
 };
 
@@ -68,10 +68,11 @@ impl KeySchedule for KernelConnection<ClientConnectionData> {
     fn ticket(&mut self, payload: &[u8]) -> Result<(), TicketError> {
         self.handle_new_session_ticket(payload)
             .map_err(|error| match error {
-                Error::InvalidMessage(_)
-                | Error::InvalidCertificate(CertificateError::BadEncoding) => {
-                    TicketError::Unreadable
+                // RFC 8446 §4.2: an extension that stands twice can be read, and must not be.
+                Error::InvalidMessage(InvalidMessage::DuplicateExtension(_)) => {
+                    TicketError::Illegal
                 }
+                Error::InvalidMessage(_) => TicketError::Unreadable,
                 _ => TicketError::Illegal,
             })
     }

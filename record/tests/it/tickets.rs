@@ -56,6 +56,20 @@ fn a_ticket_that_is_cut_or_followed_or_empty_cannot_be_read() {
 }
 
 #[test]
+fn a_ticket_with_an_extension_twice_is_illegal() {
+    let mut client = Handshake::new(Role::Client, &configs(CLIENT)).schedule;
+    // `early_data` (42) with 0 bytes allowed, which rustls leaves alone.
+    let extension = [0, 42, 0, 4, 0, 0, 0, 0];
+    let with = |extensions: &[u8]| {
+        let length = u8::try_from(extensions.len()).unwrap();
+        [&TICKET[..15], &[length], extensions].concat()
+    };
+    assert_eq!(client.ticket(&with(&extension)), Ok(()));
+    let twice = with(&[extension, extension].concat());
+    assert_eq!(client.ticket(&twice), Err(TicketError::Illegal));
+}
+
+#[test]
 fn a_server_takes_no_ticket() {
     let mut server = Handshake::new(Role::Server, &configs(PLAIN)).schedule;
     assert_eq!(server.ticket(&TICKET), Err(TicketError::Illegal));
