@@ -252,9 +252,7 @@ async fn relay(mut client: Wire, mut upstream: Wire, counters: &Counters) {
             poison();
             let sent = out.turn(cx, &mut client, &mut upstream, counters).unwrap();
             poison();
-            let received = back
-                .turn(cx, &mut upstream, &mut client, &counters)
-                .unwrap();
+            let received = back.turn(cx, &mut upstream, &mut client, counters).unwrap();
             match (sent, received) {
                 (Turn::Done, Turn::Done) => return Poll::Ready(()),
                 (Turn::Moved(_), _) | (_, Turn::Moved(_)) => {}
