@@ -203,26 +203,24 @@ impl Transport {
 
 /// splice(2) between a socket and a pipe of the kernel: bytes that never come to this process.
 impl Transport {
-    /// Moves up to `room` bytes that have come into `pipe`, which is empty; 0 at the end of the
-    /// stream.
-    ///
-    /// Unlike a read, one that leaves room has not emptied the socket: a pipe is full by pieces too.
+    /// Moves up to `room` bytes that have come into `pipe`, which is empty; 0 where splice(2) moves
+    /// none, which says neither that there are none nor that the stream has ended: it stops before
+    /// urgent data, for ever. Whoever gets 0 has to read.
     pub(crate) fn poll_splice(
         &self,
         cx: &mut Context<'_>,
         pipe: BorrowedFd<'_>,
         room: usize,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.poll_read_ready(cx))?;
-            let moved = each!(self, stream => stream.try_io(Interest::READABLE, || {
-                move_bytes(stream, pipe, room)
-            }));
-            match moved {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                other => return Poll::Ready(other),
+        ready!(self.poll_read_ready(cx))?;
+        let moved = each!(self, stream => stream.try_io(Interest::READABLE, || {
+            match move_bytes(stream, pipe, room) {
+                // An error of this kind would take the readiness back.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+                moved => moved,
             }
-        }
+        }));
+        Poll::Ready(moved)
     }
 
     /// Moves what the kernel takes now of the `length` bytes in `pipe`; 0 where it takes nothing.

@@ -21,7 +21,7 @@ use nix::{
 use super::{RelayError, Side};
 use crate::{held::Keeping, wire::Wire};
 
-/// Bytes of a pipe, where the host allows as much (`fs.pipe-max-size`).
+/// Bytes of a pipe. Where the host allows less (`fs.pipe-max-size`), there are none.
 const SIZE: usize = 1024 * 1024;
 /// Pipes that a worker keeps: as many as directions that it serves between two turns of one.
 const KEPT: usize = 4;
@@ -38,16 +38,16 @@ struct Pipe {
 }
 
 impl Pipe {
-    /// An empty one, of this worker or new.
-    fn take() -> io::Result<Self> {
+    /// An empty one, of this worker or new; `None` where the system has none of full size for us:
+    /// users who are not root may have so many pages in pipes and no more, and files.
+    fn take() -> Option<Self> {
         if let Some(pipe) = EMPTY.with_borrow_mut(Vec::pop) {
-            return Ok(pipe);
+            return Some(pipe);
         }
-        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-        // Users who are not root may have so many pages in pipes and no more: then it is a small one.
+        let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).ok()?;
         let size = i32::try_from(SIZE).unwrap_or(i32::MAX);
-        let _ = fcntl(&write, FcntlArg::F_SETPIPE_SZ(size));
-        Ok(Self { read, write })
+        fcntl(&write, FcntlArg::F_SETPIPE_SZ(size)).ok()?;
+        Some(Self { read, write })
     }
 
     fn give_back(self) {
@@ -71,7 +71,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Splice {
     waiting: Option<Waiting>,
-    /// The kernel has no splice(2) for these sockets, or no pipe for us.
+    /// The kernel has no splice(2) for these sockets.
     refused: bool,
 }
 
@@ -91,9 +91,9 @@ impl Splice {
         !self.refused
     }
 
-    /// Moves bytes from `reader` into a pipe, and as many from there to `writer` as it takes now.
-    /// Nothing else may be under way to it. `None` where the kernel cannot: then they are to be
-    /// copied.
+    /// Moves up to `room` bytes from `reader` into a pipe, and as many from there to `writer` as it
+    /// takes now. Nothing else may be under way to it. `None` where none were moved: what there is,
+    /// be it the end, is to be read.
     ///
     /// # Errors
     /// Those of the sockets, `from` or `to` being their sides.
@@ -102,18 +102,18 @@ impl Splice {
         cx: &mut Context<'_>,
         (from, reader): (Side, &Wire),
         (to, writer): (Side, &mut Wire),
+        room: usize,
     ) -> Result<Poll<Option<usize>>, RelayError> {
-        let Ok(pipe) = Pipe::take() else {
-            self.refused = true;
+        let Some(pipe) = Pipe::take() else {
             return Ok(Poll::Ready(None));
         };
-        let bytes = match reader.transport.poll_splice(cx, pipe.write.as_fd(), SIZE) {
+        let bytes = match reader.transport.poll_splice(cx, pipe.write.as_fd(), room) {
             Poll::Ready(Ok(bytes @ 1..)) => bytes,
             nothing => {
                 pipe.give_back();
                 return match nothing {
                     Poll::Pending => Ok(Poll::Pending),
-                    Poll::Ready(Ok(end)) => Ok(Poll::Ready(Some(end))),
+                    Poll::Ready(Ok(_)) => Ok(Poll::Ready(None)),
                     Poll::Ready(Err(error)) if is_refusal(&error) => {
                         self.refused = true;
                         Ok(Poll::Ready(None))

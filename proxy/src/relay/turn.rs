@@ -177,8 +177,8 @@ impl Direction {
         let (from, to) = (self.from, self.to);
         let room = self.slots * MAX_PLAINTEXT;
         if self.slots >= SPLICED && self.splice.is_possible() {
-            let passed = self.splice.poll_pass(cx, (from, reader), (to, writer))?;
-            match passed {
+            let (from, to) = ((from, reader), (to, &mut *writer));
+            match self.splice.poll_pass(cx, from, to, room)? {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Some(bytes)) => {
                     counters.add_spliced(bytes);
