@@ -51,7 +51,8 @@ async fn a_little_is_copied_and_bulk_stays_in_the_kernel() {
     for _ in 0..10 {
         ping(&mut stream).await.unwrap();
     }
-    assert_eq!(moved(&world), (80, 0));
+    // Counted when it is written, which may be after it has come.
+    wait_for("all is counted", SOON, || moved(&world) == (80, 0)).await;
     let live = world.proxy.registry().snapshot();
     echoed(stream, 64 << 20).await;
     world.until("allowed", "", 1).await;
