@@ -1,0 +1,9 @@
+//! A site's authority: its CA, the entries that say which workload has which SPIFFE ID, and the
+//! attestation of nodes, behind SPIRE's server API.
+//!
+//! What this crate refuses to do: issue an ID outside of its own trust domain, an ID that no entry
+//! gives to the caller, or anything at all to a node that has not been attested; and keep a change
+//! without its line in the audit log.
+
+pub mod entry;
+pub mod store;

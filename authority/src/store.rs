@@ -1,0 +1,168 @@
+//! What the authority remembers, in SQLite: the only place with SQL.
+//!
+//! One thread owns the database and takes one job at a time; each job is a transaction, so that what
+//! a call changes and its line in the audit log are there together or not at all. Statements keep to
+//! what PostgreSQL understands too, but for the pragmas of [`open`].
+
+mod audit;
+mod bundles;
+mod entries;
+mod nodes;
+mod open;
+#[cfg(test)]
+mod tests;
+
+use std::{path::PathBuf, thread, time::SystemTime};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+pub use audit::{AuditError, Line};
+pub use bundles::{Bundle, Deletion, JwtAuthority, X509Authority};
+pub use entries::{Creation, EntryFilter, Page, SetMatch, Update};
+pub use nodes::{Certificate, Node, NodeFilter, Token};
+pub use open::OpenError;
+
+/// Jobs that wait for the thread: past it the authority is overloaded and says so.
+const WAITING: usize = 4096;
+
+/// Why the store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Another program holds a lock on the file, or too many jobs wait.
+    #[error("the database is locked or overloaded")]
+    Busy,
+    /// What was read makes no sense.
+    #[error("the database is corrupt: {0}")]
+    Corrupt(String),
+    /// Nothing can be written.
+    #[error("no space is left for the database")]
+    Full,
+    /// Anything else that SQLite says.
+    #[error("database: {0}")]
+    Failed(String),
+    /// The store has been closed.
+    #[error("the database is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Corrupt(error.to_string())
+            }
+            Some(ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Who changes something, and when: for the audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    /// A SPIFFE ID, or who it is on this host.
+    pub caller: String,
+    /// The time of the change.
+    pub at: SystemTime,
+}
+
+type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// An open store. Cheap to share behind an `Arc`.
+#[derive(Debug)]
+pub struct Store {
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<thread::JoinHandle<()>>,
+    path: PathBuf,
+}
+
+impl Store {
+    fn start(connection: Connection, path: PathBuf) -> Result<Self, OpenError> {
+        let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING);
+        let thread = thread::Builder::new()
+            .name("store".into())
+            .spawn(move || {
+                let mut connection = connection;
+                while let Some(job) = waiting.blocking_recv() {
+                    job(&mut connection);
+                }
+            })
+            .map_err(|error| OpenError::Io {
+                path: path.clone(),
+                error,
+            })?;
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            path,
+        })
+    }
+
+    /// Does `work` in a transaction, which counts if it is `Ok`.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.job(move |connection| {
+            // Immediate: what is read is still so when it is written.
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Does `work`, which only reads, on one state of the database.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.job(move |connection| work(&connection.transaction()?))
+            .await
+    }
+
+    async fn job<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            // Whoever asked may have gone: what was done stays done.
+            let _ = answer.send(work(connection));
+        });
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Closed)?;
+        jobs.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::error::TrySendError::Closed(_) => StoreError::Closed,
+        })?;
+        // A job that panicked has dropped its sender, and the thread with it.
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It ends when the last job is done; a panic there has been told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Seconds since 1970; what lies before is 0.
+fn seconds(time: SystemTime) -> i64 {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// The reverse of [`seconds`].
+fn time(seconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}

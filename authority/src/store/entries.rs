@@ -1,0 +1,297 @@
+//! Entries in the store.
+
+mod filter;
+mod rows;
+
+use std::collections::BTreeSet;
+
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use sekisho_certs::{SpiffeId, TrustDomain};
+use uuid::Uuid;
+
+use super::{By, Store, StoreError, audit, seconds};
+use crate::entry::{Draft, Entry, Federated, Selector};
+
+pub use filter::{EntryFilter, SetMatch};
+
+/// How the creation of an entry went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// It is there now.
+    Created(Box<Entry>),
+    /// One with the same IDs and selectors is there already; nothing was changed.
+    Exists(Box<Entry>),
+    /// Its name is taken by another.
+    IdTaken(String),
+    /// It is federated with a trust domain of which there is no bundle.
+    NoBundle(TrustDomain),
+}
+
+/// How a change of an entry went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Update<E> {
+    /// It is so now, and its revision is one higher.
+    Updated(Box<Entry>),
+    /// There is no entry of this name.
+    Missing,
+    /// It would be federated with a trust domain of which there is no bundle.
+    NoBundle(TrustDomain),
+    /// It would have the IDs and selectors of another.
+    Repeats(Box<Entry>),
+    /// It breaks a rule.
+    Refused(E),
+}
+
+/// Part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In order of insertion.
+    pub items: Vec<T>,
+    /// Where the next page begins: behind this number.
+    pub next: i64,
+}
+
+impl Store {
+    /// Stores entries, each for itself: what becomes of one says nothing of the others.
+    ///
+    /// # Errors
+    /// Those of the store; then none was stored.
+    pub async fn create_entries(
+        &self,
+        by: By,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<Creation>, StoreError> {
+        self.change(move |transaction| {
+            drafts
+                .into_iter()
+                .map(|draft| create(transaction, &by, draft))
+                .collect()
+        })
+        .await
+    }
+
+    /// The entry of this name.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn entry(&self, id: String) -> Result<Option<Entry>, StoreError> {
+        self.look(move |transaction| Ok(rows::by_id(transaction, &id)?.map(|(_, entry)| entry)))
+            .await
+    }
+
+    /// Entries that pass, behind number `after`, at most `most`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn entries(
+        &self,
+        filter: EntryFilter,
+        after: i64,
+        most: usize,
+    ) -> Result<Page<Entry>, StoreError> {
+        self.look(move |transaction| list(transaction, &filter, after, most))
+            .await
+    }
+
+    /// Lets `edit` change an entry. Its revision rises also if nothing differs, as SPIRE's does.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn update_entry<E: Send + 'static>(
+        &self,
+        by: By,
+        id: String,
+        edit: impl FnOnce(&mut Draft) -> Result<(), E> + Send + 'static,
+    ) -> Result<Update<E>, StoreError> {
+        self.change(move |transaction| update(transaction, &by, &id, edit))
+            .await
+    }
+
+    /// Removes an entry. False if there is none.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn delete_entry(&self, by: By, id: String) -> Result<bool, StoreError> {
+        self.change(move |transaction| {
+            let gone = transaction.execute("DELETE FROM entries WHERE id = ?1", params![id])?;
+            if gone > 0 {
+                audit::append(transaction, &by, "entry.delete", &id, "{}".into())?;
+            }
+            Ok(gone > 0)
+        })
+        .await
+    }
+
+    /// Removes the entries that have ended, and returns their names.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn prune_entries(&self, by: By) -> Result<Vec<String>, StoreError> {
+        self.change(move |transaction| {
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM entries WHERE expires_at > 0 AND expires_at < ?1 RETURNING id",
+            )?;
+            let gone = statement.query_map(params![seconds(by.at)], |row| row.get(0))?;
+            let gone: Vec<String> = gone.collect::<Result<_, _>>()?;
+            for id in &gone {
+                audit::append(transaction, &by, "entry.prune", id, "{}".into())?;
+            }
+            Ok(gone)
+        })
+        .await
+    }
+}
+
+fn list(
+    transaction: &Transaction<'_>,
+    filter: &EntryFilter,
+    after: i64,
+    most: usize,
+) -> Result<Page<Entry>, StoreError> {
+    /// Rows read at a time: what does not pass is read in vain.
+    const AT_ONCE: usize = 500;
+    let mut page = Page {
+        items: Vec::new(),
+        next: after,
+    };
+    loop {
+        let rows = rows::behind(transaction, filter, page.next, AT_ONCE)?;
+        let last = rows.len() < AT_ONCE;
+        for (number, entry) in rows {
+            page.next = number;
+            if filter.passes(&entry) {
+                page.items.push(entry);
+                if page.items.len() == most {
+                    return Ok(page);
+                }
+            }
+        }
+        if last {
+            return Ok(page);
+        }
+    }
+}
+
+fn create(transaction: &Transaction<'_>, by: &By, draft: Draft) -> Result<Creation, StoreError> {
+    if let Some((_, same)) = rows::same(transaction, &draft)? {
+        return Ok(Creation::Exists(Box::new(same)));
+    }
+    if let Some(domain) = without_bundle(transaction, &draft)? {
+        return Ok(Creation::NoBundle(domain));
+    }
+    let id = match &draft.id {
+        Some(id) if rows::by_id(transaction, id)?.is_some() => {
+            return Ok(Creation::IdTaken(id.clone()));
+        }
+        Some(id) => id.clone(),
+        None => Uuid::new_v4().to_string(),
+    };
+    let entry = Entry {
+        id,
+        revision: 0,
+        created_at: by.at,
+        draft,
+    };
+    rows::insert(transaction, &entry)?;
+    let detail = rows::detail(&entry);
+    audit::append(transaction, by, "entry.create", &entry.id, detail)?;
+    Ok(Creation::Created(Box::new(entry)))
+}
+
+fn update<E>(
+    transaction: &Transaction<'_>,
+    by: &By,
+    id: &str,
+    edit: impl FnOnce(&mut Draft) -> Result<(), E>,
+) -> Result<Update<E>, StoreError> {
+    let Some((number, mut entry)) = rows::by_id(transaction, id)? else {
+        return Ok(Update::Missing);
+    };
+    if let Err(refused) = edit(&mut entry.draft) {
+        return Ok(Update::Refused(refused));
+    }
+    if let Some((other, same)) = rows::same(transaction, &entry.draft)?
+        && other != number
+    {
+        return Ok(Update::Repeats(Box::new(same)));
+    }
+    if let Some(domain) = without_bundle(transaction, &entry.draft)? {
+        return Ok(Update::NoBundle(domain));
+    }
+    entry.revision += 1;
+    rows::replace(transaction, number, &entry)?;
+    audit::append(transaction, by, "entry.update", id, rows::detail(&entry))?;
+    Ok(Update::Updated(Box::new(entry)))
+}
+
+/// Removes the entries that a join token made, together with the node that it made.
+pub(super) fn delete_of_token(
+    transaction: &Transaction<'_>,
+    by: &By,
+    node: &SpiffeId,
+) -> Result<(), StoreError> {
+    let text = node.to_string();
+    let only = BTreeSet::from([Selector {
+        kind: "spiffe_id".into(),
+        value: text.clone(),
+    }]);
+    let mut statement = transaction.prepare_cached(
+        "DELETE FROM entries WHERE parent_id = ?1 AND selector_set = ?2 RETURNING id",
+    )?;
+    let gone = statement.query_map(params![text, rows::selector_set(&only)], |row| row.get(0))?;
+    for id in gone.collect::<Result<Vec<String>, _>>()? {
+        audit::append(transaction, by, "entry.delete", &id, "{}".into())?;
+    }
+    Ok(())
+}
+
+/// Raises the revision of the entries that are federated with a domain, by name or by `*`, so that
+/// agents ask again.
+pub(super) fn federation_changed(
+    transaction: &Transaction<'_>,
+    domain: &TrustDomain,
+) -> Result<(), StoreError> {
+    transaction
+        .prepare_cached(
+            "UPDATE entries SET revision = revision + 1 WHERE number IN \
+             (SELECT entry FROM entry_federation WHERE trust_domain IN (?1, '*'))",
+        )?
+        .execute(params![domain.as_str()])?;
+    Ok(())
+}
+
+/// Names of the entries that are federated with a domain by its name.
+pub(super) fn federated_with(
+    transaction: &Transaction<'_>,
+    domain: &TrustDomain,
+) -> Result<Vec<String>, StoreError> {
+    let mut statement = transaction.prepare_cached(
+        "SELECT id FROM entries WHERE number IN \
+         (SELECT entry FROM entry_federation WHERE trust_domain = ?1) ORDER BY number",
+    )?;
+    let found = statement.query_map(params![domain.as_str()], |row| row.get(0))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// The first domain that an entry is federated with and of which there is no bundle.
+fn without_bundle(
+    transaction: &Transaction<'_>,
+    draft: &Draft,
+) -> Result<Option<TrustDomain>, StoreError> {
+    for federated in &draft.federates_with {
+        if let Federated::Domain(domain) = federated
+            && !has_bundle(transaction, domain)?
+        {
+            return Ok(Some(domain.clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn has_bundle(transaction: &Transaction<'_>, domain: &TrustDomain) -> Result<bool, StoreError> {
+    let found = transaction
+        .prepare_cached("SELECT 1 FROM bundles WHERE trust_domain = ?1")?
+        .query_row(params![domain.as_str()], |_| Ok(()))
+        .optional()?;
+    Ok(found.is_some())
+}

@@ -1,0 +1,152 @@
+use super::*;
+
+fn node(name: &str) -> Node {
+    let domain = id::parse_trust_domain("a.example").unwrap();
+    Node {
+        id: id::id_below(&domain, &format!("/spire/agent/{name}")).unwrap(),
+        attestation_type: "join_token".into(),
+        selectors: BTreeSet::from([Selector {
+            kind: "k8s_psat".into(),
+            value: "cluster:campus".into(),
+        }]),
+        active: Some(Certificate {
+            serial: "12345678901234567890123".into(),
+            not_after: time(1_800_003_600),
+        }),
+        next: None,
+        can_reattest: false,
+        reattest_at: None,
+        banned: false,
+        version: String::new(),
+    }
+}
+
+async fn attested(store: &Store, node: Node) {
+    store.attest_node(by(), node).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_node_comes_back_as_it_was_stored_and_its_selectors_are_replaced() {
+    let Folder { store, .. } = store();
+    let mut wanted = node("x");
+    attested(&store, wanted.clone()).await;
+    assert_eq!(
+        store.node(wanted.id.clone()).await.unwrap(),
+        Some(wanted.clone())
+    );
+    wanted.selectors.clear();
+    wanted.reattest_at = Some(time(1_800_000_300));
+    wanted.next = wanted.active.clone();
+    attested(&store, wanted.clone()).await;
+    assert_eq!(store.node(wanted.id.clone()).await.unwrap(), Some(wanted));
+}
+
+#[tokio::test]
+async fn a_banned_node_does_not_come_back_before_it_is_evicted() {
+    let Folder { store, .. } = store();
+    let id = node("x").id;
+    attested(&store, node("x")).await;
+    let ban = |node: &mut Node| {
+        node.banned = true;
+        node.active = None;
+    };
+    let banned = store
+        .update_node(by(), id.clone(), Some("node.ban"), ban)
+        .await;
+    assert!(banned.unwrap().unwrap().banned);
+    assert_eq!(store.attest_node(by(), node("x")).await.unwrap(), None);
+    assert!(
+        store
+            .node(id.clone())
+            .await
+            .unwrap()
+            .unwrap()
+            .active
+            .is_none()
+    );
+    assert!(store.delete_node(by(), id.clone()).await.unwrap());
+    assert!(!store.delete_node(by(), id).await.unwrap());
+    attested(&store, node("x")).await;
+}
+
+#[tokio::test]
+async fn with_a_node_of_a_token_goes_the_entry_of_that_token_and_no_other() {
+    let Folder { store, .. } = store();
+    attested(&store, node("x")).await;
+    let mut of_token = draft("of-token");
+    of_token.parent_id = node("x").id;
+    of_token.selectors = BTreeSet::from([Selector {
+        kind: "spiffe_id".into(),
+        value: node("x").id.to_string(),
+    }]);
+    let mut other = draft("other");
+    other.parent_id = node("x").id;
+    created(&store, of_token).await;
+    created(&store, other).await;
+    store.delete_node(by(), node("x").id).await.unwrap();
+    assert!(store.entry("of-token".into()).await.unwrap().is_none());
+    assert!(store.entry("other".into()).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn nodes_are_listed_by_what_is_asked() {
+    let Folder { store, .. } = store();
+    attested(&store, node("x")).await;
+    let mut other = node("y");
+    other.attestation_type = "x509pop".into();
+    other.can_reattest = true;
+    attested(&store, other).await;
+    let names = async |filter| {
+        let page = store.nodes(filter, 0, 10).await.unwrap();
+        let name = |node: Node| node.id.path().rsplit('/').next().unwrap().to_owned();
+        page.items.into_iter().map(name).collect::<Vec<_>>()
+    };
+    let all = NodeFilter::default;
+    assert_eq!(names(all()).await, ["x", "y"]);
+    let token = NodeFilter {
+        attestation_type: Some("join_token".into()),
+        ..all()
+    };
+    assert_eq!(names(token).await, ["x"]);
+    let can = NodeFilter {
+        can_reattest: Some(true),
+        ..all()
+    };
+    assert_eq!(names(can).await, ["y"]);
+    let banned = NodeFilter {
+        banned: Some(true),
+        ..all()
+    };
+    assert_eq!(names(banned).await, [""; 0]);
+    let ends = |at| NodeFilter {
+        expires_before: Some(time(at)),
+        ..all()
+    };
+    assert_eq!(names(ends(1_800_003_600)).await, [""; 0]);
+    assert_eq!(names(ends(1_800_003_601)).await, ["x", "y"]);
+    let first = store.nodes(all(), 0, 1).await.unwrap();
+    assert_eq!(
+        store.nodes(all(), first.next, 9).await.unwrap().items.len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_taken_once() {
+    let Folder { store, .. } = store();
+    let token = |first: u8| Token {
+        lookup: [first; 32],
+        evidence_key: [9; 32],
+        agent_id: Some(node("x").id),
+        expires_at: time(1_800_000_600),
+    };
+    assert!(store.add_token(by(), token(1)).await.unwrap());
+    assert!(!store.add_token(by(), token(1)).await.unwrap());
+    assert_eq!(store.take_token([1; 32]).await.unwrap(), Some(token(1)));
+    assert_eq!(store.take_token([1; 32]).await.unwrap(), None);
+    store.add_token(by(), token(2)).await.unwrap();
+    assert_eq!(store.prune_tokens(time(1_800_000_600)).await.unwrap(), 0);
+    assert_eq!(store.prune_tokens(time(1_800_000_601)).await.unwrap(), 1);
+    let text = format!("{:?}", token(1));
+    assert!(!text.contains("[9") && !text.contains("[1"), "{text}");
+}
