@@ -5,5 +5,6 @@
 //! gives to the caller, or anything at all to a node that has not been attested; and keep a change
 //! without its line in the audit log.
 
+pub mod ca;
 pub mod entry;
 pub mod store;

@@ -1,0 +1,5 @@
+//! The certificate authority.
+
+pub mod csr;
+pub mod issue;
+pub mod keys;

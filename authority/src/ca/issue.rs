@@ -1,0 +1,315 @@
+//! Certificates by SPIRE's profile (X509-SVID §4): the CA's own, those of workloads and agents, and
+//! those of servers below.
+
+use std::time::{Duration, SystemTime};
+
+use aws_lc_rs::{digest, rand};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SanType, SerialNumber, SubjectPublicKeyInfo, string::PrintableString,
+};
+use rustls_pki_types::CertificateDer;
+use sekisho_certs::{SpiffeId, TrustDomain, issue::BACKDATE};
+use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+/// `serialNumber` of a distinguished name (X.520 §6.2.9).
+const SERIAL_NUMBER: &[u64] = &[2, 5, 4, 5];
+
+/// Why a certificate was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The authority's own certificate ends before this one would begin.
+    #[error("the authority's certificate has expired")]
+    Expired,
+    /// The key belongs to another certificate.
+    #[error("the authority's key does not belong to its certificate")]
+    KeyMismatch,
+    /// The library refused.
+    #[error("cannot make a certificate: {0}")]
+    Library(#[from] rcgen::Error),
+    /// No random numbers.
+    #[error("no random numbers")]
+    Random,
+    /// A certificate of ours cannot be read.
+    #[error("the authority's certificate cannot be read")]
+    Unreadable,
+}
+
+/// A certificate that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// DER: the certificate, then those between it and a root, never the root.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Serial number, decimal.
+    pub serial: String,
+    /// The end of its validity, in whole seconds.
+    pub not_after: SystemTime,
+}
+
+/// What a certificate is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf<'a> {
+    /// Whose it is.
+    pub id: &'a SpiffeId,
+    /// The first is the common name.
+    pub dns_names: &'a [String],
+    /// SubjectPublicKeyInfo, DER.
+    pub public_key: &'a [u8],
+    /// For how long; never longer than the authority's own.
+    pub ttl: Duration,
+}
+
+/// An X.509 authority that can sign.
+pub struct X509Ca {
+    /// Its certificate, then those between it and a root, never the root.
+    chain: Vec<CertificateDer<'static>>,
+    issuer: Issuer<'static, KeyPair>,
+    id: String,
+    self_signed: bool,
+    not_before: SystemTime,
+    not_after: SystemTime,
+}
+
+impl std::fmt::Debug for X509Ca {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("X509Ca")
+            .field("id", &self.id)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A random serial number of up to 128 bits, with its decimal form.
+fn serial() -> Result<(SerialNumber, String), IssueError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| IssueError::Random)?;
+    // Never zero, and positive (RFC 5280 §4.1.2.2): the library puts a zero byte before a high bit.
+    let number = u128::from_be_bytes(bytes).max(1);
+    Ok((
+        SerialNumber::from_slice(&number.to_be_bytes()),
+        number.to_string(),
+    ))
+}
+
+/// SHA-1 of the key's bits (RFC 5280 §4.2.1.2, method 1): a name for the key, no protection.
+fn key_id(public_key: &[u8]) -> Vec<u8> {
+    digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, public_key)
+        .as_ref()
+        .to_vec()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn printable(text: &str) -> Result<DnValue, rcgen::Error> {
+    Ok(DnValue::PrintableString(PrintableString::try_from(text)?))
+}
+
+fn named(organization: &str) -> Result<DistinguishedName, rcgen::Error> {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CountryName, printable("US")?);
+    name.push(DnType::OrganizationName, printable(organization)?);
+    Ok(name)
+}
+
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
+
+fn authority_params(domain: &TrustDomain) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.subject_alt_names = vec![SanType::URI(format!("spiffe://{domain}").try_into()?)];
+    Ok(params)
+}
+
+impl X509Ca {
+    /// Makes an authority that nobody has signed but itself.
+    ///
+    /// # Errors
+    /// When the library fails.
+    pub fn self_signed(
+        domain: &TrustDomain,
+        key: KeyPair,
+        now: SystemTime,
+        ttl: Duration,
+    ) -> Result<Self, IssueError> {
+        let (number, decimal) = serial()?;
+        let mut params = authority_params(domain)?;
+        params.distinguished_name = named("SPIFFE")?;
+        let of_its_own = DnType::CustomDnType(SERIAL_NUMBER.into());
+        params
+            .distinguished_name
+            .push(of_its_own, printable(&decimal)?);
+        params.serial_number = Some(number);
+        params.key_identifier_method = KeyIdMethod::PreSpecified(key_id(key.der_bytes()));
+        params.not_before = OffsetDateTime::from(whole_seconds(now - BACKDATE));
+        params.not_after = OffsetDateTime::from(whole_seconds(now + ttl));
+        let certificate = params.self_signed(&key)?.der().clone();
+        Self::restore(vec![certificate], key)
+    }
+
+    /// Takes up an authority from its chain (its own certificate first) and its key.
+    ///
+    /// # Errors
+    /// When the two do not belong together, or the certificate cannot be read.
+    pub fn restore(chain: Vec<CertificateDer<'static>>, key: KeyPair) -> Result<Self, IssueError> {
+        let own = chain.first().ok_or(IssueError::Unreadable)?;
+        let (_, parsed) = X509Certificate::from_der(own).map_err(|_| IssueError::Unreadable)?;
+        if parsed.public_key().raw != key.subject_public_key_info() {
+            return Err(IssueError::KeyMismatch);
+        }
+        let at = |time: x509_parser::time::ASN1Time| {
+            let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+        };
+        let validity = parsed.validity();
+        let self_signed = parsed.subject().as_raw() == parsed.issuer().as_raw();
+        let (not_before, not_after) = (at(validity.not_before), at(validity.not_after));
+        let id = hex(&key_id(key.der_bytes()));
+        let issuer = Issuer::from_ca_cert_der(own, key)?;
+        Ok(Self {
+            issuer,
+            id,
+            self_signed,
+            not_before,
+            not_after,
+            chain,
+        })
+    }
+
+    /// Its name: the subject key identifier, in lower-case hexadecimal.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its certificate, and those above it up to a root, which is not among them.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// When it begins.
+    #[must_use]
+    pub const fn not_before(&self) -> SystemTime {
+        self.not_before
+    }
+
+    /// When it ends.
+    #[must_use]
+    pub const fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Its key in PKCS#8, DER.
+    #[must_use]
+    pub fn key(&self) -> zeroize::Zeroizing<Vec<u8>> {
+        zeroize::Zeroizing::new(self.issuer.key().serialize_der())
+    }
+
+    /// The certificates that go behind one that it has signed.
+    fn above(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        let roots = usize::from(self.self_signed);
+        self.chain.iter().skip(roots)
+    }
+
+    fn until(&self, now: SystemTime, ttl: Duration) -> Result<SystemTime, IssueError> {
+        if now >= self.not_after {
+            return Err(IssueError::Expired);
+        }
+        Ok(whole_seconds(now + ttl).min(self.not_after))
+    }
+
+    /// Signs the certificate of a workload, an agent or a server, valid from 10 s before `now`.
+    ///
+    /// # Errors
+    /// When the authority has expired, or the library fails.
+    pub fn leaf(&self, leaf: &Leaf<'_>, now: SystemTime) -> Result<Issued, IssueError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named("SPIRE")?;
+        for name in leaf.dns_names {
+            let name = name.as_str().try_into()?;
+            params.subject_alt_names.push(SanType::DnsName(name));
+        }
+        if let Some(first) = leaf.dns_names.first() {
+            params
+                .distinguished_name
+                .push(DnType::CommonName, first.as_str());
+        }
+        let uri = leaf.id.to_string().try_into()?;
+        params.subject_alt_names.push(SanType::URI(uri));
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+            KeyUsagePurpose::KeyAgreement,
+        ];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        self.sign(params, leaf.public_key, now, leaf.ttl)
+    }
+
+    /// Signs the certificate of an authority below: `number` tells those of one server apart.
+    ///
+    /// # Errors
+    /// When the authority has expired, or the library fails.
+    pub fn downstream(
+        &self,
+        domain: &TrustDomain,
+        public_key: &[u8],
+        number: u64,
+        now: SystemTime,
+        ttl: Duration,
+    ) -> Result<Issued, IssueError> {
+        let mut params = authority_params(domain)?;
+        params.distinguished_name = named("SPIFFE")?;
+        let unit = printable(&format!("DOWNSTREAM-{number}"))?;
+        params
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, unit);
+        self.sign(params, public_key, now, ttl)
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        public_key: &[u8],
+        now: SystemTime,
+        ttl: Duration,
+    ) -> Result<Issued, IssueError> {
+        let not_after = self.until(now, ttl)?;
+        let key = SubjectPublicKeyInfo::from_der(public_key)?;
+        let (number, decimal) = serial()?;
+        params.serial_number = Some(number);
+        params.key_identifier_method = KeyIdMethod::PreSpecified(key_id(key.der_bytes()));
+        params.use_authority_key_identifier_extension = true;
+        params.not_before = OffsetDateTime::from(whole_seconds(now - BACKDATE));
+        params.not_after = OffsetDateTime::from(not_after);
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let mut chain = vec![certificate.der().clone()];
+        chain.extend(self.above().cloned());
+        Ok(Issued {
+            chain,
+            serial: decimal,
+            not_after,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
