@@ -2,4 +2,5 @@
 
 pub mod csr;
 pub mod issue;
+pub mod jwt;
 pub mod keys;

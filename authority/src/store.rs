@@ -5,6 +5,7 @@
 //! what PostgreSQL understands too, but for the pragmas of [`open`].
 
 mod audit;
+mod authorities;
 mod bundles;
 mod entries;
 mod nodes;
@@ -18,6 +19,7 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 pub use audit::{AuditError, Line};
+pub use authorities::{AuthorityRecord, Kind, Slot};
 pub use bundles::{Bundle, Deletion, JwtAuthority, X509Authority};
 pub use entries::{Creation, EntryFilter, Page, SetMatch, Update};
 pub use nodes::{Certificate, Node, NodeFilter, Token};

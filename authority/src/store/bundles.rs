@@ -180,6 +180,24 @@ fn tell(
     )
 }
 
+/// Changes our own bundle, whose sequence rises if it does.
+pub(super) fn edit_own(
+    transaction: &Transaction<'_>,
+    domain: &TrustDomain,
+    edit: impl FnOnce(&mut Bundle),
+) -> Result<Bundle, StoreError> {
+    let before = read(transaction, domain)?.map(|(_, bundle)| bundle);
+    let mut after = before
+        .clone()
+        .unwrap_or_else(|| Bundle::empty(domain.clone()));
+    edit(&mut after);
+    if before.as_ref() != Some(&after) {
+        after.sequence += 1;
+        write(transaction, &after)?;
+    }
+    Ok(after)
+}
+
 impl Store {
     /// The bundle of a trust domain.
     ///
