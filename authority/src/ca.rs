@@ -1,6 +1,417 @@
-//! The certificate authority.
+//! The certificate authority: two kinds of keys, each in two slots, on disk and in the store.
+//!
+//! A change writes the key first, then, in one transaction, the slots, our bundle and the line in the
+//! audit log. What is in memory is put in place after that: who reads the bundle before a certificate
+//! can verify it.
 
 pub mod csr;
 pub mod issue;
 pub mod jwt;
 pub mod keys;
+mod load;
+pub mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls_pki_types::CertificateDer;
+use sekisho_certs::{Clock, TrustDomain};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::store::{
+    AuthorityRecord, Bundle, By, JwtAuthority, Kind, Store, StoreError, X509Authority,
+};
+use issue::{IssueError, X509Ca};
+use jwt::JwtKey;
+use keys::{KeyError, KeyFolder};
+use slots::{Authority, Due, Next, SlotError, Slots};
+
+/// What the CA keeps to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaSettings {
+    /// The site.
+    pub domain: TrustDomain,
+    /// How long an authority lives. Default of SPIRE and of ours: 24 hours.
+    pub ttl: Duration,
+}
+
+/// Why the CA did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// A certificate was not made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// A key cannot be kept or found.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The key of an authority that the store knows is not on disk.
+    #[error(
+        "the key of {kind} authority {id} is gone from the disk: put it back from a backup, or remove the authority's data to begin anew"
+    )]
+    KeyGone {
+        /// Of which kind.
+        kind: &'static str,
+        /// Which.
+        id: String,
+    },
+    /// The step is not one that can be taken now.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Authority for Arc<X509Ca> {
+    fn id(&self) -> &str {
+        X509Ca::id(self)
+    }
+
+    fn not_before(&self) -> SystemTime {
+        X509Ca::not_before(self)
+    }
+
+    fn not_after(&self) -> SystemTime {
+        X509Ca::not_after(self)
+    }
+}
+
+impl Authority for Arc<JwtKey> {
+    fn id(&self) -> &str {
+        JwtKey::id(self)
+    }
+
+    fn not_before(&self) -> SystemTime {
+        JwtKey::not_before(self)
+    }
+
+    fn not_after(&self) -> SystemTime {
+        JwtKey::not_after(self)
+    }
+}
+
+/// What signs now, and what stands beside it.
+#[derive(Clone, Debug)]
+struct State {
+    x509: Slots<Arc<X509Ca>>,
+    jwt: Slots<Arc<JwtKey>>,
+    bundle: Arc<Bundle>,
+}
+
+/// An authority as it is told to administrators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthorityState {
+    /// Its name.
+    pub id: String,
+    /// When it ends.
+    pub expires_at: SystemTime,
+}
+
+/// The authorities of a kind as they are told to administrators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotStates {
+    /// It signs.
+    pub active: AuthorityState,
+    /// It will.
+    pub prepared: Option<AuthorityState>,
+    /// It has.
+    pub old: Option<AuthorityState>,
+}
+
+/// The CA of a site.
+#[derive(Debug)]
+pub struct Ca {
+    settings: CaSettings,
+    store: Arc<Store>,
+    keys: KeyFolder,
+    clock: Arc<dyn Clock>,
+    state: RwLock<State>,
+    /// One change at a time.
+    changing: tokio::sync::Mutex<()>,
+    bundle: watch::Sender<Arc<Bundle>>,
+}
+
+/// A step of an authority's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// This one is to sign.
+    Activate(String),
+    /// Another is to be made.
+    Prepare,
+    /// This one counts no longer.
+    Revoke(String),
+    /// What this one has signed is to be replaced.
+    Taint(String),
+}
+
+impl Step {
+    const fn action(&self) -> &'static str {
+        match self {
+            Self::Activate(_) => "authority.activate",
+            Self::Prepare => "authority.prepare",
+            Self::Revoke(_) => "authority.revoke",
+            Self::Taint(_) => "authority.taint",
+        }
+    }
+}
+
+impl Ca {
+    fn state(&self) -> State {
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// What signs X.509-SVIDs now.
+    #[must_use]
+    pub fn x509(&self) -> Arc<X509Ca> {
+        self.state().x509.active
+    }
+
+    /// What signs JWT-SVIDs now.
+    #[must_use]
+    pub fn jwt(&self) -> Arc<JwtKey> {
+        self.state().jwt.active
+    }
+
+    /// Our own bundle, now and whenever it changes.
+    #[must_use]
+    pub fn bundle(&self) -> watch::Receiver<Arc<Bundle>> {
+        self.bundle.subscribe()
+    }
+
+    /// What stands in the slots of a kind.
+    #[must_use]
+    pub fn slots(&self, kind: Kind) -> SlotStates {
+        let state = self.state();
+        match kind {
+            Kind::Jwt => states(&state.jwt),
+            Kind::X509 => states(&state.x509),
+        }
+    }
+
+    /// Takes a step, and returns the name of the authority that it was taken with.
+    ///
+    /// # Errors
+    /// [`CaError::Slot`] where it is not one that can be taken; others where it failed. Nothing has
+    /// changed then.
+    pub async fn step(&self, by: By, kind: Kind, step: Step) -> Result<String, CaError> {
+        let _one = self.changing.lock().await;
+        let mut state = self.state();
+        let id = match kind {
+            Kind::X509 => {
+                let made = match step {
+                    Step::Prepare => Some(Arc::new(self.make_x509()?)),
+                    _ => None,
+                };
+                if let Some(made) = &made {
+                    self.keys.put(&key_name(kind, made.id()), &made.key())?;
+                }
+                let (slots, id) = walk(&state.x509, &step, made)?;
+                state.x509 = slots;
+                id
+            }
+            Kind::Jwt => {
+                let made = match step {
+                    Step::Prepare => Some(Arc::new(self.make_jwt()?)),
+                    _ => None,
+                };
+                if let Some(made) = &made {
+                    self.keys
+                        .put(&key_name(kind, made.id()), &made.private_key())?;
+                }
+                let (slots, id) = walk(&state.jwt, &step, made)?;
+                state.jwt = slots;
+                id
+            }
+        };
+        self.publish(by, kind, step, id.clone(), state).await?;
+        Ok(id)
+    }
+
+    /// Writes what has changed, then puts it in place.
+    async fn publish(
+        &self,
+        by: By,
+        kind: Kind,
+        step: Step,
+        id: String,
+        mut state: State,
+    ) -> Result<(), CaError> {
+        let records = match kind {
+            Kind::X509 => load::records(&state.x509, load::x509_record),
+            Kind::Jwt => load::records(&state.jwt, load::jwt_record),
+        };
+        let record = records.iter().find(|record| record.id == id).cloned();
+        let name = (step.action(), id.clone());
+        let edit = {
+            let (step, id) = (step.clone(), id.clone());
+            move |bundle: &mut Bundle| edit_bundle(bundle, kind, &step, &id, record)
+        };
+        let domain = self.settings.domain.clone();
+        let bundle = self
+            .store
+            .set_authorities(by, domain, kind, records, name, edit);
+        state.bundle = Arc::new(bundle.await?);
+        let bundle = Arc::clone(&state.bundle);
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+        self.bundle.send_replace(bundle);
+        if let Step::Revoke(id) = &step {
+            // Nobody trusts it any more, so one that stays does no harm, but is told.
+            if let Err(error) = self.keys.remove(&key_name(kind, id)) {
+                tracing::warn!(%error, "the key of a revoked authority stays on the disk");
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the steps that time asks for. To be called every few seconds.
+    ///
+    /// # Errors
+    /// The first that failed.
+    pub async fn look_at_the_clock(&self) -> Result<(), CaError> {
+        let now = self.clock.now();
+        let by = || By {
+            caller: "authority".into(),
+            at: now,
+        };
+        for kind in [Kind::X509, Kind::Jwt] {
+            let state = self.state();
+            let due = match kind {
+                Kind::X509 => state.x509.due(now),
+                Kind::Jwt => state.jwt.due(now),
+            };
+            match due {
+                Due::Nothing => {}
+                Due::Activate(id) => {
+                    self.step(by(), kind, Step::Activate(id)).await?;
+                }
+                Due::Prepare => {
+                    let id = self.step(by(), kind, Step::Prepare).await?;
+                    // It slept through the end of what signed: nothing could be issued.
+                    let gone = self.slots(kind).active.expires_at <= now;
+                    if gone {
+                        self.step(by(), kind, Step::Activate(id)).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn make_x509(&self) -> Result<X509Ca, CaError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
+        let (settings, now) = (&self.settings, self.clock.now());
+        Ok(X509Ca::self_signed(
+            &settings.domain,
+            key,
+            now,
+            settings.ttl,
+        )?)
+    }
+
+    fn make_jwt(&self) -> Result<JwtKey, CaError> {
+        make_jwt(&self.settings, self.clock.now())
+    }
+}
+
+fn make_jwt(settings: &CaSettings, now: SystemTime) -> Result<JwtKey, CaError> {
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
+    let id = Uuid::new_v4().simple().to_string();
+    Ok(JwtKey::new(id, pair, now, now + settings.ttl))
+}
+
+fn key_name(kind: Kind, id: &str) -> String {
+    format!("{}-{id}", kind.as_str())
+}
+
+fn walk<A: Authority + Clone>(
+    slots: &Slots<A>,
+    step: &Step,
+    made: Option<A>,
+) -> Result<(Slots<A>, String), SlotError> {
+    match step {
+        Step::Activate(id) => Ok((slots.activate(id)?, id.clone())),
+        Step::Revoke(id) => Ok((slots.revoke(id)?, id.clone())),
+        Step::Taint(id) => Ok((slots.taint(id)?, id.clone())),
+        Step::Prepare => {
+            let made = made.ok_or_else(|| SlotError::Unknown(String::new()))?;
+            let id = made.id().to_owned();
+            Ok((slots.prepare(made), id))
+        }
+    }
+}
+
+fn states<A: Authority>(slots: &Slots<A>) -> SlotStates {
+    let told = |authority: &A| AuthorityState {
+        id: authority.id().into(),
+        expires_at: authority.not_after(),
+    };
+    let (mut prepared, mut old) = (None, None);
+    match &slots.next {
+        None => {}
+        Some(Next::Old { authority, .. }) => old = Some(told(authority)),
+        Some(Next::Prepared(authority)) => prepared = Some(told(authority)),
+    }
+    SlotStates {
+        active: told(&slots.active),
+        prepared,
+        old,
+    }
+}
+
+/// What a step means for the bundle.
+fn edit_bundle(
+    bundle: &mut Bundle,
+    kind: Kind,
+    step: &Step,
+    id: &str,
+    record: Option<AuthorityRecord>,
+) {
+    let is = |own: &X509Authority| issue::authority_id(&own.der).as_deref() == Some(id);
+    match (kind, step) {
+        (_, Step::Activate(_)) => {}
+        (Kind::X509, Step::Prepare) => {
+            let der = record.and_then(|record| record.public.into_iter().next());
+            bundle.x509.extend(der.map(|der| X509Authority {
+                der,
+                tainted: false,
+            }));
+        }
+        (Kind::Jwt, Step::Prepare) => {
+            bundle.jwt.extend(record.map(|record| JwtAuthority {
+                key_id: record.id,
+                public_key: record.public.concat(),
+                expires_at: Some(record.not_after),
+                tainted: false,
+            }));
+        }
+        (Kind::X509, Step::Taint(_)) => {
+            for own in bundle.x509.iter_mut().filter(|own| is(own)) {
+                own.tainted = true;
+            }
+        }
+        (Kind::Jwt, Step::Taint(_)) => {
+            for own in bundle.jwt.iter_mut().filter(|own| own.key_id == id) {
+                own.tainted = true;
+            }
+        }
+        (Kind::X509, Step::Revoke(_)) => bundle.x509.retain(|own| !is(own)),
+        (Kind::Jwt, Step::Revoke(_)) => bundle.jwt.retain(|own| own.key_id != id),
+    }
+}
+
+/// The certificates of a bundle, for whoever verifies by it.
+#[must_use]
+pub fn certificates(bundle: &Bundle) -> Vec<CertificateDer<'static>> {
+    let ders = bundle.x509.iter();
+    ders.map(|own| CertificateDer::from(own.der.clone()))
+        .collect()
+}

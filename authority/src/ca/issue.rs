@@ -100,6 +100,12 @@ fn key_id(public_key: &[u8]) -> Vec<u8> {
         .to_vec()
 }
 
+/// The name of the authority that a certificate is of; `None` where it cannot be read.
+pub(super) fn authority_id(der: &[u8]) -> Option<String> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    Some(hex(&key_id(&parsed.public_key().subject_public_key.data)))
+}
+
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {

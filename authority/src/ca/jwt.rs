@@ -59,6 +59,7 @@ pub struct JwtKey {
     id: String,
     key: EncodingKey,
     pair: KeyPair,
+    not_before: SystemTime,
     not_after: SystemTime,
 }
 
@@ -80,12 +81,13 @@ fn seconds(time: SystemTime) -> u64 {
 impl JwtKey {
     /// A P-256 key, known as `id`.
     #[must_use]
-    pub fn new(id: String, pair: KeyPair, not_after: SystemTime) -> Self {
+    pub fn new(id: String, pair: KeyPair, not_before: SystemTime, not_after: SystemTime) -> Self {
         let pkcs8 = Zeroizing::new(pair.serialize_der());
         Self {
             id,
             key: EncodingKey::from_ec_der(&pkcs8),
             pair,
+            not_before,
             not_after,
         }
     }
@@ -94,6 +96,12 @@ impl JwtKey {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// When it begins.
+    #[must_use]
+    pub const fn not_before(&self) -> SystemTime {
+        self.not_before
     }
 
     /// When it ends.
@@ -164,7 +172,7 @@ mod tests {
 
     fn key() -> JwtKey {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        JwtKey::new("k1".into(), pair, now() + Duration::from_secs(1000))
+        JwtKey::new("k1".into(), pair, now(), now() + Duration::from_secs(1000))
     }
 
     fn made(key: &JwtKey, ttl: u64, with_id: bool) -> (Value, Value, Token) {
