@@ -181,6 +181,12 @@ impl Ca {
         self.state().jwt.active
     }
 
+    /// How long an authority lives.
+    #[must_use]
+    pub const fn ttl(&self) -> Duration {
+        self.settings.ttl
+    }
+
     /// Our own bundle, now and whenever it changes.
     #[must_use]
     pub fn bundle(&self) -> watch::Receiver<Arc<Bundle>> {
@@ -270,6 +276,40 @@ impl Ca {
             }
         }
         Ok(())
+    }
+
+    /// Adds authorities of others to our bundle: those that are not in it yet.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn append(
+        &self,
+        by: By,
+        x509: Vec<X509Authority>,
+        jwt: Vec<JwtAuthority>,
+    ) -> Result<Arc<Bundle>, CaError> {
+        let _one = self.changing.lock().await;
+        let edit = move |bundle: &mut Bundle| {
+            for new in x509 {
+                if bundle.x509.iter().all(|own| own.der != new.der) {
+                    bundle.x509.push(new);
+                }
+            }
+            for new in jwt {
+                if bundle.jwt.iter().all(|own| own.key_id != new.key_id) {
+                    bundle.jwt.push(new);
+                }
+            }
+        };
+        let bundle = self
+            .store
+            .edit_own_bundle(by, self.settings.domain.clone(), edit);
+        let bundle = Arc::new(bundle.await?);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.bundle = Arc::clone(&bundle);
+        drop(state);
+        self.bundle.send_replace(Arc::clone(&bundle));
+        Ok(bundle)
     }
 
     /// Takes the steps that time asks for. To be called every few seconds.

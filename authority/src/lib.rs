@@ -5,6 +5,13 @@
 //! gives to the caller, or anything at all to a node that has not been attested; and keep a change
 //! without its line in the audit log.
 
+pub mod api;
+pub mod attest;
+pub mod authorized;
 pub mod ca;
+pub mod caller;
+pub mod core;
 pub mod entry;
+pub mod limit;
+pub mod serve;
 pub mod store;

@@ -12,7 +12,10 @@ use rcgen::{
 use rustls_pki_types::CertificateDer;
 use sekisho_certs::{SpiffeId, TrustDomain, issue::BACKDATE};
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::{
+    prelude::{FromDer as _, X509Certificate},
+    x509::X509Name,
+};
 
 /// `serialNumber` of a distinguished name (X.520 §6.2.9).
 const SERIAL_NUMBER: &[u64] = &[2, 5, 4, 5];
@@ -124,6 +127,25 @@ fn named(organization: &str) -> Result<DistinguishedName, rcgen::Error> {
     name.push(DnType::CountryName, printable("US")?);
     name.push(DnType::OrganizationName, printable(organization)?);
     Ok(name)
+}
+
+/// A subject in DER as the library writes one; `None` for one without any part.
+fn distinguished_name(subject: &[u8]) -> Result<Option<DistinguishedName>, IssueError> {
+    let (_, name) = X509Name::from_der(subject).map_err(|_| IssueError::Unreadable)?;
+    let mut parts = DistinguishedName::new();
+    let mut some = false;
+    for attribute in name.iter_attributes() {
+        let oid = attribute
+            .attr_type()
+            .iter()
+            .map(Iterator::collect::<Vec<u64>>);
+        let (Some(oid), Ok(text)) = (oid, attribute.as_str()) else {
+            return Err(IssueError::Unreadable);
+        };
+        parts.push(DnType::from_oid(&oid), text);
+        some = true;
+    }
+    Ok(some.then_some(parts))
 }
 
 fn whole_seconds(time: SystemTime) -> SystemTime {
@@ -244,6 +266,11 @@ impl X509Ca {
     /// # Errors
     /// When the authority has expired, or the library fails.
     pub fn leaf(&self, leaf: &Leaf<'_>, now: SystemTime) -> Result<Issued, IssueError> {
+        let params = Self::leaf_params(leaf)?;
+        self.sign(params, leaf.public_key, now, leaf.ttl)
+    }
+
+    fn leaf_params(leaf: &Leaf<'_>) -> Result<CertificateParams, IssueError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named("SPIRE")?;
         for name in leaf.dns_names {
@@ -267,6 +294,23 @@ impl X509Ca {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        Ok(params)
+    }
+
+    /// The same with the subject of a signing request, in DER.
+    ///
+    /// # Errors
+    /// When the subject cannot be read, the authority has expired, or the library fails.
+    pub fn minted(
+        &self,
+        leaf: &Leaf<'_>,
+        subject: &[u8],
+        now: SystemTime,
+    ) -> Result<Issued, IssueError> {
+        let mut params = Self::leaf_params(leaf)?;
+        if let Some(name) = distinguished_name(subject)? {
+            params.distinguished_name = name;
+        }
         self.sign(params, leaf.public_key, now, leaf.ttl)
     }
 

@@ -117,6 +117,20 @@ pub(super) fn append(
 }
 
 impl Store {
+    /// Writes a line for what changes nothing here: something was signed.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn note(
+        &self,
+        by: By,
+        action: &'static str,
+        object: String,
+    ) -> Result<(), StoreError> {
+        self.change(move |transaction| append(transaction, &by, action, &object, "{}".into()))
+            .await
+    }
+
     /// Lines behind number `after`, at most `most`.
     ///
     /// # Errors

@@ -236,6 +236,25 @@ impl Store {
         .await
     }
 
+    /// The trust domains of which there is a bundle, in the order of insertion.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn bundle_domains(&self) -> Result<Vec<TrustDomain>, StoreError> {
+        self.look(|transaction| {
+            let mut statement =
+                transaction.prepare_cached("SELECT trust_domain FROM bundles ORDER BY number")?;
+            let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+            names
+                .map(|name| {
+                    id::parse_trust_domain(&name?)
+                        .map_err(|error| StoreError::Corrupt(error.to_string()))
+                })
+                .collect()
+        })
+        .await
+    }
+
     /// Lets `edit` change a bundle, or make one where it is given `None`. What it leaves as `None`
     /// stays away. Its `Err` is given back, and nothing is changed.
     ///
@@ -269,6 +288,24 @@ impl Store {
                 entries::federation_changed(transaction, &domain)?;
             }
             Ok(Ok(after))
+        })
+        .await
+    }
+
+    /// Lets `edit` change our own bundle, whose sequence rises if it does.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn edit_own_bundle(
+        &self,
+        by: By,
+        domain: TrustDomain,
+        edit: impl FnOnce(&mut Bundle) + Send + 'static,
+    ) -> Result<Bundle, StoreError> {
+        self.change(move |transaction| {
+            let bundle = edit_own(transaction, &domain, edit)?;
+            tell(transaction, &by, "bundle.append", &bundle)?;
+            Ok(bundle)
         })
         .await
     }

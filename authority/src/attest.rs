@@ -1,0 +1,61 @@
+//! Node attestation: what an agent presents, and what it proves.
+
+pub mod join_token;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use sekisho_certs::SpiffeId;
+use tonic::Status;
+
+use crate::entry::Selector;
+
+/// What attestation has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attested {
+    /// Whose node it is.
+    pub id: SpiffeId,
+    /// What is true of it.
+    pub selectors: BTreeSet<Selector>,
+    /// It may attest again under the same ID.
+    pub can_reattest: bool,
+    /// Lifetime of its agent's SVIDs; the site's where it is `None`.
+    pub ttl: Option<Duration>,
+    /// After so long it has to attest again, whatever its certificate says.
+    pub reattest_in: Option<Duration>,
+}
+
+/// Why an agent is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AttestError {
+    /// It proves nothing, or not what it says. The agent ends.
+    #[error("{0}")]
+    Denied(String),
+    /// It cannot be read, or is not known.
+    #[error("{0}")]
+    Invalid(String),
+    /// It cannot be found out now. The agent tries again.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl AttestError {
+    /// The answer.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Denied(text) => Status::permission_denied(text),
+            Self::Invalid(text) => Status::invalid_argument(text),
+            Self::Unavailable(text) => Status::unavailable(text),
+        }
+    }
+}
+
+/// The other end of an attestation.
+#[tonic::async_trait]
+pub trait Challenge: Send {
+    /// Sends a challenge and waits for the response to it.
+    ///
+    /// # Errors
+    /// When the agent has gone, or answers something else.
+    async fn challenge(&mut self, challenge: Vec<u8>) -> Result<Vec<u8>, AttestError>;
+}

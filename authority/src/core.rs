@@ -1,0 +1,192 @@
+//! What all services of the authority share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use sekisho_certs::{Clock, SpiffeId, TrustDomain};
+use tokio::sync::Mutex;
+use tonic::Status;
+
+use crate::{
+    api::status,
+    authorized::Arrangement,
+    ca::Ca,
+    caller::Caller,
+    entry::Entry,
+    limit::Limits,
+    store::{By, EntryFilter, Store, StoreError},
+};
+
+/// What an authority keeps to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The site.
+    pub domain: TrustDomain,
+    /// Lifetime of X.509-SVIDs whose entry does not say; SPIRE's and our default: an hour.
+    pub x509_ttl: Duration,
+    /// The same of JWT-SVIDs: five minutes.
+    pub jwt_ttl: Duration,
+    /// Lifetime of agents' own SVIDs: an hour.
+    pub agent_ttl: Duration,
+    /// `iss` of JWT-SVIDs, where there is to be one.
+    pub jwt_issuer: Option<String>,
+    /// Who may administer it from afar, beside those whose entry says so. May be of other domains.
+    pub admin_ids: Vec<SpiffeId>,
+}
+
+impl Settings {
+    /// With the defaults.
+    #[must_use]
+    pub const fn new(domain: TrustDomain) -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        Self {
+            domain,
+            x509_ttl: HOUR,
+            jwt_ttl: Duration::from_secs(300),
+            agent_ttl: HOUR,
+            jwt_issuer: None,
+            admin_ids: Vec::new(),
+        }
+    }
+}
+
+/// The state of an authority.
+#[derive(Debug)]
+pub struct Core {
+    /// What it keeps to.
+    pub settings: Settings,
+    /// What it remembers.
+    pub store: Arc<Store>,
+    /// What it signs with.
+    pub ca: Arc<Ca>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// How often who may call.
+    pub limits: Limits,
+    /// Raised by every change of an entry.
+    version: AtomicU64,
+    /// The entries as they were at a version.
+    arranged: Mutex<(u64, Arc<Arrangement>)>,
+}
+
+impl Core {
+    /// With an empty arrangement, which the first question fills.
+    #[must_use]
+    pub fn new(settings: Settings, store: Arc<Store>, ca: Arc<Ca>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            settings,
+            store,
+            ca,
+            clock,
+            limits: Limits::default(),
+            version: AtomicU64::new(1),
+            arranged: Mutex::default(),
+        }
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    /// A change by `caller`, now.
+    #[must_use]
+    pub fn by(&self, caller: &str) -> By {
+        By {
+            caller: caller.into(),
+            at: self.now(),
+        }
+    }
+
+    /// Entries have changed: the next question sees it.
+    pub fn entries_changed(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The entries, arranged; as new as the last change.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn arranged(&self) -> Result<Arc<Arrangement>, StoreError> {
+        let mut arranged = self.arranged.lock().await;
+        let version = self.version.load(Ordering::SeqCst);
+        if arranged.0 != version {
+            let all = self.all_entries().await?;
+            let new = Arrangement::new(all, &self.settings.domain);
+            // A change in between raises the version again.
+            *arranged = (version, Arc::new(new));
+        }
+        Ok(Arc::clone(&arranged.1))
+    }
+
+    /// The domains that `*` stands for: those of which there is a bundle, but our own.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn federated_domains(&self) -> Result<Vec<TrustDomain>, StoreError> {
+        let mut all = self.store.bundle_domains().await?;
+        all.retain(|domain| *domain != self.settings.domain);
+        Ok(all)
+    }
+
+    /// The entries that an agent may have, and the domains that `*` stands for.
+    ///
+    /// # Errors
+    /// The answer, where it cannot be told.
+    pub async fn authorized(
+        &self,
+        caller: &Caller,
+    ) -> Result<(Vec<Arc<Entry>>, Vec<TrustDomain>), Status> {
+        let failed = |error: StoreError| status::store("failed to fetch entries", &error);
+        let id = caller.agent_id();
+        let id = id.ok_or_else(|| Status::internal("caller ID missing from request context"))?;
+        let node = self.store.node(id.clone()).await.map_err(failed)?;
+        let node = node.ok_or_else(|| Status::not_found("agent not found"))?;
+        let ends = node.active.as_ref().map(|own| own.not_after);
+        let expired = ends.is_none_or(|ends| ends <= self.now());
+        let arranged = self.arranged().await.map_err(failed)?;
+        let domains = self.federated_domains().await.map_err(failed)?;
+        Ok((arranged.of_node(&node, expired), domains))
+    }
+
+    /// Writes down that something was signed for an administrator or a server below: before it is
+    /// handed out.
+    ///
+    /// # Errors
+    /// The answer, where it cannot be written down.
+    pub async fn minted(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        id: &SpiffeId,
+    ) -> Result<(), Status> {
+        let written = self
+            .store
+            .note(self.by(caller.name()), action, id.to_string())
+            .await;
+        written.map_err(|error| status::store("failed to write the audit log", &error))
+    }
+
+    /// Puts away what has ended.
+    pub async fn prune(&self) {
+        match self.store.prune_entries(self.by("authority")).await {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(_) => self.entries_changed(),
+            Err(error) => tracing::error!(%error, "entries not pruned"),
+        }
+        if let Err(error) = self.store.prune_tokens(self.now()).await {
+            tracing::error!(%error, "join tokens not pruned");
+        }
+    }
+
+    async fn all_entries(&self) -> Result<Vec<Entry>, StoreError> {
+        let page = self.store.entries(EntryFilter::default(), 0, usize::MAX);
+        Ok(page.await?.items)
+    }
+}

@@ -1,0 +1,160 @@
+//! How often one address may call what costs: as in SPIRE, excess waits.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tonic::Status;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Costly {
+    /// Attestations.
+    Attest,
+    /// JWT-SVIDs.
+    Jwt,
+    /// JWT keys of servers below.
+    Publish,
+    /// What agents say of themselves.
+    Status,
+    /// X.509-SVIDs, each.
+    X509,
+}
+
+impl Costly {
+    /// A second, and as many at once.
+    const fn rate(self) -> u32 {
+        match self {
+            Self::Attest => 1,
+            Self::Jwt | Self::Publish | Self::X509 => 500,
+            Self::Status => 10,
+        }
+    }
+}
+
+/// Addresses that are remembered: those that have called last.
+const MOST: usize = 100_000;
+/// Longest wait: agents give up after 30 s.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// When an address has used up what it was given.
+#[derive(Debug, Default)]
+pub struct Limits(Mutex<HashMap<(Costly, IpAddr), Instant>>);
+
+impl Limits {
+    /// Waits until `address` may do this `count` times more.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` where that is more than it may ever do at once, or the wait would be too
+    /// long.
+    pub async fn wait(
+        &self,
+        what: Costly,
+        address: Option<IpAddr>,
+        count: usize,
+    ) -> Result<(), Status> {
+        // The Unix socket is not limited.
+        let Some(address) = address else {
+            return Ok(());
+        };
+        let ready = self.take(what, address, count, Instant::now())?;
+        tokio::time::sleep_until(ready).await;
+        Ok(())
+    }
+
+    /// When it may go on.
+    fn take(
+        &self,
+        what: Costly,
+        address: IpAddr,
+        count: usize,
+        now: Instant,
+    ) -> Result<Instant, Status> {
+        let exhausted = |text: &str| Err(Status::resource_exhausted(text));
+        let rate = what.rate();
+        let count = match u32::try_from(count) {
+            Ok(count) if count <= rate => count,
+            _ => return exhausted("more than may be asked for at once"),
+        };
+        // A bucket of `rate` tokens that fills in a second, told by the time at which it is full.
+        let (cost, whole) = (
+            Duration::from_secs(1) * count / rate,
+            Duration::from_secs(1),
+        );
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST {
+            known.retain(|_, full| *full > now);
+        }
+        let full = known.get(&(what, address)).copied().unwrap_or(now).max(now) + cost;
+        let ready = full.checked_sub(whole).unwrap_or(now).max(now);
+        if ready - now > PATIENCE {
+            return exhausted("too many calls wait from this address");
+        }
+        known.insert((what, address), full);
+        Ok(ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+
+    #[test]
+    fn what_is_over_waits_and_each_address_for_itself() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let wait = |what, address, count| {
+            limits
+                .take(what, address, count, now)
+                .map(|ready| ready - now)
+        };
+        let second = Duration::from_secs(1);
+        assert_eq!(wait(Costly::Attest, ONE, 1).unwrap(), Duration::ZERO);
+        assert_eq!(wait(Costly::Attest, ONE, 1).unwrap(), second);
+        assert_eq!(wait(Costly::Attest, ONE, 1).unwrap(), 2 * second);
+        assert_eq!(wait(Costly::Attest, OTHER, 1).unwrap(), Duration::ZERO);
+        assert_eq!(wait(Costly::X509, ONE, 500).unwrap(), Duration::ZERO);
+        assert_eq!(wait(Costly::X509, ONE, 250).unwrap(), second / 2);
+        let later = limits
+            .take(Costly::X509, ONE, 500, now + 2 * second)
+            .unwrap();
+        assert_eq!(later, now + 2 * second, "it has filled again");
+    }
+
+    #[test]
+    fn what_can_never_be_and_what_would_wait_too_long_is_refused() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let refused = limits.take(Costly::X509, ONE, 501, now).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        for _ in 0..=30 {
+            limits.take(Costly::Attest, ONE, 1, now).unwrap();
+        }
+        limits.take(Costly::Attest, ONE, 1, now).unwrap_err();
+        limits
+            .take(Costly::Attest, ONE, 1, now + Duration::from_secs(1))
+            .unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_socket_of_this_host_never_waits() {
+        let limits = Limits::default();
+        let begin = Instant::now();
+        for _ in 0..100 {
+            limits.wait(Costly::Attest, None, 1).await.unwrap();
+        }
+        assert_eq!(Instant::now(), begin);
+        limits.wait(Costly::Attest, Some(ONE), 1).await.unwrap();
+        limits.wait(Costly::Attest, Some(ONE), 1).await.unwrap();
+        assert!(begin.elapsed() >= Duration::from_secs(1));
+    }
+}

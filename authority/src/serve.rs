@@ -1,0 +1,231 @@
+//! The two doors of the authority: TCP with TLS for agents, servers below and administrators from
+//! afar; a Unix socket for administrators of this host.
+
+mod authorize;
+mod tcp;
+mod tls;
+mod unix;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use rustls::crypto::CryptoProvider;
+use sekisho_spire_api::server::{
+    agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
+    debug::debug_server::DebugServer, entry::entry_server::EntryServer,
+    local_authority::local_authority_server::LocalAuthorityServer, svid::svid_server::SvidServer,
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_stream::{
+    StreamExt as _,
+    wrappers::{ReceiverStream, UnixListenerStream},
+};
+use tonic::transport::{Server, server::Router};
+
+use crate::{
+    api::{
+        AgentService, BundleService, DebugService, EntryService, LocalAuthorityService, SvidService,
+    },
+    ca::CaError,
+    core::Core,
+    store::StoreError,
+};
+use authorize::{Authorize, Stack};
+use tls::{Callers, ServerIdentity};
+use unix::Local;
+
+/// A connection that is older ends after its running calls: agents come back by themselves, to
+/// another authority where there are several.
+const OLDEST: Duration = Duration::from_secs(180);
+/// How often the clock is looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often what has ended is put away.
+const PRUNE: Duration = Duration::from_secs(300);
+/// Connections that wait to be served.
+const READY: usize = 16;
+
+/// Where an authority listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doors {
+    /// TLS.
+    pub tcp: Option<SocketAddr>,
+    /// For administrators of this host.
+    pub socket: Option<PathBuf>,
+}
+
+/// Why an authority does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Its own certificate cannot be made.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The system refuses.
+    #[error("{what}: {error}")]
+    Io {
+        /// Where.
+        what: String,
+        /// What it says.
+        error: io::Error,
+    },
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+}
+
+/// An authority that serves, until it is stopped.
+#[derive(Debug)]
+pub struct Serving {
+    address: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Opens the doors.
+    ///
+    /// # Errors
+    /// Each of [`ServeError`]'s variants; then nothing listens.
+    pub async fn start(
+        core: Arc<Core>,
+        doors: &Doors,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, ServeError> {
+        let stop = watch::Sender::new(false);
+        let mut serving = Self {
+            address: None,
+            tasks: Vec::new(),
+            stop,
+        };
+        let identity = ServerIdentity::new(&core, &provider)?;
+        let callers = Callers::new(Arc::clone(&core), Arc::clone(&provider)).await?;
+        let config = tls::config(
+            Arc::clone(&identity),
+            Arc::clone(&callers),
+            Arc::clone(&provider),
+        )?;
+        if let Some(address) = doors.tcp {
+            let failed = |error| ServeError::Io {
+                what: address.to_string(),
+                error,
+            };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            serving.address = Some(listener.local_addr().map_err(failed)?);
+            let (ready, connections) = mpsc::channel(READY);
+            serving.run(tcp::accept(listener, Arc::new(config), ready));
+            let router = routes(&core);
+            let stopped = serving.stopped();
+            serving.run(async move {
+                let connections = ReceiverStream::new(connections);
+                let served = router
+                    .serve_with_incoming_shutdown(connections, stopped)
+                    .await;
+                told(served);
+            });
+        }
+        if let Some(path) = &doors.socket {
+            let listener = unix::listen(path).map_err(|error| ServeError::Io {
+                what: "socket".into(),
+                error,
+            })?;
+            let router =
+                routes(&core).add_service(DebugServer::new(DebugService::new(Arc::clone(&core))));
+            let stopped = serving.stopped();
+            serving.run(async move {
+                let connections = UnixListenerStream::new(listener).map(|it| it.map(Local::new));
+                let served = router
+                    .serve_with_incoming_shutdown(connections, stopped)
+                    .await;
+                told(served);
+            });
+        }
+        let stopped = serving.stopped();
+        serving.run(async move {
+            tokio::select! {
+                () = keep(core, identity, callers, provider) => {}
+                () = stopped => {}
+            }
+        });
+        Ok(serving)
+    }
+
+    /// Where the TCP door is: for those that asked for any port.
+    #[must_use]
+    pub const fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.push(tokio::spawn(task));
+    }
+
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stop = self.stop.subscribe();
+        async move {
+            // An error means that the sender is gone: stop as well.
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    }
+
+    /// Closes the doors and waits until running calls have ended.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            // One that panicked has been told.
+            let _ = task.await;
+        }
+    }
+}
+
+fn told(served: Result<(), tonic::transport::Error>) {
+    if let Err(error) = served {
+        tracing::error!(%error, "a door has closed");
+    }
+}
+
+fn routes(core: &Arc<Core>) -> Router<Stack> {
+    let core = || Arc::clone(core);
+    Server::builder()
+        .layer(Authorize(core()))
+        .max_connection_age(OLDEST)
+        .add_service(AgentServer::new(AgentService::new(core())))
+        .add_service(BundleServer::new(BundleService::new(core())))
+        .add_service(EntryServer::new(EntryService::new(core())))
+        .add_service(LocalAuthorityServer::new(
+            LocalAuthorityService::new(core()),
+        ))
+        .add_service(SvidServer::new(SvidService::new(core())))
+}
+
+/// What has to be done from time to time.
+async fn keep(
+    core: Arc<Core>,
+    identity: Arc<ServerIdentity>,
+    callers: Arc<Callers>,
+    provider: Arc<CryptoProvider>,
+) {
+    let mut pruned = core.now();
+    let mut bundle = core.ca.bundle();
+    loop {
+        // A change of our own bundle is seen at once, everything else a little later.
+        let _ = tokio::time::timeout(LOOK, bundle.changed()).await;
+        if let Err(error) = core.ca.look_at_the_clock().await {
+            tracing::error!(%error, "authorities not rotated");
+        }
+        if let Err(error) = identity.renew(&core, &provider) {
+            tracing::error!(%error, "own certificate not renewed");
+        }
+        if let Err(error) = callers.renew().await {
+            tracing::error!(%error, "bundles not read");
+        }
+        if core.now().duration_since(pruned).unwrap_or_default() >= PRUNE {
+            pruned = core.now();
+            core.prune().await;
+        }
+    }
+}

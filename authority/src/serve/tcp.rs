@@ -1,0 +1,129 @@
+//! The TCP door: accepting, and handshakes beside one another.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::transport::server::Connected;
+
+use super::tls::Callers;
+use crate::caller::Connection;
+
+/// Handshakes at a time.
+const HANDSHAKES: usize = 256;
+/// How long one may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Wait after the system has refused a connection: too many files are open.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection whose handshake is done.
+#[derive(Debug)]
+pub(super) struct Secured {
+    stream: TlsStream<TcpStream>,
+    connection: Connection,
+}
+
+/// Hands over connections until nobody takes them any more.
+pub(super) async fn accept(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    ready: mpsc::Sender<io::Result<Secured>>,
+) {
+    let acceptor = TlsAcceptor::from(config);
+    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ready.closed() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let (acceptor, ready) = (acceptor.clone(), ready.clone());
+        tokio::spawn(async move {
+            let secured = tokio::time::timeout(PATIENCE, secure(acceptor, stream, address)).await;
+            drop(place);
+            match secured {
+                // The server is ending.
+                Ok(Ok(secured)) => drop(ready.send(Ok(secured)).await),
+                Ok(Err(error)) => tracing::info!(%address, %error, "connection refused"),
+                Err(_) => tracing::info!(%address, "connection refused: handshake took too long"),
+            }
+        });
+    }
+}
+
+async fn secure(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> io::Result<Secured> {
+    // One that refuses is slower.
+    let _ = stream.set_nodelay(true);
+    let stream = acceptor.accept(stream).await?;
+    let (_, session) = stream.get_ref();
+    // gRPC needs it; SPIRE drops who does not offer it.
+    if session.alpn_protocol() != Some(b"h2") {
+        return Err(io::Error::other("the client does not offer h2 (ALPN)"));
+    }
+    let chain = session.peer_certificates();
+    let connection = Callers::connection(address.ip().to_canonical(), chain)
+        .ok_or_else(|| io::Error::other("the client's certificate cannot be read"))?;
+    Ok(Secured { stream, connection })
+}
+
+impl Connected for Secured {
+    type ConnectInfo = Connection;
+
+    fn connect_info(&self) -> Connection {
+        self.connection.clone()
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
