@@ -1,6 +1,7 @@
 //! Node attestation: what an agent presents, and what it proves.
 
 pub mod join_token;
+pub mod x509pop;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,6 +9,25 @@ use sekisho_certs::SpiffeId;
 use tonic::Status;
 
 use crate::entry::Selector;
+
+/// Which kinds of attestation an authority takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attestors {
+    /// By join token.
+    pub join_token: bool,
+    /// By certificate and possession of its key.
+    pub x509pop: Option<x509pop::Mode>,
+}
+
+impl Default for Attestors {
+    /// Join tokens only.
+    fn default() -> Self {
+        Self {
+            join_token: true,
+            x509pop: None,
+        }
+    }
+}
 
 /// What attestation has found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use tonic::Status;
 
 use crate::{
     api::status,
+    attest::Attestors,
     authorized::Arrangement,
     ca::Ca,
     caller::Caller,
@@ -35,6 +36,8 @@ pub struct Settings {
     pub agent_ttl: Duration,
     /// `iss` of JWT-SVIDs, where there is to be one.
     pub jwt_issuer: Option<String>,
+    /// How nodes come in.
+    pub attestors: Attestors,
     /// Who may administer it from afar, beside those whose entry says so. May be of other domains.
     pub admin_ids: Vec<SpiffeId>,
 }
@@ -42,7 +45,7 @@ pub struct Settings {
 impl Settings {
     /// With the defaults.
     #[must_use]
-    pub const fn new(domain: TrustDomain) -> Self {
+    pub fn new(domain: TrustDomain) -> Self {
         const HOUR: Duration = Duration::from_secs(3600);
         Self {
             domain,
@@ -50,6 +53,7 @@ impl Settings {
             jwt_ttl: Duration::from_secs(300),
             agent_ttl: HOUR,
             jwt_issuer: None,
+            attestors: Attestors::default(),
             admin_ids: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
-use sekisho_certs::SpiffeId;
+use sekisho_certs::{SpiffeId, tls};
 use sekisho_spire_api::server::agent::{
     AttestAgentRequest, AttestAgentResponse, attest_agent_request, attest_agent_request::Step,
     attest_agent_response,
@@ -14,8 +14,9 @@ use tonic::{Status, Streaming};
 
 use super::{status, to_svid};
 use crate::{
-    attest::{AttestError, Attested, Challenge, join_token},
+    attest::{AttestError, Attested, Challenge, join_token, x509pop},
     ca::{
+        certificates,
         csr::Request as Csr,
         issue::{Issued, Leaf},
     },
@@ -89,11 +90,23 @@ impl Talk {
     }
 
     async fn prove(&mut self, core: &Core, kind: &str, payload: &[u8]) -> Result<Attested, Status> {
-        let attested = match kind {
-            join_token::TYPE => {
-                join_token::attest(payload, &core.settings.domain, &core.store, core.now()).await
+        let settings = &core.settings;
+        let attested = match (kind, &settings.attestors.x509pop) {
+            (join_token::TYPE, _) if settings.attestors.join_token => {
+                join_token::attest(payload, &settings.domain, &core.store, core.now()).await
             }
-            other => {
+            (x509pop::TYPE, Some(mode)) => {
+                let own = certificates(&core.ca.bundle().borrow());
+                let setting = x509pop::Setting {
+                    mode,
+                    domain: &settings.domain,
+                    own: &own,
+                    algorithms: tls::provider().signature_verification_algorithms,
+                    now: core.now(),
+                };
+                x509pop::attest(payload, &setting, self).await
+            }
+            (other, _) => {
                 return Err(Status::failed_precondition(format!(
                     "error getting node attestor: could not find node attestor type {other:?}"
                 )));

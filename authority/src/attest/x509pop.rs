@@ -1,0 +1,416 @@
+//! Attestation by a certificate and possession of its key (SPIRE's `x509pop`).
+
+use std::{collections::BTreeSet, time::SystemTime};
+
+use aws_lc_rs::{rand, signature};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use sekisho_certs::{TrustDomain, id};
+use serde::{Deserialize, Serialize};
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
+use x509_parser::{
+    prelude::{FromDer as _, GeneralName, X509Certificate},
+    public_key::PublicKey,
+};
+
+use super::{AttestError, Attested, Challenge};
+use crate::entry::Selector;
+
+/// Its name in the protocol.
+pub const TYPE: &str = "x509pop";
+/// Most certificates between the leaf and a root.
+const INTERMEDIATES: usize = 4;
+/// Most bits of an RSA key: more would cost us more than the agent.
+const RSA: usize = 8192;
+/// Bytes of each nonce.
+const NONCE: usize = 32;
+
+/// Whose certificates count, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Any certificate of these CAs, DER: the agent is named by its fingerprint.
+    External {
+        /// The CAs.
+        roots: Vec<CertificateDer<'static>>,
+    },
+    /// SVIDs of our own trust domain below `/spire-exchange/`: the agent is named by the rest.
+    Spiffe,
+}
+
+/// Base64 in JSON, as Go writes bytes.
+mod bytes {
+    use base64::Engine as _;
+
+    use super::{BASE64, Deserialize};
+
+    pub(super) fn serialize<S: serde::Serializer>(
+        bytes: &[u8],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        BASE64.decode(text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Deserialize)]
+struct Payload {
+    certificates: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Nonce {
+    #[serde(with = "bytes")]
+    nonce: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct Asked {
+    rsa_signature: Option<Nonce>,
+    ecdsa_signature: Option<Nonce>,
+}
+
+#[derive(Deserialize)]
+struct Rsa {
+    #[serde(with = "bytes")]
+    nonce: Vec<u8>,
+    #[serde(with = "bytes")]
+    signature: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Ecdsa {
+    #[serde(with = "bytes")]
+    nonce: Vec<u8>,
+    #[serde(with = "bytes")]
+    r: Vec<u8>,
+    #[serde(with = "bytes")]
+    s: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Answered {
+    rsa_signature: Option<Rsa>,
+    ecdsa_signature: Option<Ecdsa>,
+}
+
+/// Any purpose will do: these certificates were made for something else.
+struct AnyPurpose;
+
+impl ExtendedKeyUsageValidator for AnyPurpose {
+    fn validate(&self, _: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        Ok(())
+    }
+}
+
+/// What attestation needs of the authority.
+#[derive(Debug)]
+pub struct Setting<'a> {
+    /// Whose certificates count.
+    pub mode: &'a Mode,
+    /// Our trust domain.
+    pub domain: &'a TrustDomain,
+    /// Our own CAs, for [`Mode::Spiffe`].
+    pub own: &'a [CertificateDer<'static>],
+    /// Signatures that count.
+    pub algorithms: WebPkiSupportedAlgorithms,
+    /// What time it is.
+    pub now: SystemTime,
+}
+
+fn invalid(text: impl std::fmt::Display) -> AttestError {
+    AttestError::Invalid(format!("x509pop: {text}"))
+}
+
+fn denied(text: impl std::fmt::Display) -> AttestError {
+    AttestError::Denied(format!("x509pop: {text}"))
+}
+
+/// Lets in whoever has the key of a certificate that counts.
+///
+/// # Errors
+/// When what is presented cannot be read, does not count, or possession is not proven.
+pub async fn attest(
+    payload: &[u8],
+    setting: &Setting<'_>,
+    talk: &mut dyn Challenge,
+) -> Result<Attested, AttestError> {
+    let payload: Payload = serde_json::from_slice(payload)
+        .map_err(|error| invalid(format_args!("failed to unmarshal data: {error}")))?;
+    if payload.certificates.len() > INTERMEDIATES + 1 {
+        return Err(invalid("too many certificates"));
+    }
+    let chain: Vec<CertificateDer<'static>> = payload
+        .certificates
+        .iter()
+        .map(|text| BASE64.decode(text).map(CertificateDer::from))
+        .collect::<Result<_, _>>()
+        .map_err(|error| invalid(format_args!("unable to parse certificates: {error}")))?;
+    let leaf = chain
+        .first()
+        .ok_or_else(|| invalid("no certificate to attest"))?;
+    let issuers = verify(&chain, setting)?;
+    let parsed = parse(leaf)?;
+    prove(&parsed, talk).await?;
+    Ok(Attested {
+        id: agent_id(leaf, &parsed, setting)?,
+        selectors: selectors(&parsed, &issuers, setting.domain),
+        can_reattest: true,
+        ttl: None,
+        reattest_in: None,
+    })
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, AttestError> {
+    let (rest, parsed) =
+        X509Certificate::from_der(der).map_err(|_| invalid("unable to parse a certificate"))?;
+    if rest.is_empty() {
+        Ok(parsed)
+    } else {
+        Err(invalid("unable to parse a certificate"))
+    }
+}
+
+/// Finds the path to a root that counts. Returns its certificates above the leaf, DER.
+fn verify(
+    chain: &[CertificateDer<'static>],
+    setting: &Setting<'_>,
+) -> Result<Vec<Vec<u8>>, AttestError> {
+    let refused =
+        |error: webpki::Error| denied(format_args!("certificate verification failed: {error}"));
+    let roots = match setting.mode {
+        Mode::External { roots } => roots,
+        Mode::Spiffe => setting.own,
+    };
+    let anchors: Vec<TrustAnchor<'_>> = roots
+        .iter()
+        .filter_map(|root| webpki::anchor_from_trusted_cert(root).ok())
+        .collect();
+    let (leaf, between) = chain
+        .split_first()
+        .ok_or_else(|| invalid("no certificate"))?;
+    let end = EndEntityCert::try_from(leaf).map_err(refused)?;
+    let since = setting
+        .now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(since);
+    let path = end
+        .verify_for_usage(
+            setting.algorithms.all,
+            &anchors,
+            between,
+            now,
+            AnyPurpose,
+            None,
+            None,
+        )
+        .map_err(refused)?;
+    let usage = parse(leaf)?;
+    let signs = usage
+        .key_usage()
+        .ok()
+        .flatten()
+        .is_some_and(|usage| usage.value.digital_signature());
+    if !signs {
+        return Err(denied("leaf certificate is not fit for digital signatures"));
+    }
+    let mut issuers: Vec<Vec<u8>> = path
+        .intermediate_certificates()
+        .map(|cert| cert.der().to_vec())
+        .collect();
+    let anchor = path.anchor();
+    // The anchor is what is left of a certificate: which it was is told by subject and key.
+    for root in roots {
+        if webpki::anchor_from_trusted_cert(root).is_ok_and(|it| {
+            it.subject == anchor.subject
+                && it.subject_public_key_info == anchor.subject_public_key_info
+        }) {
+            issuers.push(root.to_vec());
+            break;
+        }
+    }
+    Ok(issuers)
+}
+
+/// Asks for a signature over both nonces, and verifies it: SHA-256 for all curves.
+async fn prove(leaf: &X509Certificate<'_>, talk: &mut dyn Challenge) -> Result<(), AttestError> {
+    let mut nonce = vec![0; NONCE];
+    rand::fill(&mut nonce).map_err(|_| AttestError::Unavailable("no random numbers".into()))?;
+    let asked = || {
+        Some(Nonce {
+            nonce: nonce.clone(),
+        })
+    };
+    let key = leaf
+        .public_key()
+        .parsed()
+        .map_err(|_| invalid("unreadable public key"))?;
+    let raw = leaf.public_key().subject_public_key.data.as_ref();
+    let unsupported =
+        || invalid("unsupported key: ECDSA P-256, P-384 or P-521, or RSA up to 8192 bits");
+    let is_rsa = match &key {
+        PublicKey::RSA(rsa) if rsa.key_size() <= RSA => true,
+        PublicKey::EC(_) => false,
+        _ => return Err(unsupported()),
+    };
+    let challenge = Asked {
+        rsa_signature: asked().filter(|_| is_rsa),
+        ecdsa_signature: asked().filter(|_| !is_rsa),
+    };
+    let challenge = serde_json::to_vec(&challenge).map_err(invalid)?;
+    let response = talk.challenge(challenge).await?;
+    let response: Answered = serde_json::from_slice(&response).map_err(|error| {
+        invalid(format_args!(
+            "unable to unmarshal challenge response: {error}"
+        ))
+    })?;
+    let wrong = || denied("challenge response verification failed");
+    let message = |theirs: &[u8]| {
+        // Of another length, bytes could be moved from one nonce to the other.
+        (theirs.len() == NONCE).then(|| [&nonce[..], theirs].concat())
+    };
+    match (response.rsa_signature, response.ecdsa_signature) {
+        (Some(rsa), None) if is_rsa => {
+            let message = message(&rsa.nonce).ok_or_else(wrong)?;
+            let key = signature::UnparsedPublicKey::new(&signature::RSA_PSS_2048_8192_SHA256, raw);
+            key.verify(&message, &rsa.signature).map_err(|_| wrong())
+        }
+        (None, Some(ecdsa)) if !is_rsa => {
+            let message = message(&ecdsa.nonce).ok_or_else(wrong)?;
+            let algorithm: &dyn signature::VerificationAlgorithm = match raw.len() {
+                65 => &signature::ECDSA_P256_SHA256_ASN1,
+                97 => &signature::ECDSA_P384_SHA256_ASN1,
+                133 => &signature::ECDSA_P521_SHA256_ASN1,
+                _ => return Err(unsupported()),
+            };
+            let key = signature::UnparsedPublicKey::new(algorithm, raw);
+            let signed = der_signature(&ecdsa.r, &ecdsa.s).ok_or_else(wrong)?;
+            key.verify(&message, &signed).map_err(|_| wrong())
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// Two big-endian numbers as an ECDSA signature in DER (RFC 3279 §2.2.3).
+fn der_signature(r: &[u8], s: &[u8]) -> Option<Vec<u8>> {
+    /// Of P-521.
+    const LONGEST: usize = 66;
+    let mut body = Vec::new();
+    for number in [r, s] {
+        let zeros = number.iter().take_while(|byte| **byte == 0).count();
+        let number = number.get(zeros..)?;
+        let high = *number.first()? >= 0x80;
+        if number.len() > LONGEST {
+            return None;
+        }
+        body.extend([0x02, u8::try_from(number.len()).ok()? + u8::from(high)]);
+        body.extend(high.then_some(0));
+        body.extend_from_slice(number);
+    }
+    let length = u8::try_from(body.len()).ok()?;
+    let head = if length < 0x80 {
+        vec![0x30, length]
+    } else {
+        vec![0x30, 0x81, length]
+    };
+    Some([head, body].concat())
+}
+
+fn sha1_hex(bytes: &[u8]) -> String {
+    use aws_lc_rs::digest;
+    use std::fmt::Write as _;
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
+    digest
+        .as_ref()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+fn uris<'a>(leaf: &'a X509Certificate<'_>) -> Vec<&'a str> {
+    let names = leaf.subject_alternative_name().ok().flatten();
+    let all = names.map(|names| names.value.general_names.iter());
+    all.into_iter()
+        .flatten()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        })
+        .collect()
+}
+
+fn agent_id(
+    der: &CertificateDer<'_>,
+    leaf: &X509Certificate<'_>,
+    setting: &Setting<'_>,
+) -> Result<sekisho_certs::SpiffeId, AttestError> {
+    let rest = match setting.mode {
+        Mode::External { .. } => sha1_hex(der),
+        Mode::Spiffe => {
+            let uris = uris(leaf);
+            let [uri] = uris.as_slice() else {
+                return Err(denied("valid SVID x509 cert not found"));
+            };
+            let own = format!("spiffe://{}/spire-exchange/", setting.domain);
+            let rest = uri.strip_prefix(&own).ok_or_else(|| {
+                denied("x509 cert doesnt match SVID exchange prefix: /spire-exchange/")
+            })?;
+            rest.to_owned()
+        }
+    };
+    let path = format!("/spire/agent/{TYPE}/{rest}");
+    id::id_below(setting.domain, &path).map_err(denied)
+}
+
+fn selectors(
+    leaf: &X509Certificate<'_>,
+    issuers: &[Vec<u8>],
+    domain: &TrustDomain,
+) -> BTreeSet<Selector> {
+    let mut found = BTreeSet::new();
+    let mut add = |value: String| {
+        found.insert(Selector {
+            kind: TYPE.into(),
+            value,
+        });
+    };
+    let name = leaf.subject().iter_common_name().next();
+    if let Some(name) = name
+        .and_then(|name| name.as_str().ok())
+        .filter(|name| !name.is_empty())
+    {
+        add(format!("subject:cn:{name}"));
+    }
+    for issuer in issuers {
+        add(format!("ca:fingerprint:{}", sha1_hex(issuer)));
+    }
+    // Even: two digits for each byte, without the zero byte before a high bit.
+    let serial = leaf.raw_serial();
+    let serial = serial
+        .strip_prefix(&[0])
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(serial);
+    let hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
+    add(format!("serialnumber:{hex}"));
+    for uri in uris(leaf) {
+        // `x509pop://<trust domain>/<key>/<value>`.
+        let own = format!("x509pop://{domain}/");
+        if let Some((key, value)) = uri.strip_prefix(&own).and_then(|rest| rest.split_once('/')) {
+            add(format!("san:{key}:{value}"));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;
