@@ -5,7 +5,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    bench, bundle, check, completions, config::parse_duration, demo, explain, policy, run, status,
+    authority, bench, bundle, check, completions, config::parse_duration, demo, explain, policy,
+    run, status,
 };
 
 /// Everything went as asked.
@@ -81,6 +82,13 @@ enum Command {
         #[arg(long, hide = true, value_name = "PID")]
         with_parent: Option<i32>,
     },
+    /// Run a site's authority: its CA, entries and node attestation, behind SPIRE's server API
+    #[command(
+        after_help = "Signals: SIGTERM and Ctrl-C end it after running calls.\n\nExamples:\n  \
+        sekisho authority -c authority.yaml\n  \
+        sekisho authority -c authority.yaml backup /var/backups/authority.db"
+    )]
+    Authority(authority::AuthorityArgs),
     /// Verify a configuration without opening a port, and say what it would do
     #[command(
         after_help = "Exit codes: 0 fine (warnings included), 1 something it needs is missing \
@@ -159,6 +167,7 @@ pub(crate) fn main() -> ExitCode {
             config,
             with_parent,
         } => run::run(&config.config, with_parent),
+        Command::Authority(args) => authority::authority(&args),
         Command::Check { config, json } => check::check(&config.config, json),
         Command::Demo(args) => demo::demo(&args),
         Command::Explain(args) => explain::explain(&args),

@@ -19,6 +19,7 @@ use sekisho_proxy::endpoint::spec::EndpointSpec;
 mod address;
 mod admin;
 mod apart;
+mod authority;
 mod endpoint;
 mod error;
 mod expand;
@@ -38,6 +39,7 @@ mod tests;
 
 pub(crate) use self::{
     admin::{Admin, Log, LogFormat, LogLevel},
+    authority::{Attest, AuthorityConfig, AuthorityFile, Secret},
     error::ConfigErrors,
     location::Location,
     policy::PolicyConfig,
@@ -97,6 +99,43 @@ pub(crate) fn load(
     let mut report = error::Report::default();
     let sources = files::read(path, &mut report);
     read(path, &sources, env, report)
+}
+
+/// Reads the file of an authority at `path`.
+///
+/// # Errors
+/// All that is wrong, up to 100 errors.
+pub(crate) fn load_authority(
+    path: &Path,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<AuthorityFile, ConfigErrors> {
+    let mut report = error::Report::default();
+    let sources = files::read(path, &mut report);
+    read_authority(path, &sources, env, report)
+}
+
+/// [`load_authority`], once the text is there.
+fn read_authority(
+    path: &Path,
+    sources: &[files::Source],
+    env: expand::Env<'_>,
+    mut report: error::Report,
+) -> Result<AuthorityFile, ConfigErrors> {
+    if sources.len() > 1 {
+        let problem = error::Problem::Rule("one file is expected, found several".into());
+        report.push(&Location::whole(path), "", problem);
+    }
+    let mut file = None;
+    if let [source] = sources
+        && let Some(mut root) = tree::parse(&source.file, &source.text, &mut report)
+    {
+        expand::expand(&mut root, "", env, &mut report);
+        file = authority::read(&root, &mut report);
+    }
+    match file {
+        Some(file) if report.count() == 0 => Ok(file),
+        _ => Err(report.finish(path, sources)),
+    }
 }
 
 /// [`load`], once the text is there.

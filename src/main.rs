@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod admin;
+mod authority;
 mod bench;
 mod bundle;
 mod check;

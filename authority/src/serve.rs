@@ -82,6 +82,7 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Serving {
     address: Option<SocketAddr>,
+    socket: Option<PathBuf>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -99,6 +100,7 @@ impl Serving {
         let stop = watch::Sender::new(false);
         let mut serving = Self {
             address: None,
+            socket: None,
             tasks: Vec::new(),
             stop,
         };
@@ -135,6 +137,7 @@ impl Serving {
             })?;
             let router =
                 routes(&core).add_service(DebugServer::new(DebugService::new(Arc::clone(&core))));
+            serving.socket = Some(path.clone());
             let stopped = serving.stopped();
             serving.run(async move {
                 let connections = UnixListenerStream::new(listener).map(|it| it.map(Local::new));
@@ -175,6 +178,10 @@ impl Serving {
     /// Closes the doors and waits until running calls have ended.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        if let Some(path) = &self.socket {
+            // One that stays is put away at the next start.
+            let _ = std::fs::remove_file(path);
+        }
         for task in self.tasks {
             // One that panicked has been told.
             let _ = task.await;

@@ -30,6 +30,53 @@ pub(super) const TOP: Keys = Keys {
     later: &["federation", "authority", "agent", "tenants"],
 };
 
+/// The top level of a file for `sekisho authority`.
+pub(super) const AUTHORITY_FILE: Keys = Keys {
+    of: "a map with `site` and `authority`",
+    known: &["site", "authority", "log"],
+    later: &["agent", "endpoints", "federation"],
+};
+
+/// `authority`.
+pub(super) const AUTHORITY: Keys = Keys {
+    of: "a map with `socket` and `data`",
+    known: &[
+        "listen",
+        "socket",
+        "data",
+        "encrypt",
+        "attest",
+        "ca_ttl",
+        "x509_ttl",
+        "jwt_ttl",
+        "agent_ttl",
+        "jwt_issuer",
+        "admins",
+    ],
+    later: &["entries", "upstream", "ca_subject", "policy"],
+};
+
+/// `authority.encrypt`.
+pub(super) const SECRET: Keys = Keys {
+    of: "{file: FILE} or {env: NAME}",
+    known: &["file", "env"],
+    later: &[],
+};
+
+/// An item of `authority.attest`, as a map.
+pub(super) const ATTEST: Keys = Keys {
+    of: "join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}",
+    known: &["x509pop"],
+    later: &["k8s_psat", "sekisho_evidence"],
+};
+
+/// `x509pop`, as a map.
+pub(super) const X509POP: Keys = Keys {
+    of: "spiffe or {ca: FILE}",
+    known: &["ca"],
+    later: &[],
+};
+
 /// `endpoints.NAME`.
 pub(super) const ENDPOINT: Keys = Keys {
     of: "a map with `listen` and `forward`",

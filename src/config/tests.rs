@@ -7,6 +7,7 @@ use super::{Config, ConfigErrors, EndpointConfig, error::Report, files::Source, 
 mod accepted;
 mod apart;
 mod arbitrary;
+mod authority;
 mod document;
 mod environment;
 mod folder;

@@ -25,7 +25,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// What connections may keep for slow receivers unless `buffers` is given.
 const BUFFERS: usize = 256 << 20;
 /// What a site looks like.
-const SITE: &str = "this site's trust domain, as in hokkaido.example";
+pub(super) const SITE: &str = "this site's trust domain, as in hokkaido.example";
 
 /// Reads the configuration from the trees of its files. `None`: reported.
 pub(super) fn read(
@@ -107,7 +107,7 @@ fn shared(top: &Map<'_>, report: &mut Report) -> Option<Shared> {
     })
 }
 
-fn site(field: &Field<'_>, report: &mut Report) -> Option<TrustDomain> {
+pub(super) fn site(field: &Field<'_>, report: &mut Report) -> Option<TrustDomain> {
     let text = field.text(SITE, report)?;
     match parse_trust_domain(text) {
         Ok(site) => Some(site),

@@ -123,7 +123,7 @@ async fn attested(
         domain: &domain,
         own,
         algorithms: tls::provider().signature_verification_algorithms,
-        now: SystemTime::now(),
+        now: SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000),
     };
     let texts: Vec<_> = node.chain.iter().map(|der| BASE64.encode(der)).collect();
     let payload = serde_json::to_vec(&json!({ "certificates": texts })).unwrap();

@@ -1,0 +1,248 @@
+//! `sekisho authority`: a site's authority until a signal ends it, and the care of its data.
+
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand};
+use sekisho_authority::{
+    attest::{Attestors, x509pop::Mode},
+    ca::{
+        Ca, CaSettings,
+        keys::{KeyFolder, Sealing},
+    },
+    core::{Core, Settings},
+    serve::{Doors, Serving},
+    store::Store,
+};
+use sekisho_certs::{SystemClock, tls};
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::{self, ConfigArgs},
+    config::{self, Attest, AuthorityConfig, AuthorityFile, Secret, environment},
+    logging, output,
+};
+
+/// Most bytes of a secret in a file.
+const SECRET: u64 = 64 * 1024;
+
+/// Options of `sekisho authority`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = false)]
+pub(crate) struct AuthorityArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    #[command(subcommand)]
+    command: Option<AuthorityCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuthorityCommand {
+    /// Copy the database, which may be in use, to a file that is not there yet
+    #[command(
+        after_help = "The keys are files of their own in the folder `keys`: copy them too.\n\n\
+        Example:\n  sekisho authority -c authority.yaml backup /var/backups/authority.db"
+    )]
+    Backup {
+        /// The copy
+        file: PathBuf,
+    },
+    /// Check that no line of the audit log was altered or left out
+    #[command(
+        after_help = "Prints the number of lines and the last hash: note both elsewhere, to \
+        see later whether lines were cut off at the end.\n\n\
+        Example:\n  sekisho authority -c authority.yaml verify-audit"
+    )]
+    VerifyAudit {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Does what was asked.
+pub(crate) fn authority(args: &AuthorityArgs) -> u8 {
+    let file = match config::load_authority(&args.config.config, &environment) {
+        Ok(file) => file,
+        Err(error) => {
+            output::complain(error.render(output::colour_err()));
+            return cli::INVALID;
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match &args.command {
+                None => {
+                    logging::start(&file.log);
+                    run(file).await
+                }
+                Some(AuthorityCommand::Backup { file: copy }) => {
+                    let store = Store::open(&database(&file.authority))?;
+                    Ok(store.backup(copy.clone()).await?)
+                }
+                Some(AuthorityCommand::VerifyAudit { json }) => {
+                    verify(&file.authority, *json).await
+                }
+            }
+        })
+    });
+    match outcome {
+        Ok(()) => cli::OK,
+        Err(error) => {
+            output::complain(format_args!("authority: {error:#}"));
+            cli::FAILED
+        }
+    }
+}
+
+fn database(config: &AuthorityConfig) -> PathBuf {
+    config.data.join("authority.db")
+}
+
+async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {
+    let path = database(config);
+    if !path.exists() {
+        bail!("{}: there is no database", path.display());
+    }
+    let store = Store::open(&path)?;
+    let (lines, hash) = store.verify_audit().await?;
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    if json {
+        output::json(&serde_json::json!({ "lines": lines, "hash": hash }));
+    } else {
+        output::line(format_args!(
+            "{lines} lines, none altered; the last hash is {hash}"
+        ));
+    }
+    Ok(())
+}
+
+async fn run(file: AuthorityFile) -> anyhow::Result<()> {
+    let config = file.authority;
+    let data = &config.data;
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data);
+    made.with_context(|| data.display().to_string())?;
+    // Two would issue by different keys, and each undo what the other writes.
+    let lock_path = data.join("lock");
+    let lock = fs::File::create(&lock_path).with_context(|| lock_path.display().to_string())?;
+    if lock.try_lock().is_err() {
+        bail!("{}: another authority uses this folder", data.display());
+    }
+    let sealing = config.encrypt.as_ref().map(sealing).transpose()?;
+    let keys = KeyFolder::open(&data.join("keys"), sealing)?;
+    let store = Arc::new(Store::open(&database(&config))?);
+    let settings = CaSettings {
+        domain: file.site.clone(),
+        ttl: config.ca_ttl,
+    };
+    let clock = Arc::new(SystemClock);
+    let ca = Ca::open(
+        settings,
+        Arc::clone(&store),
+        keys,
+        Arc::<SystemClock>::clone(&clock),
+    );
+    let ca = Arc::new(ca.await?);
+    let settings = Settings {
+        x509_ttl: config.x509_ttl,
+        jwt_ttl: config.jwt_ttl,
+        agent_ttl: config.agent_ttl,
+        jwt_issuer: config.jwt_issuer.clone(),
+        attestors: attestors(&config.attest)?,
+        admin_ids: config.admins.clone(),
+        ..Settings::new(file.site.clone())
+    };
+    let core = Arc::new(Core::new(settings, store, ca, clock));
+    let doors = Doors {
+        tcp: config.listen,
+        socket: Some(config.socket.clone()),
+    };
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let provider = Arc::new(tls::provider());
+    let serving = Serving::start(Arc::clone(&core), &doors, provider).await?;
+    tracing::info!(
+        site = %file.site,
+        listen = config.listen.map(tracing::field::display),
+        socket = %config.socket.display(),
+        authority = core.ca.x509().id(),
+        "started"
+    );
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("ending");
+    tokio::select! {
+        () = serving.stop() => {}
+        // A second signal does not wait.
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn attestors(attest: &[Attest]) -> anyhow::Result<Attestors> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+    let mut all = Attestors {
+        join_token: false,
+        x509pop: None,
+    };
+    for one in attest {
+        match one {
+            Attest::JoinToken => all.join_token = true,
+            Attest::X509PopSpiffe => all.x509pop = Some(Mode::Spiffe),
+            Attest::X509Pop { ca } => {
+                let wrong = || format!("{}: CA certificates in PEM are expected", ca.display());
+                let roots: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(ca)
+                    .with_context(wrong)?
+                    .collect::<Result<_, _>>()
+                    .with_context(wrong)?;
+                if roots.is_empty() {
+                    bail!(wrong());
+                }
+                all.x509pop = Some(Mode::External { roots });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The bytes of a file, or of a variable, as they stand there, without the end of the line.
+fn sealing(secret: &Secret) -> anyhow::Result<Sealing> {
+    let text = match secret {
+        Secret::Env(name) => {
+            let value = environment(name);
+            Zeroizing::new(
+                value
+                    .with_context(|| format!("{name} is not set"))?
+                    .into_bytes(),
+            )
+        }
+        Secret::File(path) => read_secret(path).with_context(|| path.display().to_string())?,
+    };
+    let text = text.strip_suffix(b"\n").unwrap_or(&text);
+    Ok(Sealing::new(text)?)
+}
+
+fn read_secret(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    use std::io::Read as _;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
+    fs::File::open(path)?.take(SECRET).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,135 @@
+//! The file of `sekisho authority`.
+
+use std::{path::Path, time::Duration};
+
+use super::super::{
+    Attest, AuthorityFile, ConfigErrors, Secret, error::Report, files::Source, read_authority,
+};
+
+const LEAST: &str = "site: b.example\nauthority:\n  socket: run/api.sock\n  data: data\n";
+
+fn load(text: &str) -> Result<AuthorityFile, ConfigErrors> {
+    let path = Path::new("etc/f.yaml");
+    let source = Source {
+        file: path.into(),
+        text: text.into(),
+    };
+    read_authority(path, &[source], &|_| None, Report::default())
+}
+
+/// The only error of a file with these lines more below `authority`.
+fn error(lines: &str) -> String {
+    let text = format!("{LEAST}{lines}");
+    let errors = load(&text).expect_err(&text);
+    let all: Vec<_> = errors.errors().iter().map(ToString::to_string).collect();
+    let [one] = all.as_slice() else {
+        panic!("{text}: {all:?}");
+    };
+    one.trim_start_matches("etc/f.yaml:").into()
+}
+
+#[test]
+fn a_site_a_socket_and_a_folder_are_enough() {
+    let file = load(LEAST).unwrap();
+    let config = file.authority;
+    assert_eq!(file.site.as_str(), "b.example");
+    assert_eq!(config.socket, Path::new("etc/run/api.sock"));
+    assert_eq!(config.data, Path::new("etc/data"));
+    assert_eq!(
+        (config.listen, config.encrypt, config.jwt_issuer),
+        (None, None, None)
+    );
+    assert_eq!(config.attest, [Attest::JoinToken]);
+    let hour = Duration::from_secs(3600);
+    assert_eq!(
+        (config.ca_ttl, config.x509_ttl, config.agent_ttl),
+        (24 * hour, hour, hour)
+    );
+    assert_eq!(config.jwt_ttl, Duration::from_secs(300));
+    assert!(config.admins.is_empty());
+}
+
+#[test]
+fn all_that_can_be_said_is_understood() {
+    let text = format!(
+        "{LEAST}  listen: 0.0.0.0:8081\n  encrypt: {{env: KEY}}\n  ca_ttl: 12h\n  x509_ttl: 2h\n  \
+         agent_ttl: 30m\n  jwt_ttl: 1m\n  jwt_issuer: https://b.example\n  \
+         attest: [join_token, {{x509pop: {{ca: nodes.pem}}}}]\n  \
+         admins: [spiffe://b.example/admin, spiffe://c.example/admin]\nlog: {{format: json}}\n"
+    );
+    let config = load(&text).unwrap().authority;
+    assert_eq!(config.listen, Some("0.0.0.0:8081".parse().unwrap()));
+    assert_eq!(config.encrypt, Some(Secret::Env("KEY".into())));
+    let pop = Attest::X509Pop {
+        ca: "etc/nodes.pem".into(),
+    };
+    assert_eq!(config.attest, [Attest::JoinToken, pop]);
+    assert_eq!(config.admins.len(), 2);
+    assert_eq!(config.ca_ttl, Duration::from_secs(12 * 3600));
+    let spiffe = load(&format!("{LEAST}  attest: [{{x509pop: spiffe}}]\n")).unwrap();
+    assert_eq!(spiffe.authority.attest, [Attest::X509PopSpiffe]);
+    let file = load(&format!("{LEAST}  encrypt: {{file: secret}}\n")).unwrap();
+    assert_eq!(
+        file.authority.encrypt,
+        Some(Secret::File("etc/secret".into()))
+    );
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    for (lines, expected) in [
+        (
+            "  listen: 8081\n",
+            "5:11: authority.listen: expected an IP address ([…] around IPv6; names are not looked up here), a colon and a port from 1 to 65535, found \"8081\"",
+        ),
+        (
+            "  attest: join_token\n",
+            "5:11: authority.attest: expected a list of join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}, found \"join_token\"",
+        ),
+        (
+            "  attest: [token]\n",
+            "5:12: authority.attest[0]: expected a list of join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}, found \"token\"",
+        ),
+        (
+            "  attest: [join_token, join_token]\n",
+            "5:24: authority.attest[1]: this kind of attestation is there already",
+        ),
+        (
+            "  attest: [{x509pop: spiffe}, {x509pop: {ca: a}}]\n",
+            "5:31: authority.attest[1]: this kind of attestation is there already",
+        ),
+        (
+            "  encrypt: {}\n",
+            "5:12: authority.encrypt: either `file` or `env`",
+        ),
+        (
+            "  encrypt: {file: a, env: B}\n",
+            "5:12: authority.encrypt: either `file` or `env`",
+        ),
+        (
+            "  ca_ttl: 5h\n",
+            "5:11: authority.ca_ttl: must be at least six times as long as `x509_ttl` and `agent_ttl`: a CA signs until the last sixth of its life",
+        ),
+        (
+            "  x509_ttl: 5h\n",
+            "2:1: authority.ca_ttl: must be at least six times as long as `x509_ttl` and `agent_ttl`: a CA signs until the last sixth of its life",
+        ),
+        (
+            "  admins: [spiffe://b.example]\n",
+            "5:12: authority.admins[0]: \"spiffe://b.example\" has no path: only a CA may carry a bare trust domain",
+        ),
+        (
+            "  jwt_issuer: b.example\n",
+            "5:15: authority.jwt_issuer: expected the URL that stands in tokens as `iss`, as in https://site.example, found \"b.example\"",
+        ),
+    ] {
+        assert_eq!(error(lines), expected, "{lines}");
+    }
+    let missing = load("site: b.example\nauthority: {data: d}\n").unwrap_err();
+    assert!(
+        missing.to_string().contains("authority.socket: missing"),
+        "{missing}"
+    );
+    let none = load("site: b.example\n").unwrap_err();
+    assert!(none.to_string().contains("authority: missing"), "{none}");
+}
