@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{self, ConfigArgs},
     config::{self, Attest, AuthorityConfig, AuthorityFile, Secret, environment},
-    logging, output,
+    logging, output, run,
 };
 
 /// Most bytes of a secret in a file.
@@ -83,10 +83,11 @@ pub(crate) fn authority(args: &AuthorityArgs) -> u8 {
             match &args.command {
                 None => {
                     logging::start(&file.log);
-                    run(file).await
+                    run::raise_file_limit();
+                    serve(file).await
                 }
                 Some(AuthorityCommand::Backup { file: copy }) => {
-                    let store = Store::open(&database(&file.authority))?;
+                    let store = existing(&file.authority)?;
                     Ok(store.backup(copy.clone()).await?)
                 }
                 Some(AuthorityCommand::VerifyAudit { json }) => {
@@ -108,12 +109,17 @@ fn database(config: &AuthorityConfig) -> PathBuf {
     config.data.join("authority.db")
 }
 
-async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {
+/// The database, which must be there.
+fn existing(config: &AuthorityConfig) -> anyhow::Result<Store> {
     let path = database(config);
     if !path.exists() {
         bail!("{}: there is no database", path.display());
     }
-    let store = Store::open(&path)?;
+    Ok(Store::open(&path)?)
+}
+
+async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {
+    let store = existing(config)?;
     let (lines, hash) = store.verify_audit().await?;
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     if json {
@@ -126,7 +132,7 @@ async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run(file: AuthorityFile) -> anyhow::Result<()> {
+async fn serve(file: AuthorityFile) -> anyhow::Result<()> {
     let config = file.authority;
     let data = &config.data;
     let made = fs::DirBuilder::new()

@@ -52,7 +52,7 @@ pub(crate) fn run(path: &Path, with_parent: Option<i32>) -> u8 {
 
 /// A connection is two sockets, and the soft limit of open files is commonly 1,024: take what the
 /// administrator allows.
-fn raise_file_limit() {
+pub(crate) fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));

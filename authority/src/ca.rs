@@ -208,7 +208,16 @@ impl Ca {
     /// # Errors
     /// [`CaError::Slot`] where it is not one that can be taken; others where it failed. Nothing has
     /// changed then.
-    pub async fn step(&self, by: By, kind: Kind, step: Step) -> Result<String, CaError> {
+    pub async fn step(self: &Arc<Self>, by: By, kind: Kind, step: Step) -> Result<String, CaError> {
+        let this = Arc::clone(self);
+        // Whoever asked may go: the step is taken to its end, in the store and in memory.
+        let taken = tokio::spawn(async move { this.take(by, kind, step).await });
+        taken
+            .await
+            .map_err(|_| CaError::Store(StoreError::Closed))?
+    }
+
+    async fn take(&self, by: By, kind: Kind, step: Step) -> Result<String, CaError> {
         let _one = self.changing.lock().await;
         let mut state = self.state();
         let id = match kind {
@@ -251,6 +260,12 @@ impl Ca {
         id: String,
         mut state: State,
     ) -> Result<(), CaError> {
+        let before = self.slots(kind);
+        let gone = match &step {
+            Step::Activate(_) | Step::Taint(_) => None,
+            Step::Prepare => before.old.or(before.prepared).map(|gone| gone.id),
+            Step::Revoke(id) => Some(id.clone()),
+        };
         let records = match kind {
             Kind::X509 => load::records(&state.x509, load::x509_record),
             Kind::Jwt => load::records(&state.jwt, load::jwt_record),
@@ -269,11 +284,11 @@ impl Ca {
         let bundle = Arc::clone(&state.bundle);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.bundle.send_replace(bundle);
-        if let Step::Revoke(id) = &step {
-            // Nobody trusts it any more, so one that stays does no harm, but is told.
-            if let Err(error) = self.keys.remove(&key_name(kind, id)) {
-                tracing::warn!(%error, "the key of a revoked authority stays on the disk");
-            }
+        // It signs nothing any more: revoked, or put out of its slot by one that was prepared.
+        if let Some(id) = gone
+            && let Err(error) = self.keys.remove(&key_name(kind, &id))
+        {
+            tracing::warn!(%error, "the key of an authority that has ended stays on the disk");
         }
         Ok(())
     }
@@ -283,12 +298,11 @@ impl Ca {
     /// # Errors
     /// Those of the store.
     pub async fn append(
-        &self,
+        self: &Arc<Self>,
         by: By,
         x509: Vec<X509Authority>,
         jwt: Vec<JwtAuthority>,
     ) -> Result<Arc<Bundle>, CaError> {
-        let _one = self.changing.lock().await;
         let edit = move |bundle: &mut Bundle| {
             for new in x509 {
                 if bundle.x509.iter().all(|own| own.der != new.der) {
@@ -301,10 +315,22 @@ impl Ca {
                 }
             }
         };
-        let bundle = self
-            .store
-            .edit_own_bundle(by, self.settings.domain.clone(), edit);
-        let bundle = Arc::new(bundle.await?);
+        let this = Arc::clone(self);
+        // As in `step`.
+        let edited = tokio::spawn(async move { this.edit_bundle(by, edit).await });
+        edited
+            .await
+            .map_err(|_| CaError::Store(StoreError::Closed))?
+    }
+
+    async fn edit_bundle(
+        &self,
+        by: By,
+        edit: impl FnOnce(&mut Bundle) + Send + 'static,
+    ) -> Result<Arc<Bundle>, CaError> {
+        let _one = self.changing.lock().await;
+        let domain = self.settings.domain.clone();
+        let bundle = Arc::new(self.store.edit_own_bundle(by, domain, edit).await?);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.bundle = Arc::clone(&bundle);
         drop(state);
@@ -322,27 +348,71 @@ impl Ca {
             caller: "authority".into(),
             at: now,
         };
+        let mut outcome = Ok(());
         for kind in [Kind::X509, Kind::Jwt] {
+            let done = self.take_due_steps(kind, now, &by).await;
+            // One kind that fails does not keep the other from going on.
+            outcome = outcome.and(done);
+        }
+        outcome
+    }
+
+    async fn take_due_steps(
+        &self,
+        kind: Kind,
+        now: SystemTime,
+        by: &(dyn Fn() -> By + Send + Sync),
+    ) -> Result<(), CaError> {
+        /// A new one is prepared, and activated where none can sign.
+        const MOST: usize = 3;
+        for _ in 0..MOST {
             let state = self.state();
             let due = match kind {
                 Kind::X509 => state.x509.due(now),
                 Kind::Jwt => state.jwt.due(now),
             };
-            match due {
-                Due::Nothing => {}
-                Due::Activate(id) => {
-                    self.step(by(), kind, Step::Activate(id)).await?;
-                }
-                Due::Prepare => {
-                    let id = self.step(by(), kind, Step::Prepare).await?;
-                    // It slept through the end of what signed: nothing could be issued.
-                    let gone = self.slots(kind).active.expires_at <= now;
-                    if gone {
-                        self.step(by(), kind, Step::Activate(id)).await?;
-                    }
-                }
-            }
+            let step = match due {
+                Due::Nothing => return Ok(()),
+                Due::Activate(id) => Step::Activate(id),
+                Due::Prepare => Step::Prepare,
+            };
+            self.take(by(), kind, step).await?;
         }
+        Ok(())
+    }
+
+    /// Takes those out of our bundle that have ended a day ago, but never the last.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn prune(&self, by: By) -> Result<(), CaError> {
+        /// How long an authority stays after its end: clocks differ.
+        const AFTER: Duration = Duration::from_secs(24 * 3600);
+        let now = self.clock.now();
+        let gone = move |end: Option<SystemTime>| end.is_some_and(|end| end + AFTER < now);
+        let ended = |bundle: &Bundle| {
+            bundle
+                .x509
+                .iter()
+                .any(|own| gone(issue::not_after(&own.der)))
+                || bundle.jwt.iter().any(|own| gone(own.expires_at))
+        };
+        if !ended(&self.state().bundle) {
+            return Ok(());
+        }
+        let edit = move |bundle: &mut Bundle| {
+            if bundle
+                .x509
+                .iter()
+                .any(|own| !gone(issue::not_after(&own.der)))
+            {
+                bundle.x509.retain(|own| !gone(issue::not_after(&own.der)));
+            }
+            if bundle.jwt.iter().any(|own| !gone(own.expires_at)) {
+                bundle.jwt.retain(|own| !gone(own.expires_at));
+            }
+        };
+        self.edit_bundle(by, edit).await?;
         Ok(())
     }
 

@@ -1,10 +1,7 @@
 //! What all services of the authority share.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -17,7 +14,7 @@ use crate::{
     attest::Attestors,
     authorized::Arrangement,
     ca::Ca,
-    caller::Caller,
+    caller::{Caller, Denial},
     entry::Entry,
     limit::Limits,
     store::{By, EntryFilter, Store, StoreError},
@@ -72,8 +69,6 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     /// How often who may call.
     pub limits: Limits,
-    /// Raised by every change of an entry.
-    version: AtomicU64,
     /// The entries as they were at a version.
     arranged: Mutex<(u64, Arc<Arrangement>)>,
 }
@@ -88,7 +83,6 @@ impl Core {
             ca,
             clock,
             limits: Limits::default(),
-            version: AtomicU64::new(1),
             arranged: Mutex::default(),
         }
     }
@@ -108,18 +102,13 @@ impl Core {
         }
     }
 
-    /// Entries have changed: the next question sees it.
-    pub fn entries_changed(&self) {
-        self.version.fetch_add(1, Ordering::SeqCst);
-    }
-
     /// The entries, arranged; as new as the last change.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn arranged(&self) -> Result<Arc<Arrangement>, StoreError> {
         let mut arranged = self.arranged.lock().await;
-        let version = self.version.load(Ordering::SeqCst);
+        let version = self.store.version();
         if arranged.0 != version {
             let all = self.all_entries().await?;
             let new = Arrangement::new(all, &self.settings.domain);
@@ -152,6 +141,10 @@ impl Core {
         let id = id.ok_or_else(|| Status::internal("caller ID missing from request context"))?;
         let node = self.store.node(id.clone()).await.map_err(failed)?;
         let node = node.ok_or_else(|| Status::not_found("agent not found"))?;
+        // It may have been banned while its call has waited.
+        if node.banned {
+            return Err(Denial::Banned.status("of a banned agent"));
+        }
         let ends = node.active.as_ref().map(|own| own.not_after);
         let expired = ends.is_none_or(|ends| ends <= self.now());
         let arranged = self.arranged().await.map_err(failed)?;
@@ -180,9 +173,11 @@ impl Core {
     /// Puts away what has ended.
     pub async fn prune(&self) {
         match self.store.prune_entries(self.by("authority")).await {
-            Ok(gone) if gone.is_empty() => {}
-            Ok(_) => self.entries_changed(),
+            Ok(_) => {}
             Err(error) => tracing::error!(%error, "entries not pruned"),
+        }
+        if let Err(error) = self.ca.prune(self.by("authority")).await {
+            tracing::error!(%error, "authorities not pruned");
         }
         if let Err(error) = self.store.prune_tokens(self.now()).await {
             tracing::error!(%error, "join tokens not pruned");

@@ -40,6 +40,8 @@ use unix::Local;
 /// A connection that is older ends after its running calls: agents come back by themselves, to
 /// another authority where there are several.
 const OLDEST: Duration = Duration::from_secs(180);
+/// How long calls may go on once the end has been asked for, or their connection is too old.
+const DRAIN: Duration = Duration::from_secs(30);
 /// How often the clock is looked at.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often what has ended is put away.
@@ -182,9 +184,14 @@ impl Serving {
             // One that stays is put away at the next start.
             let _ = std::fs::remove_file(path);
         }
-        for task in self.tasks {
-            // One that panicked has been told.
-            let _ = task.await;
+        let ended = async {
+            for task in self.tasks {
+                // One that panicked has been told.
+                let _ = task.await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, ended).await.is_err() {
+            tracing::warn!("calls that still run are cut");
         }
     }
 }
@@ -200,6 +207,7 @@ fn routes(core: &Arc<Core>) -> Router<Stack> {
     Server::builder()
         .layer(Authorize(core()))
         .max_connection_age(OLDEST)
+        .max_connection_age_grace(DRAIN)
         .add_service(AgentServer::new(AgentService::new(core())))
         .add_service(BundleServer::new(BundleService::new(core())))
         .add_service(EntryServer::new(EntryService::new(core())))

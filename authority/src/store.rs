@@ -13,7 +13,15 @@ mod open;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, thread, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::SystemTime,
+};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
@@ -78,6 +86,8 @@ pub struct Store {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
     path: PathBuf,
+    /// Raised by every change of entries or of what they are federated with.
+    version: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -99,6 +109,7 @@ impl Store {
             jobs: Some(jobs),
             thread: Some(thread),
             path,
+            version: Arc::new(AtomicU64::new(1)),
         })
     }
 
@@ -116,6 +127,30 @@ impl Store {
             Ok(done)
         })
         .await
+    }
+
+    /// The same of what decides which entries an agent may have. The version is raised by the job
+    /// itself: whoever asked may be gone by then, and what was done counts.
+    async fn change_entries<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let version = Arc::clone(&self.version);
+        self.job(move |connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            version.fetch_add(1, Ordering::SeqCst);
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Rises with every change of entries or of what they are federated with.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
     }
 
     /// Does `work`, which only reads, on one state of the database.

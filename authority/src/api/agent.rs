@@ -109,7 +109,6 @@ impl Service for AgentService {
         let id = self.agent_id(request.into_inner().id.as_ref())?;
         let gone = self.0.store.delete_node(self.0.by(caller.name()), id).await;
         let gone = gone.map_err(|error| status::store("failed to remove agent", &error))?;
-        self.0.entries_changed();
         if gone {
             Ok(Response::new(()))
         } else {
@@ -186,7 +185,10 @@ impl Service for AgentService {
             .update_node(by, id.clone(), Some("node.renew"), renew)
             .await;
         let renewed = renewed.map_err(|error| status::store(WHAT, &error))?;
-        renewed.ok_or_else(|| Status::not_found("agent not found"))?;
+        let renewed = renewed.ok_or_else(|| Status::not_found("agent not found"))?;
+        if renewed.banned {
+            return Err(denied("agent is banned".into(), Reason::AgentBanned));
+        }
         Ok(Response::new(RenewAgentResponse {
             svid: Some(to_svid(&id, &issued, "")),
         }))
@@ -236,7 +238,6 @@ impl Service for AgentService {
                 .create_entries(by, vec![of_token(parent, alias)])
                 .await;
             let created = created.map_err(|error| status::store(WHAT, &error))?;
-            self.0.entries_changed();
             if !matches!(
                 created.as_slice(),
                 [Creation::Created(_) | Creation::Exists(_)]

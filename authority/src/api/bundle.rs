@@ -69,7 +69,6 @@ impl BundleService {
             .store
             .edit_bundle(by, domain, move |old| edit(old, new))
             .await;
-        self.0.entries_changed();
         stored.map_err(|error| status::store("failed to store bundle", &error))?
     }
 }
@@ -271,7 +270,6 @@ impl Service for BundleService {
         for sent in request.trust_domains {
             results.push(self.deleted(&caller, sent, deletion).await);
         }
-        self.0.entries_changed();
         Ok(Response::new(BatchDeleteFederatedBundleResponse {
             results,
         }))

@@ -85,7 +85,6 @@ impl EntryService {
         let mut stored = stored
             .map_err(|error| status::store(WHAT, &error))?
             .into_iter();
-        self.0.entries_changed();
         let results = checked.into_iter().map(|checked| {
             let (status, entry) = match checked {
                 Err(error) => {
@@ -196,7 +195,6 @@ impl Service for EntryService {
         for entry in request.entries {
             results.push(self.updated(&caller, entry, input, output).await);
         }
-        self.0.entries_changed();
         Ok(Response::new(BatchUpdateEntryResponse { results }))
     }
 
@@ -223,7 +221,6 @@ impl Service for EntryService {
             };
             results.push(batch_delete_entry_response::Result { status, id });
         }
-        self.0.entries_changed();
         Ok(Response::new(BatchDeleteEntryResponse { results }))
     }
 

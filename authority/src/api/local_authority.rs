@@ -44,7 +44,9 @@ fn named(id: String) -> Result<String, Status> {
 
 /// Calls on an authority above, where there is none.
 fn no_upstream<T>() -> Result<T, Status> {
-    Err(Status::internal("upstream authority is not configured"))
+    Err(Status::failed_precondition(
+        "upstream authority is not configured",
+    ))
 }
 
 impl LocalAuthorityService {

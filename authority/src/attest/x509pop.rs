@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::SystemTime};
 
-use aws_lc_rs::{rand, signature};
+use aws_lc_rs::{
+    rand,
+    signature::{self, RsaParameters, RsaPssSaltLength},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
@@ -25,6 +28,12 @@ const INTERMEDIATES: usize = 4;
 const RSA: usize = 8192;
 /// Bytes of each nonce.
 const NONCE: usize = 32;
+
+/// RSA-PSS with a salt as long as the digest, as most make it.
+static DIGEST_SALT: RsaParameters = signature::RSA_PSS_2048_8192_SHA256;
+/// With the longest salt there is room for: what SPIRE's agents make, by Go's default.
+static LONGEST_SALT: RsaParameters =
+    signature::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
 
 /// Whose certificates count, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -279,8 +288,11 @@ async fn prove(leaf: &X509Certificate<'_>, talk: &mut dyn Challenge) -> Result<(
     match (response.rsa_signature, response.ecdsa_signature) {
         (Some(rsa), None) if is_rsa => {
             let message = message(&rsa.nonce).ok_or_else(wrong)?;
-            let key = signature::UnparsedPublicKey::new(&signature::RSA_PSS_2048_8192_SHA256, raw);
-            key.verify(&message, &rsa.signature).map_err(|_| wrong())
+            let good = [&DIGEST_SALT, &LONGEST_SALT].into_iter().any(|algorithm| {
+                let key = signature::UnparsedPublicKey::new(algorithm, raw);
+                key.verify(&message, &rsa.signature).is_ok()
+            });
+            good.then_some(()).ok_or_else(wrong)
         }
         (None, Some(ecdsa)) if !is_rsa => {
             let message = message(&ecdsa.nonce).ok_or_else(wrong)?;

@@ -109,6 +109,13 @@ pub(super) fn authority_id(der: &[u8]) -> Option<String> {
     Some(hex(&key_id(&parsed.public_key().subject_public_key.data)))
 }
 
+/// When a certificate ends; `None` where it cannot be read.
+pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
+    let (_, parsed) = X509Certificate::from_der(der).ok()?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {

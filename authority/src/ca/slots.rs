@@ -166,6 +166,8 @@ impl<A: Authority + Clone> Slots<A> {
             .unwrap_or_default();
         let life = lifetime(&self.active);
         match &self.next {
+            // It was prepared before a long sleep, and has ended with the other.
+            Some(Next::Prepared(authority)) if authority.not_after() <= now => Due::Prepare,
             Some(Next::Prepared(authority)) if left <= activation(life) => {
                 Due::Activate(authority.id().into())
             }
@@ -287,6 +289,7 @@ mod tests {
         assert_eq!(prepared.due(at(3000)), Due::Nothing);
         assert_eq!(prepared.due(at(4999)), Due::Nothing);
         assert_eq!(prepared.due(at(5000)), Due::Activate("b".into()));
+        assert_eq!(prepared.due(at(100_000)), Due::Prepare, "both have ended");
         let active = prepared.activate("b").unwrap();
         assert_eq!(active.due(at(2999)), Due::Nothing);
         assert_eq!(active.due(at(3000)), Due::Prepare);

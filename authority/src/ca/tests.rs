@@ -24,14 +24,15 @@ impl World {
         self.folder.path().join(name)
     }
 
-    async fn open(&self) -> Result<Ca, CaError> {
+    async fn open(&self) -> Result<Arc<Ca>, CaError> {
         let store = Arc::new(Store::open(&self.at("db")).unwrap());
         let keys = KeyFolder::open(&self.at("keys"), None).unwrap();
         let settings = CaSettings {
             domain: id::parse_trust_domain("a.example").unwrap(),
             ttl: DAY,
         };
-        Ca::open(settings, store, keys, Arc::<TestClock>::clone(&self.clock)).await
+        let ca = Ca::open(settings, store, keys, Arc::<TestClock>::clone(&self.clock));
+        ca.await.map(Arc::new)
     }
 
     fn by(&self) -> By {
@@ -147,6 +148,13 @@ async fn a_ca_that_slept_through_its_end_begins_with_a_new_authority() {
     drop(ca);
     world.clock.advance(3 * DAY);
     let ca = world.open().await.unwrap();
+    // And once more, with one that was prepared before.
+    ca.step(world.by(), Kind::X509, Step::Prepare)
+        .await
+        .unwrap();
+    drop(ca);
+    world.clock.advance(3 * DAY);
+    let ca = world.open().await.unwrap();
     assert_ne!(ca.x509().id(), first);
     assert!(ca.x509().not_after() > world.clock.now());
     assert!(ca.jwt().not_after() > world.clock.now());
@@ -167,4 +175,19 @@ async fn a_key_that_is_gone_is_told_and_nothing_else_is_made_in_its_place() {
     );
     std::fs::rename(world.at("elsewhere"), &path).unwrap();
     assert_eq!(world.open().await.unwrap().x509().id(), id);
+}
+
+#[tokio::test]
+async fn after_many_rotations_the_bundle_and_the_folder_are_no_larger() {
+    let world = World::new();
+    let ca = world.open().await.unwrap();
+    for _ in 0..300 {
+        world.clock.advance(DAY / 6);
+        ca.look_at_the_clock().await.unwrap();
+        ca.prune(world.by()).await.unwrap();
+    }
+    let [x509, jwt] = bundled(&ca);
+    assert!((2..8).contains(&x509.len()) && x509.contains(&ca.x509().id().to_owned()));
+    assert!((2..8).contains(&jwt.len()) && jwt.contains(&ca.jwt().id().to_owned()));
+    assert!(world.keys() <= 4, "{} keys", world.keys());
 }

@@ -266,7 +266,7 @@ impl Store {
         domain: TrustDomain,
         edit: impl FnOnce(Option<Bundle>) -> Result<Bundle, E> + Send + 'static,
     ) -> Result<Result<Bundle, E>, StoreError> {
-        self.change(move |transaction| {
+        self.change_entries(move |transaction| {
             let before = read(transaction, &domain)?.map(|(_, bundle)| bundle);
             let after = match edit(before.clone()) {
                 Ok(after) => after,
@@ -321,7 +321,7 @@ impl Store {
         domain: TrustDomain,
         deletion: Deletion,
     ) -> Result<Option<Result<(), Vec<String>>>, StoreError> {
-        self.change(move |transaction| {
+        self.change_entries(move |transaction| {
             let Some((number, bundle)) = read(transaction, &domain)? else {
                 return Ok(None);
             };

@@ -61,7 +61,7 @@ impl Store {
         by: By,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Creation>, StoreError> {
-        self.change(move |transaction| {
+        self.change_entries(move |transaction| {
             drafts
                 .into_iter()
                 .map(|draft| create(transaction, &by, draft))
@@ -103,7 +103,7 @@ impl Store {
         id: String,
         edit: impl FnOnce(&mut Draft) -> Result<(), E> + Send + 'static,
     ) -> Result<Update<E>, StoreError> {
-        self.change(move |transaction| update(transaction, &by, &id, edit))
+        self.change_entries(move |transaction| update(transaction, &by, &id, edit))
             .await
     }
 
@@ -112,7 +112,7 @@ impl Store {
     /// # Errors
     /// Those of the store.
     pub async fn delete_entry(&self, by: By, id: String) -> Result<bool, StoreError> {
-        self.change(move |transaction| {
+        self.change_entries(move |transaction| {
             let gone = transaction.execute("DELETE FROM entries WHERE id = ?1", params![id])?;
             if gone > 0 {
                 audit::append(transaction, &by, "entry.delete", &id, "{}".into())?;
@@ -127,7 +127,7 @@ impl Store {
     /// # Errors
     /// Those of the store.
     pub async fn prune_entries(&self, by: By) -> Result<Vec<String>, StoreError> {
-        self.change(move |transaction| {
+        self.change_entries(move |transaction| {
             let mut statement = transaction.prepare_cached(
                 "DELETE FROM entries WHERE expires_at > 0 AND expires_at < ?1 RETURNING id",
             )?;
@@ -186,9 +186,13 @@ fn create(transaction: &Transaction<'_>, by: &By, draft: Draft) -> Result<Creati
         Some(id) => id.clone(),
         None => Uuid::new_v4().to_string(),
     };
+    let ended: Option<i64> = transaction
+        .prepare_cached("SELECT revision FROM ended_entries WHERE id = ?1")?
+        .query_row(params![id], |row| row.get(0))
+        .optional()?;
     let entry = Entry {
         id,
-        revision: 0,
+        revision: ended.map_or(0, |last| last + 1),
         created_at: by.at,
         draft,
     };

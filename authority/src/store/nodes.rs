@@ -292,7 +292,7 @@ impl Store {
     /// # Errors
     /// Those of the store.
     pub async fn delete_node(&self, by: By, id: SpiffeId) -> Result<bool, StoreError> {
-        self.change(move |transaction| {
+        self.change_entries(move |transaction| {
             let text = id.to_string();
             let kind: Option<String> = transaction
                 .prepare_cached("DELETE FROM nodes WHERE id = ?1 RETURNING attestation_type")?

@@ -216,6 +216,20 @@ async fn entries_end() {
 }
 
 #[tokio::test]
+async fn a_name_that_comes_back_begins_above_its_last_revision() {
+    let Folder { store, .. } = store();
+    created(&store, draft("w")).await;
+    store
+        .update_entry(by(), "w".into(), |_| Ok::<_, ()>(()))
+        .await
+        .unwrap();
+    let version = store.version();
+    store.delete_entry(by(), "w".into()).await.unwrap();
+    assert!(store.version() > version);
+    assert_eq!(created(&store, draft("w")).await.revision, 2);
+}
+
+#[tokio::test]
 async fn every_change_has_its_line_and_none_can_be_altered() {
     let Folder { folder, store } = store();
     created(&store, draft("w")).await;

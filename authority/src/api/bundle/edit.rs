@@ -70,7 +70,7 @@ pub(super) fn jwt_key(sent: &types::JwtKey) -> Result<JwtAuthority, Status> {
         ));
     }
     let parsed = SubjectPublicKeyInfo::from_der(&sent.public_key);
-    let known = parsed.is_ok_and(|(rest, key)| rest.is_empty() && key.parsed().is_ok());
+    let known = parsed.is_ok_and(|(rest, key)| rest.is_empty() && is_usable(&key));
     if !known {
         return Err(Status::invalid_argument(format!(
             "invalid JWT authority {:?}: a public key (PKIX, DER) is expected",
@@ -83,6 +83,37 @@ pub(super) fn jwt_key(sent: &types::JwtKey) -> Result<JwtAuthority, Status> {
         expires_at: wire::time(sent.expires_at),
         tainted: false,
     })
+}
+
+/// Whether agents can load a key: an RSA key, or a point on a curve that it names. One that cannot be
+/// read fails the whole sync of every agent that gets it.
+fn is_usable(key: &SubjectPublicKeyInfo<'_>) -> bool {
+    use aws_lc_rs::signature::{
+        ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P521_SHA512_ASN1,
+        EcdsaVerificationAlgorithm, ParsedPublicKey,
+    };
+    use x509_parser::{
+        oid_registry::{OID_EC_P256, OID_NIST_EC_P384, OID_NIST_EC_P521},
+        public_key::PublicKey,
+    };
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) => (2048..=8192).contains(&rsa.key_size()),
+        Ok(PublicKey::EC(point)) => {
+            let named = key
+                .algorithm
+                .parameters
+                .as_ref()
+                .and_then(|any| any.as_oid().ok());
+            let curve: &'static EcdsaVerificationAlgorithm = match named {
+                Some(oid) if oid == OID_EC_P256 => &ECDSA_P256_SHA256_ASN1,
+                Some(oid) if oid == OID_NIST_EC_P384 => &ECDSA_P384_SHA384_ASN1,
+                Some(oid) if oid == OID_NIST_EC_P521 => &ECDSA_P521_SHA512_ASN1,
+                _ => return false,
+            };
+            ParsedPublicKey::new(curve, point.data()).is_ok()
+        }
+        _ => false,
+    }
 }
 
 /// A whole bundle of another domain.
@@ -133,5 +164,51 @@ pub(super) fn to_key(key: &JwtAuthority) -> types::JwtKey {
         key_id: key.key_id.clone(),
         expires_at: key.expires_at.map_or(0, wire::seconds),
         tainted: key.tainted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{KeyPair, PublicKeyData as _};
+
+    use super::*;
+
+    fn key(public_key: Vec<u8>) -> types::JwtKey {
+        types::JwtKey {
+            public_key,
+            key_id: "k".into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn only_keys_that_agents_can_load_are_taken() {
+        for algorithm in [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_RSA_SHA256,
+        ] {
+            let spki = KeyPair::generate_for(algorithm)
+                .unwrap()
+                .subject_public_key_info();
+            jwt_key(&key(spki)).unwrap();
+        }
+        let good = KeyPair::generate().unwrap().subject_public_key_info();
+        let mut off_the_curve = good.clone();
+        *off_the_curve.last_mut().unwrap() ^= 1;
+        let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        for bad in [
+            off_the_curve,
+            ed25519.subject_public_key_info(),
+            vec![1],
+            good[1..].to_vec(),
+        ] {
+            jwt_key(&key(bad)).unwrap_err();
+        }
+        let unnamed = types::JwtKey {
+            key_id: String::new(),
+            ..key(good)
+        };
+        jwt_key(&unnamed).unwrap_err();
     }
 }

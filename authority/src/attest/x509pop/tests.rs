@@ -1,6 +1,9 @@
 use aws_lc_rs::{
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PSS_SHA256, RsaKeyPair},
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+        RsaSignatureEncoding,
+    },
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -48,9 +51,13 @@ fn node(ca: &Ca, algorithm: &'static SignatureAlgorithm, uri: &str, signs: bool)
     }
 }
 
+static LIKE_GO: RsaSignatureEncoding = RSA_PSS_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
+
 /// How an agent answers.
 enum Answer {
     Honest,
+    /// With the longest salt, as Go signs.
+    LikeGo,
     /// By another key.
     Other,
     /// With this in place of its nonce.
@@ -83,7 +90,7 @@ impl Challenge for Agent<'_> {
         let mut own = vec![7; NONCE];
         let mut key = self.node.key.serialize_der();
         match self.answer {
-            Answer::Honest => {}
+            Answer::Honest | Answer::LikeGo => {}
             Answer::Other => {
                 let algorithm = self.node.key.algorithm();
                 key = KeyPair::generate_for(algorithm).unwrap().serialize_der();
@@ -97,7 +104,11 @@ impl Challenge for Agent<'_> {
         let signed = if is_rsa {
             let key = RsaKeyPair::from_pkcs8(&key).unwrap();
             let mut signature = vec![0; key.public_modulus_len()];
-            key.sign(&RSA_PSS_SHA256, &random, &message, &mut signature)
+            let encoding: &dyn RsaEncoding = match self.answer {
+                Answer::LikeGo => &LIKE_GO,
+                _ => &RSA_PSS_SHA256,
+            };
+            key.sign(encoding, &random, &message, &mut signature)
                 .unwrap();
             json!({ "nonce": BASE64.encode(own), "signature": BASE64.encode(signature) })
         } else {
@@ -161,6 +172,20 @@ async fn whoever_has_the_key_comes_in_under_the_fingerprint() {
             .unwrap();
         assert!(serial.len() % 2 == 0 && !serial.starts_with("00"));
     }
+}
+
+#[tokio::test]
+async fn an_rsa_signature_as_go_makes_it_counts_too() {
+    let ca = ca();
+    let node = node(
+        &ca,
+        &rcgen::PKCS_RSA_SHA256,
+        "x509pop://a.example/a/b",
+        true,
+    );
+    attested(&external(&ca), &[], &node, Answer::LikeGo)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -23,6 +23,16 @@ CREATE TABLE entries (
 CREATE INDEX entries_by_parent ON entries (parent_id);
 CREATE INDEX entries_by_expiry ON entries (expires_at);
 
+-- Names that were in use: an entry made anew under one of them begins above its last revision, or
+-- agents would go on with what they have.
+CREATE TABLE ended_entries (
+    id TEXT PRIMARY KEY,
+    revision INTEGER NOT NULL
+);
+CREATE TRIGGER entry_ends AFTER DELETE ON entries BEGIN
+    INSERT OR REPLACE INTO ended_entries (id, revision) VALUES (OLD.id, OLD.revision);
+END;
+
 CREATE TABLE entry_selectors (
     entry INTEGER NOT NULL REFERENCES entries (number) ON DELETE CASCADE,
     kind TEXT NOT NULL,
