@@ -219,10 +219,9 @@ fn attestors(attest: &[Attest]) -> anyhow::Result<Attestors> {
                     .with_context(wrong)?
                     .collect::<Result<_, _>>()
                     .with_context(wrong)?;
-                if roots.is_empty() {
-                    bail!(wrong());
-                }
-                all.x509pop = Some(Mode::External { roots });
+                all.x509pop = Some(Mode::external(roots).map_err(|place| {
+                    anyhow::anyhow!("{}: certificate {} is no CA", ca.display(), place + 1)
+                })?);
             }
         }
     }

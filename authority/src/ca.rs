@@ -50,6 +50,9 @@ pub enum CaError {
     /// A key cannot be kept or found.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Another key has this name in our bundle.
+    #[error("the bundle has another JWT key with the ID {0:?}")]
+    KeyIdTaken(String),
     /// The key of an authority that the store knows is not on disk.
     #[error(
         "the key of {kind} authority {id} is gone from the disk: put it back from a backup, or remove the authority's data to begin anew"
@@ -303,6 +306,13 @@ impl Ca {
         x509: Vec<X509Authority>,
         jwt: Vec<JwtAuthority>,
     ) -> Result<Arc<Bundle>, CaError> {
+        let known = self.state().bundle;
+        for new in &jwt {
+            let mut same = known.jwt.iter().filter(|own| own.key_id == new.key_id);
+            if same.any(|own| own.public_key != new.public_key) {
+                return Err(CaError::KeyIdTaken(new.key_id.clone()));
+            }
+        }
         let edit = move |bundle: &mut Bundle| {
             for new in x509 {
                 if bundle.x509.iter().all(|own| own.der != new.der) {

@@ -121,7 +121,10 @@ impl Service for AgentService {
         let id = self.agent_id(request.into_inner().id.as_ref())?;
         let ban = |node: &mut Node| {
             node.banned = true;
-            node.active = None;
+            // Its end is told on: `spire-server agent purge` goes by it.
+            if let Some(active) = &mut node.active {
+                active.serial.clear();
+            }
             node.next = None;
         };
         let by = self.0.by(caller.name());

@@ -51,6 +51,7 @@ pub(super) fn ca(what: &str, error: &CaError) -> Status {
         CaError::Slot(slot) if slot.is_wrong_name() => {
             Status::invalid_argument(format!("{what}: {slot}"))
         }
+        CaError::KeyIdTaken(_) => Status::already_exists(format!("{what}: {error}")),
         CaError::Store(error) => store(what, error),
         error => {
             tracing::error!(%error, "{what}");

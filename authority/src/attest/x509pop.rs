@@ -47,6 +47,21 @@ pub enum Mode {
     Spiffe,
 }
 
+impl Mode {
+    /// Any certificate of these CAs. `Err`: the place of the first that cannot be one.
+    ///
+    /// # Errors
+    /// Where one cannot be used, or there is none: nobody could attest.
+    pub fn external(roots: Vec<CertificateDer<'static>>) -> Result<Self, usize> {
+        let unusable = |root: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(root).is_err();
+        match roots.iter().position(unusable) {
+            Some(place) => Err(place),
+            None if roots.is_empty() => Err(0),
+            None => Ok(Self::External { roots }),
+        }
+    }
+}
+
 /// Base64 in JSON, as Go writes bytes.
 mod bytes {
     use base64::Engine as _;

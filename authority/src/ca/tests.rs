@@ -191,3 +191,21 @@ async fn after_many_rotations_the_bundle_and_the_folder_are_no_larger() {
     assert!((2..8).contains(&jwt.len()) && jwt.contains(&ca.jwt().id().to_owned()));
     assert!(world.keys() <= 4, "{} keys", world.keys());
 }
+
+#[tokio::test]
+async fn a_key_of_another_is_added_once_and_takes_no_name() {
+    let world = World::new();
+    let ca = world.open().await.unwrap();
+    let key = |public_key| JwtAuthority {
+        key_id: "k".into(),
+        public_key,
+        expires_at: None,
+        tainted: false,
+    };
+    let add = async |key| ca.append(world.by(), Vec::new(), vec![key]).await;
+    let first = add(key(vec![1])).await.unwrap();
+    let again = add(key(vec![1])).await.unwrap();
+    assert_eq!((first.jwt.len(), again.sequence), (2, first.sequence));
+    let error = add(key(vec![2])).await.unwrap_err();
+    assert!(matches!(error, CaError::KeyIdTaken(_)));
+}

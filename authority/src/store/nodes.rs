@@ -11,7 +11,7 @@ use crate::entry::Selector;
 /// A certificate of an agent, as far as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// Serial number, decimal.
+    /// Serial number, decimal. Empty: none counts.
     pub serial: String,
     /// The end of its validity.
     pub not_after: SystemTime,
@@ -26,7 +26,7 @@ pub struct Node {
     pub attestation_type: String,
     /// What attestation has found.
     pub selectors: BTreeSet<Selector>,
-    /// `None` where the node is banned.
+    /// Without a serial number where the node is banned.
     pub active: Option<Certificate>,
     /// Issued by a renewal, and not used yet: the one before is good until then.
     pub next: Option<Certificate>,
@@ -101,8 +101,8 @@ fn read(row: &Row<'_>) -> Result<(i64, Node), StoreError> {
     let text: String = row.get(1)?;
     let id =
         id::parse_workload_id(&text).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-    let certificate = |serial: String, not_after| {
-        (!serial.is_empty()).then(|| Certificate {
+    let certificate = |serial: String, not_after: i64| {
+        (!serial.is_empty() || not_after > 0).then(|| Certificate {
             serial,
             not_after: time(not_after),
         })

@@ -166,6 +166,10 @@ async fn whoever_is_put_out_is_told_why() {
         .unwrap();
     let error = authorized(&world, &banned).await.unwrap_err();
     assert_eq!(reason(&error), Some(Reason::AgentBanned));
+    let agents = admin.list_agents(ListAgentsRequest::default()).await;
+    let agents = agents.unwrap().into_inner().agents;
+    let told = agents.iter().find(|agent| agent.banned).unwrap();
+    assert!(told.x509svid_expires_at > 0 && told.x509svid_serial_number.is_empty());
     let error = authorized(&world, &evicted).await.unwrap_err();
     assert_eq!(reason(&error), Some(Reason::AgentNotAttested));
     // A connection that outlives its certificate.

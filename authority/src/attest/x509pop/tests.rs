@@ -142,9 +142,17 @@ async fn attested(
 }
 
 fn external(ca: &Ca) -> Mode {
-    Mode::External {
-        roots: vec![ca.der.clone()],
-    }
+    Mode::external(vec![ca.der.clone()]).unwrap()
+}
+
+#[test]
+fn a_root_that_cannot_be_one_is_told() {
+    let der = ca().der;
+    assert_eq!(Mode::external(Vec::new()), Err(0));
+    assert_eq!(
+        Mode::external(vec![der, CertificateDer::from(vec![1])]),
+        Err(1)
+    );
 }
 
 #[tokio::test]
