@@ -205,6 +205,8 @@ pub(super) const PROXY_PROTOCOL: Keys = Keys {
 pub(super) const ALL: &[(&str, &Keys)] = &[
     ("", &TOP),
     ("", &ENDPOINT),
+    ("", &AUTHORITY_FILE),
+    ("", &AUTHORITY),
     ("identity.", &IDENTITY),
     ("identity.embedded.", &EMBEDDED),
     ("policy.", &POLICY),

@@ -8,7 +8,7 @@ use super::super::{
 
 const LEAST: &str = "site: b.example\nauthority:\n  socket: run/api.sock\n  data: data\n";
 
-fn load(text: &str) -> Result<AuthorityFile, ConfigErrors> {
+pub(super) fn load(text: &str) -> Result<AuthorityFile, ConfigErrors> {
     let path = Path::new("etc/f.yaml");
     let source = Source {
         file: path.into(),

@@ -29,8 +29,10 @@ fn the_examples_of_the_reference_are_right() {
     let blocks: Vec<_> = blocks
         .filter_map(|block| block.split("```").next())
         .collect();
-    assert_eq!(blocks.len(), 2);
-    let config = load_text(&blocks.concat()).unwrap();
+    let [first, second, authority] = blocks.as_slice() else {
+        panic!("{} examples", blocks.len());
+    };
+    let config = load_text(&[*first, *second].concat()).unwrap();
     let names: Vec<_> = config
         .endpoints
         .iter()
@@ -38,4 +40,6 @@ fn the_examples_of_the_reference_are_right() {
         .collect();
     assert_eq!(names, ["from-osaka", "to-tokyo"]);
     assert!(config.endpoints.iter().all(|one| one.warnings.is_empty()));
+    let file = super::authority::load(authority).unwrap();
+    assert_eq!(file.authority.attest.len(), 2);
 }
