@@ -1,8 +1,8 @@
 //! What the authority remembers, in SQLite: the only place with SQL.
 //!
 //! One thread owns the database and takes one job at a time; each job is a transaction, so that what
-//! a call changes and its line in the audit log are there together or not at all. Statements keep to
-//! what PostgreSQL understands too, but for the pragmas of [`open`].
+//! a call changes and its line in the audit log are there together or not at all. Little of the SQL
+//! is SQLite's own (docs/adr/0011-authority.md).
 
 mod audit;
 mod authorities;
