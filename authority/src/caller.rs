@@ -122,8 +122,8 @@ impl Core {
     /// The answer, where nobody that it could be may.
     pub async fn identify(&self, method: &str, connection: &Connection) -> Result<Caller, Status> {
         let Some(may) = allowed(method) else {
-            // A call that does not exist: its router says so.
-            return Ok(Caller::new("nobody", Role::Anybody, None));
+            // Nobody has said who may make it.
+            return Err(Status::unimplemented(format!("unknown method {method}")));
         };
         let (address, certificate) = match connection {
             Connection::Local { user } => {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use sekisho_certs::{Clock, SpiffeId, TrustDomain};
+use sekisho_spire_api::types::permission_denied_details::Reason;
 use tokio::sync::Mutex;
 use tonic::Status;
 
@@ -14,7 +15,7 @@ use crate::{
     attest::Attestors,
     authorized::Arrangement,
     ca::Ca,
-    caller::{Caller, Denial},
+    caller::{Caller, denied},
     entry::Entry,
     limit::Limits,
     store::{By, EntryFilter, Store, StoreError},
@@ -143,7 +144,7 @@ impl Core {
         let node = node.ok_or_else(|| Status::not_found("agent not found"))?;
         // It may have been banned while its call has waited.
         if node.banned {
-            return Err(Denial::Banned.status("of a banned agent"));
+            return Err(denied("agent is banned".into(), Reason::AgentBanned));
         }
         let ends = node.active.as_ref().map(|own| own.not_after);
         let expired = ends.is_none_or(|ends| ends <= self.now());
@@ -172,9 +173,8 @@ impl Core {
 
     /// Puts away what has ended.
     pub async fn prune(&self) {
-        match self.store.prune_entries(self.by("authority")).await {
-            Ok(_) => {}
-            Err(error) => tracing::error!(%error, "entries not pruned"),
+        if let Err(error) = self.store.prune_entries(self.by("authority")).await {
+            tracing::error!(%error, "entries not pruned");
         }
         if let Err(error) = self.ca.prune(self.by("authority")).await {
             tracing::error!(%error, "authorities not pruned");

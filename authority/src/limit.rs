@@ -86,8 +86,11 @@ impl Limits {
             Duration::from_secs(1),
         );
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
+        if known.len() >= MOST && !known.contains_key(&(what, address)) {
             known.retain(|_, full| *full > now);
+            if known.len() >= MOST {
+                return exhausted("too many addresses call");
+            }
         }
         let full = known.get(&(what, address)).copied().unwrap_or(now).max(now) + cost;
         let ready = full.checked_sub(whole).unwrap_or(now).max(now);
@@ -142,6 +145,24 @@ mod tests {
         limits.take(Costly::Attest, ONE, 1, now).unwrap_err();
         limits
             .take(Costly::Attest, ONE, 1, now + Duration::from_secs(1))
+            .unwrap();
+    }
+
+    #[test]
+    fn addresses_are_remembered_up_to_a_bound() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        let address = |at: usize| IpAddr::V4(Ipv4Addr::from(u32::try_from(at).unwrap()));
+        for at in 0..MOST {
+            limits.take(Costly::Attest, address(at), 1, now).unwrap();
+        }
+        limits
+            .take(Costly::Attest, address(MOST), 1, now)
+            .unwrap_err();
+        limits.take(Costly::Attest, address(0), 1, now).unwrap();
+        let later = now + Duration::from_secs(2);
+        limits
+            .take(Costly::Attest, address(MOST), 1, later)
             .unwrap();
     }
 

@@ -2,6 +2,7 @@
 //! afar; a Unix socket for administrators of this host.
 
 mod authorize;
+mod door;
 mod tcp;
 mod tls;
 mod unix;
@@ -19,10 +20,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-use tokio_stream::{
-    StreamExt as _,
-    wrappers::{ReceiverStream, UnixListenerStream},
-};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Server, server::Router};
 
 use crate::{
@@ -35,7 +33,6 @@ use crate::{
 };
 use authorize::{Authorize, Stack};
 use tls::{Callers, ServerIdentity};
-use unix::Local;
 
 /// A connection that is older ends after its running calls: agents come back by themselves, to
 /// another authority where there are several.
@@ -141,8 +138,10 @@ impl Serving {
                 routes(&core).add_service(DebugServer::new(DebugService::new(Arc::clone(&core))));
             serving.socket = Some(path.clone());
             let stopped = serving.stopped();
+            let (ready, connections) = mpsc::channel(READY);
+            serving.run(unix::accept(listener, ready));
             serving.run(async move {
-                let connections = UnixListenerStream::new(listener).map(|it| it.map(Local::new));
+                let connections = ReceiverStream::new(connections);
                 let served = router
                     .serve_with_incoming_shutdown(connections, stopped)
                     .await;

@@ -112,17 +112,22 @@ pub(super) fn next_page<T>(size: i32, page: &Page<T>) -> String {
     page.next.to_string()
 }
 
-/// The selectors of a filter, of which there must be some.
-pub(super) fn selector_match(
-    sent: types::SelectorMatch,
-) -> Result<(BTreeSet<Selector>, SetMatch), Status> {
+/// How sets are to match. SPIRE has one enum twice, with the same numbers.
+fn set_match(sent: i32) -> SetMatch {
     use types::selector_match::MatchBehavior;
-    let how = match sent.r#match() {
+    match MatchBehavior::try_from(sent).unwrap_or_default() {
         MatchBehavior::MatchAny => SetMatch::Any,
         MatchBehavior::MatchExact => SetMatch::Exact,
         MatchBehavior::MatchSubset => SetMatch::Subset,
         MatchBehavior::MatchSuperset => SetMatch::Superset,
-    };
+    }
+}
+
+/// The selectors of a filter, of which there must be some.
+pub(super) fn selector_match(
+    sent: types::SelectorMatch,
+) -> Result<(BTreeSet<Selector>, SetMatch), Status> {
+    let how = set_match(sent.r#match);
     let set = selectors(sent.selectors).map_err(|error| {
         Status::invalid_argument(format!("malformed selectors filter: {error}"))
     })?;
@@ -133,13 +138,7 @@ pub(super) fn selector_match(
 pub(super) fn federates_match(
     sent: types::FederatesWithMatch,
 ) -> Result<(BTreeSet<TrustDomain>, SetMatch), Status> {
-    use types::federates_with_match::MatchBehavior;
-    let how = match sent.r#match() {
-        MatchBehavior::MatchAny => SetMatch::Any,
-        MatchBehavior::MatchExact => SetMatch::Exact,
-        MatchBehavior::MatchSubset => SetMatch::Subset,
-        MatchBehavior::MatchSuperset => SetMatch::Superset,
-    };
+    let how = set_match(sent.r#match);
     let set: BTreeSet<_> = sent
         .trust_domains
         .iter()

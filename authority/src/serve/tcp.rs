@@ -1,39 +1,26 @@
 //! The TCP door: accepting, and handshakes beside one another.
 
-use std::{
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tonic::transport::server::Connected;
 
-use super::tls::Callers;
-use crate::caller::Connection;
+use super::{
+    door::{Known, not_accepted},
+    tls::Callers,
+};
 
 /// Handshakes at a time.
 const HANDSHAKES: usize = 256;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Wait after the system has refused a connection: too many files are open.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection whose handshake is done.
-#[derive(Debug)]
-pub(super) struct Secured {
-    stream: TlsStream<TcpStream>,
-    connection: Connection,
-}
+pub(super) type Secured = Known<TlsStream<TcpStream>>;
 
 /// Hands over connections until nobody takes them any more.
 pub(super) async fn accept(
@@ -54,8 +41,7 @@ pub(super) async fn accept(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "connection not accepted");
-                tokio::time::sleep(PAUSE).await;
+                not_accepted(&error).await;
                 continue;
             }
         };
@@ -89,41 +75,5 @@ async fn secure(
     let chain = session.peer_certificates();
     let connection = Callers::connection(address.ip().to_canonical(), chain)
         .ok_or_else(|| io::Error::other("the client's certificate cannot be read"))?;
-    Ok(Secured { stream, connection })
-}
-
-impl Connected for Secured {
-    type ConnectInfo = Connection;
-
-    fn connect_info(&self) -> Connection {
-        self.connection.clone()
-    }
-}
-
-impl AsyncRead for Secured {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Secured {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    Ok(Known { stream, connection })
 }

@@ -7,16 +7,14 @@ use std::{
         net::UnixStream as StdStream,
     },
     path::Path,
-    pin::Pin,
-    task::{Context, Poll},
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{UnixListener, UnixStream},
+    sync::mpsc,
 };
-use tonic::transport::server::Connected;
 
+use super::door::{Known, not_accepted};
 use crate::caller::Connection;
 
 /// For the owner and the group: whoever can open it administers the authority.
@@ -49,58 +47,30 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// A connection at the socket.
-#[derive(Debug)]
-pub(super) struct Local {
-    stream: UnixStream,
-    connection: Connection,
-}
-
-impl Local {
-    pub(super) fn new(stream: UnixStream) -> Self {
-        let user = match stream.peer_cred() {
-            Ok(peer) => format!("uid {}", peer.uid()),
-            Err(_) => "unknown".into(),
+/// Hands over connections until nobody takes them any more.
+pub(super) async fn accept(
+    listener: UnixListener,
+    ready: mpsc::Sender<io::Result<Known<UnixStream>>>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = ready.closed() => return,
         };
-        Self {
-            stream,
-            connection: Connection::Local { user },
+        match accepted {
+            Ok((stream, _)) => drop(ready.send(Ok(known(stream))).await),
+            Err(error) => not_accepted(&error).await,
         }
     }
 }
 
-impl Connected for Local {
-    type ConnectInfo = Connection;
-
-    fn connect_info(&self) -> Connection {
-        self.connection.clone()
-    }
-}
-
-impl AsyncRead for Local {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Local {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+fn known(stream: UnixStream) -> Known<UnixStream> {
+    let user = match stream.peer_cred() {
+        Ok(peer) => format!("uid {}", peer.uid()),
+        Err(_) => "unknown".into(),
+    };
+    Known {
+        stream,
+        connection: Connection::Local { user },
     }
 }

@@ -1,6 +1,10 @@
 //! SyncAuthorizedEntries: few entries at once, many by their revisions first.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::Pin,
+    sync::Arc,
+};
 
 use futures_util::Stream;
 use sekisho_certs::TrustDomain;
@@ -83,9 +87,12 @@ async fn serve(
         .map(|entry| (entry.id.as_str(), entry))
         .collect();
     while let Some(request) = requests.message().await? {
+        // Each once: a short name that is repeated would cost a long answer.
+        let mut seen = HashSet::new();
         let wanted: Vec<_> = request
             .ids
             .iter()
+            .filter(|id| seen.insert(id.as_str()))
             .filter_map(|id| by_id.get(id.as_str()))
             .collect();
         let pages = wanted.len().div_ceil(PAGE).max(1);
