@@ -19,7 +19,7 @@ use sekisho_authority::{
     serve::{Doors, Serving},
     store::Store,
 };
-use sekisho_certs::{SystemClock, tls};
+use sekisho_certs::{SystemClock, hex, tls};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -121,7 +121,7 @@ fn existing(config: &AuthorityConfig) -> anyhow::Result<Store> {
 async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {
     let store = existing(config)?;
     let (lines, hash) = store.verify_audit().await?;
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex(&hash);
     if json {
         output::json(&serde_json::json!({ "lines": lines, "hash": hash }));
     } else {

@@ -4,11 +4,13 @@
 //! audit log. What is in memory is put in place after that: who reads the bundle before a certificate
 //! can verify it.
 
+mod bundle;
 pub mod csr;
 pub mod issue;
 pub mod jwt;
 pub mod keys;
 mod load;
+mod rotation;
 pub mod slots;
 #[cfg(test)]
 mod tests;
@@ -19,18 +21,17 @@ use std::{
 };
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls_pki_types::CertificateDer;
 use sekisho_certs::{Clock, TrustDomain};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::store::{
-    AuthorityRecord, Bundle, By, JwtAuthority, Kind, Store, StoreError, X509Authority,
-};
+use crate::store::{Bundle, By, JwtAuthority, Kind, Store, StoreError, X509Authority};
+pub use bundle::certificates;
+use bundle::edit_bundle;
 use issue::{IssueError, X509Ca};
 use jwt::JwtKey;
 use keys::{KeyError, KeyFolder};
-use slots::{Authority, Due, Next, SlotError, Slots};
+use slots::{Authority, Next, SlotError, Slots};
 
 /// What the CA keeps to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -348,84 +349,6 @@ impl Ca {
         Ok(bundle)
     }
 
-    /// Takes the steps that time asks for. To be called every few seconds.
-    ///
-    /// # Errors
-    /// The first that failed.
-    pub async fn look_at_the_clock(&self) -> Result<(), CaError> {
-        let now = self.clock.now();
-        let by = || By {
-            caller: "authority".into(),
-            at: now,
-        };
-        let mut outcome = Ok(());
-        for kind in [Kind::X509, Kind::Jwt] {
-            let done = self.take_due_steps(kind, now, &by).await;
-            // One kind that fails does not keep the other from going on.
-            outcome = outcome.and(done);
-        }
-        outcome
-    }
-
-    async fn take_due_steps(
-        &self,
-        kind: Kind,
-        now: SystemTime,
-        by: &(dyn Fn() -> By + Send + Sync),
-    ) -> Result<(), CaError> {
-        /// A new one is prepared, and activated where none can sign.
-        const MOST: usize = 3;
-        for _ in 0..MOST {
-            let state = self.state();
-            let due = match kind {
-                Kind::X509 => state.x509.due(now),
-                Kind::Jwt => state.jwt.due(now),
-            };
-            let step = match due {
-                Due::Nothing => return Ok(()),
-                Due::Activate(id) => Step::Activate(id),
-                Due::Prepare => Step::Prepare,
-            };
-            self.take(by(), kind, step).await?;
-        }
-        Ok(())
-    }
-
-    /// Takes those out of our bundle that have ended a day ago, but never the last.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn prune(&self, by: By) -> Result<(), CaError> {
-        /// How long an authority stays after its end: clocks differ.
-        const AFTER: Duration = Duration::from_secs(24 * 3600);
-        let now = self.clock.now();
-        let gone = move |end: Option<SystemTime>| end.is_some_and(|end| end + AFTER < now);
-        let ended = |bundle: &Bundle| {
-            bundle
-                .x509
-                .iter()
-                .any(|own| gone(issue::not_after(&own.der)))
-                || bundle.jwt.iter().any(|own| gone(own.expires_at))
-        };
-        if !ended(&self.state().bundle) {
-            return Ok(());
-        }
-        let edit = move |bundle: &mut Bundle| {
-            if bundle
-                .x509
-                .iter()
-                .any(|own| !gone(issue::not_after(&own.der)))
-            {
-                bundle.x509.retain(|own| !gone(issue::not_after(&own.der)));
-            }
-            if bundle.jwt.iter().any(|own| !gone(own.expires_at)) {
-                bundle.jwt.retain(|own| !gone(own.expires_at));
-            }
-        };
-        self.edit_bundle(by, edit).await?;
-        Ok(())
-    }
-
     fn make_x509(&self) -> Result<X509Ca, CaError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
         let (settings, now) = (&self.settings, self.clock.now());
@@ -485,53 +408,4 @@ fn states<A: Authority>(slots: &Slots<A>) -> SlotStates {
         prepared,
         old,
     }
-}
-
-/// What a step means for the bundle.
-fn edit_bundle(
-    bundle: &mut Bundle,
-    kind: Kind,
-    step: &Step,
-    id: &str,
-    record: Option<AuthorityRecord>,
-) {
-    let is = |own: &X509Authority| issue::authority_id(&own.der).as_deref() == Some(id);
-    match (kind, step) {
-        (_, Step::Activate(_)) => {}
-        (Kind::X509, Step::Prepare) => {
-            let der = record.and_then(|record| record.public.into_iter().next());
-            bundle.x509.extend(der.map(|der| X509Authority {
-                der,
-                tainted: false,
-            }));
-        }
-        (Kind::Jwt, Step::Prepare) => {
-            bundle.jwt.extend(record.map(|record| JwtAuthority {
-                key_id: record.id,
-                public_key: record.public.concat(),
-                expires_at: Some(record.not_after),
-                tainted: false,
-            }));
-        }
-        (Kind::X509, Step::Taint(_)) => {
-            for own in bundle.x509.iter_mut().filter(|own| is(own)) {
-                own.tainted = true;
-            }
-        }
-        (Kind::Jwt, Step::Taint(_)) => {
-            for own in bundle.jwt.iter_mut().filter(|own| own.key_id == id) {
-                own.tainted = true;
-            }
-        }
-        (Kind::X509, Step::Revoke(_)) => bundle.x509.retain(|own| !is(own)),
-        (Kind::Jwt, Step::Revoke(_)) => bundle.jwt.retain(|own| own.key_id != id),
-    }
-}
-
-/// The certificates of a bundle, for whoever verifies by it.
-#[must_use]
-pub fn certificates(bundle: &Bundle) -> Vec<CertificateDer<'static>> {
-    let ders = bundle.x509.iter();
-    ders.map(|own| CertificateDer::from(own.der.clone()))
-        .collect()
 }

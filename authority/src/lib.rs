@@ -12,6 +12,7 @@ pub mod ca;
 pub mod caller;
 pub mod core;
 pub mod entry;
+mod epoch;
 pub mod limit;
 pub mod serve;
 pub mod store;

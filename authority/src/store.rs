@@ -26,6 +26,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::epoch::{seconds, time};
 pub use audit::{AuditError, Line};
 pub use authorities::{AuthorityRecord, Kind, Slot};
 pub use bundles::{Bundle, Deletion, JwtAuthority, X509Authority};
@@ -189,17 +190,4 @@ impl Drop for Store {
             let _ = thread.join();
         }
     }
-}
-
-/// Seconds since 1970; what lies before is 0.
-fn seconds(time: SystemTime) -> i64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The reverse of [`seconds`].
-fn time(seconds: i64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }

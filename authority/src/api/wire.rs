@@ -9,23 +9,16 @@ use sekisho_certs::{SpiffeId, TrustDomain, id};
 use sekisho_spire_api::types;
 use tonic::Status;
 
+pub(super) use crate::epoch::seconds;
 use crate::{
     entry::{self, Draft, Entry, EntryError, Federated, Selector},
+    epoch,
     store::{Page, SetMatch},
 };
 
-/// Seconds since 1970; 0 for what lies before.
-pub(super) fn seconds(time: SystemTime) -> i64 {
-    let since = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// The reverse; `None` for 0 and less.
+/// A time that was sent; `None` for 0 and less.
 pub(super) fn time(seconds: i64) -> Option<SystemTime> {
-    let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+    (seconds > 0).then(|| epoch::time(seconds))
 }
 
 /// A lifetime as a 32-bit number of seconds.

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use aws_lc_rs::{
-    rand,
+    digest, rand,
     signature::{self, RsaParameters, RsaPssSaltLength},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
-use sekisho_certs::{TrustDomain, id};
+use sekisho_certs::{TrustDomain, hex, id};
 use serde::{Deserialize, Serialize};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::{
@@ -351,17 +351,7 @@ fn der_signature(r: &[u8], s: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn sha1_hex(bytes: &[u8]) -> String {
-    use aws_lc_rs::digest;
-    use std::fmt::Write as _;
-    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
-    digest
-        .as_ref()
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref())
 }
 
 fn uris<'a>(leaf: &'a X509Certificate<'_>) -> Vec<&'a str> {
@@ -427,8 +417,7 @@ fn selectors(
         .strip_prefix(&[0])
         .filter(|rest| !rest.is_empty())
         .unwrap_or(serial);
-    let hex: String = serial.iter().map(|byte| format!("{byte:02x}")).collect();
-    add(format!("serialnumber:{hex}"));
+    add(format!("serialnumber:{}", hex(serial)));
     for uri in uris(leaf) {
         // `x509pop://<trust domain>/<key>/<value>`.
         let own = format!("x509pop://{domain}/");

@@ -10,7 +10,7 @@ use rcgen::{
     SanType, SerialNumber, SubjectPublicKeyInfo, string::PrintableString,
 };
 use rustls_pki_types::CertificateDer;
-use sekisho_certs::{SpiffeId, TrustDomain, issue::BACKDATE};
+use sekisho_certs::{SpiffeId, TrustDomain, hex, issue::BACKDATE};
 use time::OffsetDateTime;
 use x509_parser::{
     prelude::{FromDer as _, X509Certificate},
@@ -114,15 +114,6 @@ pub(super) fn not_after(der: &[u8]) -> Option<SystemTime> {
     let (_, parsed) = X509Certificate::from_der(der).ok()?;
     let seconds = u64::try_from(parsed.validity().not_after.timestamp()).ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn printable(text: &str) -> Result<DnValue, rcgen::Error> {

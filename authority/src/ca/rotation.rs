@@ -1,0 +1,86 @@
+//! What time asks of the CA.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Ca, CaError, Step, issue, slots::Due};
+use crate::store::{Bundle, By, Kind};
+
+impl Ca {
+    /// Takes the steps that time asks for. To be called every few seconds.
+    ///
+    /// # Errors
+    /// The first that failed.
+    pub async fn look_at_the_clock(&self) -> Result<(), CaError> {
+        let now = self.clock.now();
+        let by = || By {
+            caller: "authority".into(),
+            at: now,
+        };
+        let mut outcome = Ok(());
+        for kind in [Kind::X509, Kind::Jwt] {
+            let done = self.take_due_steps(kind, now, &by).await;
+            // One kind that fails does not keep the other from going on.
+            outcome = outcome.and(done);
+        }
+        outcome
+    }
+
+    async fn take_due_steps(
+        &self,
+        kind: Kind,
+        now: SystemTime,
+        by: &(dyn Fn() -> By + Send + Sync),
+    ) -> Result<(), CaError> {
+        /// A new one is prepared, and activated where none can sign.
+        const MOST: usize = 3;
+        for _ in 0..MOST {
+            let state = self.state();
+            let due = match kind {
+                Kind::X509 => state.x509.due(now),
+                Kind::Jwt => state.jwt.due(now),
+            };
+            let step = match due {
+                Due::Nothing => return Ok(()),
+                Due::Activate(id) => Step::Activate(id),
+                Due::Prepare => Step::Prepare,
+            };
+            self.take(by(), kind, step).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes those out of our bundle that have ended a day ago, but never the last.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn prune(&self, by: By) -> Result<(), CaError> {
+        /// How long an authority stays after its end: clocks differ.
+        const AFTER: Duration = Duration::from_secs(24 * 3600);
+        let now = self.clock.now();
+        let gone = move |end: Option<SystemTime>| end.is_some_and(|end| end + AFTER < now);
+        let ended = |bundle: &Bundle| {
+            bundle
+                .x509
+                .iter()
+                .any(|own| gone(issue::not_after(&own.der)))
+                || bundle.jwt.iter().any(|own| gone(own.expires_at))
+        };
+        if !ended(&self.state().bundle) {
+            return Ok(());
+        }
+        let edit = move |bundle: &mut Bundle| {
+            if bundle
+                .x509
+                .iter()
+                .any(|own| !gone(issue::not_after(&own.der)))
+            {
+                bundle.x509.retain(|own| !gone(issue::not_after(&own.der)));
+            }
+            if bundle.jwt.iter().any(|own| !gone(own.expires_at)) {
+                bundle.jwt.retain(|own| !gone(own.expires_at));
+            }
+        };
+        self.edit_bundle(by, edit).await?;
+        Ok(())
+    }
+}
