@@ -2,8 +2,19 @@
 //! asks, and hands to each process the SVIDs that are its own.
 //!
 //! The way of an identity: `attest` makes the node known to an authority (ours or a SPIRE server),
-//! `sync` brings the entries that this node may serve, `sign` gets an SVID for each, `cache` keeps
-//! them and tells whom they belong to, `workload` finds out who asks, `serve` answers.
+//! `sync` brings the entries that this node may serve, `sign` gets an SVID for each, `state` holds
+//! them and `cache` keeps them on disk, `workload` finds out who asks, `serve` answers.
 
+pub mod attest;
+pub mod bundle;
+pub mod cache;
+pub mod entry;
+pub mod pace;
+pub mod run;
 pub mod selector;
+pub mod server;
+pub mod sign;
+pub mod state;
+pub mod svid;
+pub mod sync;
 pub mod workload;

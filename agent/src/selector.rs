@@ -3,9 +3,10 @@
 use std::fmt;
 
 use sekisho_spire_api::types;
+use serde::{Deserialize, Serialize};
 
 /// One fact: which attestor found it, and what it found, as in `unix` and `uid:1000`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Selector {
     /// The attestor.
     pub kind: String,

@@ -1,0 +1,181 @@
+//! Node attestation: this node proves to an authority which one it is.
+
+pub mod join_token;
+pub mod x509pop;
+
+use std::{fmt, path::PathBuf};
+
+use sekisho_spire_api::{
+    server::agent::{
+        AgentX509svidParams, AttestAgentRequest, AttestAgentResponse, agent_client::AgentClient,
+        attest_agent_request::{Params, Step as Request},
+        attest_agent_response::Step as Response,
+    },
+    types::AttestationData,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+use zeroize::Zeroizing;
+
+use crate::svid::{self, Held, SignedError};
+
+/// How a node proves which one it is.
+#[derive(Clone)]
+pub enum NodeAttestor {
+    /// By a token, which is good for one attempt.
+    JoinToken(Zeroizing<String>),
+    /// By a certificate and its key.
+    X509Pop {
+        /// PEM: the leaf, then its intermediates.
+        cert: PathBuf,
+        /// PEM: PKCS#8, SEC1 or PKCS#1.
+        key: PathBuf,
+    },
+}
+
+impl fmt::Debug for NodeAttestor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JoinToken(_) => f.write_str("JoinToken(hidden)"),
+            Self::X509Pop { cert, .. } => write!(f, "X509Pop({})", cert.display()),
+        }
+    }
+}
+
+/// Why this node is not known to the authority.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestError {
+    /// What is to be presented cannot be read or made.
+    #[error("{kind}: {problem}")]
+    Own {
+        /// The kind of attestation.
+        kind: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The authority says no. The same again would be refused again.
+    #[error("the authority refuses: {} ({:?})", .0.message(), .0.code())]
+    Refused(Status),
+    /// The authority cannot say now.
+    #[error("the authority fails: {} ({:?})", .0.message(), .0.code())]
+    Failed(Status),
+    /// It answers something else than the protocol has.
+    #[error("the authority answers {0}")]
+    Protocol(&'static str),
+    /// A key or a signing request cannot be made.
+    #[error(transparent)]
+    Signed(#[from] SignedError),
+}
+
+impl AttestError {
+    /// What a call of the attestation has ended with.
+    fn of(status: Status) -> Self {
+        use tonic::Code::{FailedPrecondition, InvalidArgument, PermissionDenied, Unimplemented};
+        match status.code() {
+            FailedPrecondition | InvalidArgument | PermissionDenied | Unimplemented => {
+                Self::Refused(status)
+            }
+            _ => Self::Failed(status),
+        }
+    }
+}
+
+/// What attestation has brought.
+#[derive(Debug)]
+pub struct Attested {
+    /// The agent's own certificate and key.
+    pub held: Held,
+    /// Whether it may attest again when this is over.
+    pub reattestable: bool,
+}
+
+/// An attestation that has begun: challenges come, responses go.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    requests: mpsc::Sender<AttestAgentRequest>,
+    answers: Streaming<AttestAgentResponse>,
+    public_key: Vec<u8>,
+}
+
+impl Talk {
+    /// The key for which the certificate is asked, SubjectPublicKeyInfo in DER.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    async fn next(&mut self) -> Result<Response, AttestError> {
+        let answer = self.answers.message().await.map_err(AttestError::of)?;
+        let step = answer.and_then(|answer| answer.step);
+        step.ok_or(AttestError::Protocol("nothing"))
+    }
+
+    /// Waits for a challenge.
+    pub(crate) async fn challenge(&mut self) -> Result<Vec<u8>, AttestError> {
+        match self.next().await? {
+            Response::Challenge(challenge) => Ok(challenge),
+            Response::Result(_) => Err(AttestError::Protocol("before it has asked for proof")),
+        }
+    }
+
+    /// Answers it.
+    pub(crate) async fn respond(&self, response: Vec<u8>) -> Result<(), AttestError> {
+        let step = Some(Request::ChallengeResponse(response));
+        // Where the authority has gone, the next answer says why.
+        let _ = self.requests.send(AttestAgentRequest { step }).await;
+        Ok(())
+    }
+}
+
+/// Attests over `channel`, on which no certificate was shown.
+///
+/// # Errors
+/// Each of [`AttestError`]'s variants.
+pub async fn attest(channel: Channel, attestor: &NodeAttestor) -> Result<Attested, AttestError> {
+    let request = svid::Request::new(None)?;
+    let (kind, payload) = match attestor {
+        NodeAttestor::JoinToken(token) => (join_token::TYPE, join_token::payload(token)),
+        NodeAttestor::X509Pop { cert, .. } => (x509pop::TYPE, x509pop::payload(cert)?),
+    };
+    let mut talk = begin(channel, kind, payload, &request).await?;
+    match attestor {
+        NodeAttestor::JoinToken(_) => {}
+        NodeAttestor::X509Pop { key, .. } => x509pop::prove(&mut talk, key).await?,
+    }
+    let Response::Result(result) = talk.next().await? else {
+        return Err(AttestError::Protocol("with a challenge too many"));
+    };
+    let chain = result.svid.map(|svid| svid.cert_chain).unwrap_or_default();
+    Ok(Attested {
+        held: request.signed(chain),
+        reattestable: result.reattestable,
+    })
+}
+
+async fn begin(
+    channel: Channel,
+    kind: &str,
+    payload: Vec<u8>,
+    request: &svid::Request,
+) -> Result<Talk, AttestError> {
+    let params = Params {
+        data: Some(AttestationData {
+            r#type: kind.into(),
+            payload,
+        }),
+        params: Some(AgentX509svidParams {
+            csr: request.csr.clone(),
+        }),
+    };
+    let (requests, stream) = mpsc::channel(1);
+    let step = Some(Request::Params(params));
+    // The receiver is in our hand.
+    let _ = requests.send(AttestAgentRequest { step }).await;
+    let mut client = AgentClient::new(channel);
+    let answers = client.attest_agent(ReceiverStream::new(stream)).await;
+    Ok(Talk {
+        requests,
+        answers: answers.map_err(AttestError::of)?.into_inner(),
+        public_key: request.public_key(),
+    })
+}

@@ -1,0 +1,349 @@
+//! The agent's life: turn after turn it brings what it knows up to date.
+
+mod node;
+mod turn;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use rustls::crypto::CryptoProvider;
+use sekisho_certs::{Clock, SpiffeId, TrustDomain, id};
+use sekisho_spire_api::types::permission_denied_details::Reason;
+use tokio::sync::{Notify, watch};
+use tonic::transport::Channel;
+
+use crate::{
+    attest::{AttestError, NodeAttestor},
+    cache::{Cache, CacheError, Kept, SealKind},
+    pace::Pace,
+    server::Servers,
+    state::State,
+    sync::SyncError,
+};
+pub use node::Node;
+pub use turn::TurnError;
+
+/// Whom the agent believes before it knows any bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// A file with the site's bundle, PEM or SPIFFE bundle JSON. It is read again when the authority
+    /// is not the one that the cached bundle tells.
+    File(PathBuf),
+    /// Whoever says it is the site's server, once. On the command line only.
+    Insecure,
+}
+
+/// What an agent keeps to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The site.
+    pub domain: TrustDomain,
+    /// Where authorities are, `HOST:PORT`; tried in this order.
+    pub servers: Vec<String>,
+    /// Whom it believes at first.
+    pub bootstrap: Bootstrap,
+    /// How this node proves which one it is.
+    pub attestor: NodeAttestor,
+    /// For so long the site is to work without an authority: SVIDs are replaced early enough, where
+    /// they live long enough. Default: none, and they are replaced half through their life.
+    pub availability: Option<Duration>,
+    /// The folder of the cache.
+    pub data: PathBuf,
+    /// What seals it.
+    pub seal: SealKind,
+}
+
+/// Why an agent has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its folder cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The server's ID cannot be made.
+    #[error(transparent)]
+    Id(#[from] id::IdError),
+    /// Nothing is left to serve, and the authority does not take this node.
+    #[error("this node is not taken: {0}")]
+    Refused(AttestError),
+    /// An administrator has banned this agent: everything is forgotten.
+    #[error("this agent is banned")]
+    Banned,
+}
+
+/// How the agent is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// Its own ID and when its certificate ends.
+    pub node: Option<(SpiffeId, SystemTime)>,
+    /// Its own certificates, DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// When it was last brought up to date.
+    pub synced: Option<SystemTime>,
+    /// What keeps it from that, where something does.
+    pub problem: Option<String>,
+    /// What seals its cache.
+    pub seal: SealKind,
+    /// Turns that have ended, well or not: for those who wait for one.
+    pub turns: u64,
+}
+
+/// What others see of a running agent.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// What it knows.
+    pub state: watch::Receiver<Arc<State>>,
+    /// How it is doing.
+    pub health: watch::Receiver<Health>,
+    /// The connection to the authority, while there is one.
+    pub channel: watch::Receiver<Option<Channel>>,
+    /// SVIDs that are made only when they are asked for.
+    pub wanted: Arc<Wanted>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// When it was started.
+    pub started: SystemTime,
+}
+
+impl Shared {
+    /// Has the agent bring itself up to date now.
+    pub fn hurry(&self) {
+        self.wanted.notify.notify_one();
+    }
+}
+
+/// Entries with SVIDs on demand that somebody has asked for.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    names: Mutex<BTreeSet<String>>,
+    notify: Notify,
+}
+
+impl Wanted {
+    /// Asks for the SVID of an entry; it comes with the state.
+    pub fn ask(&self, entry: &str) {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.insert(entry.to_owned()) {
+            self.notify.notify_one();
+        }
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.clone()
+    }
+}
+
+/// An agent.
+#[derive(Debug)]
+pub struct Agent {
+    settings: Settings,
+    servers: Servers,
+    cache: Cache,
+    clock: Arc<dyn Clock>,
+    provider: Arc<CryptoProvider>,
+    node: Option<Node>,
+    /// The authority has put this node out; what it serves is withdrawn if it does not come back.
+    put_out: bool,
+    /// The address to begin with, counted on when one fails.
+    first: usize,
+    /// The connection is that of this certificate.
+    connected: Option<String>,
+    state: watch::Sender<Arc<State>>,
+    health: watch::Sender<Health>,
+    channel: watch::Sender<Option<Channel>>,
+    wanted: Arc<Wanted>,
+    started: SystemTime,
+}
+
+impl Agent {
+    /// Opens the folder and takes up what was kept there.
+    ///
+    /// # Errors
+    /// When the folder cannot be used. What cannot be read in it is set aside, and told.
+    pub fn new(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, AgentError> {
+        let cache = Cache::open(&settings.data, settings.domain.clone(), settings.seal)?;
+        let server = id::id_below(&settings.domain, "/spire/server")?;
+        let servers = Servers::new(
+            settings.servers.clone(),
+            server,
+            Arc::clone(&provider),
+            Arc::clone(&clock),
+        );
+        let health = Health {
+            seal: cache.seal(),
+            ..Health::default()
+        };
+        let mut agent = Self {
+            state: watch::Sender::new(Arc::new(State::empty(settings.domain.clone()))),
+            started: clock.now(),
+            health: watch::Sender::new(health),
+            channel: watch::Sender::new(None),
+            wanted: Arc::default(),
+            settings,
+            servers,
+            cache,
+            clock,
+            provider,
+            node: None,
+            put_out: false,
+            first: 0,
+            connected: None,
+        };
+        match agent.cache.load() {
+            Ok(Some(kept)) => agent.take_up(kept),
+            Ok(None) => {}
+            Err(error) => {
+                let aside = agent.cache.set_aside();
+                let aside = aside.map_or_else(|error| error.to_string(), |at| at.display().to_string());
+                tracing::error!(%error, aside, "what was kept cannot be used; begins anew");
+            }
+        }
+        Ok(agent)
+    }
+
+    /// What others see of it.
+    #[must_use]
+    pub fn shared(&self) -> Shared {
+        Shared {
+            state: self.state.subscribe(),
+            health: self.health.subscribe(),
+            channel: self.channel.subscribe(),
+            wanted: Arc::clone(&self.wanted),
+            clock: Arc::clone(&self.clock),
+            started: self.started,
+        }
+    }
+
+    /// Runs until `stop` is done, or this node may not serve any more.
+    ///
+    /// # Errors
+    /// [`AgentError::Banned`] and [`AgentError::Refused`]: nothing is served then.
+    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<(), AgentError> {
+        let mut stop = std::pin::pin!(stop);
+        let mut pace = Pace::default();
+        loop {
+            let turned = tokio::select! {
+                turned = self.turn() => turned,
+                () = &mut stop => return Ok(()),
+            };
+            let wait = match turned {
+                Ok(()) => {
+                    self.told(None);
+                    pace.well()
+                }
+                Err(error) => {
+                    self.react(error)?;
+                    pace.failed()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.wanted.notify.notified() => {}
+                () = &mut stop => return Ok(()),
+            }
+        }
+    }
+
+    fn told(&self, problem: Option<String>) {
+        let now = self.clock.now();
+        let node = self.node.as_ref();
+        self.health.send_modify(|health| {
+            health.turns += 1;
+            health.node = node.map(|node| (node.signed.id.clone(), node.signed.not_after));
+            health.chain = node.map_or_else(Vec::new, |node| node.signed.held.chain.clone());
+            if problem.is_none() {
+                health.synced = Some(now);
+            }
+            if problem != health.problem {
+                match &problem {
+                    Some(problem) => tracing::warn!(problem, "not up to date"),
+                    None => tracing::info!("up to date again"),
+                }
+                health.problem = problem;
+            }
+        });
+    }
+
+    /// What follows from a turn that failed.
+    fn react(&mut self, error: TurnError) -> Result<(), AgentError> {
+        // Whatever it was: the next turn begins with a connection of its own, to the next address.
+        self.disconnect();
+        self.first = self.first.wrapping_add(1);
+        if let TurnError::Attest(refused @ AttestError::Refused(_)) = error {
+            if self.put_out || !self.serves() {
+                self.forget();
+                return Err(AgentError::Refused(refused));
+            }
+            let error = TurnError::Attest(refused);
+            self.told(Some(error.to_string()));
+            return Ok(());
+        }
+        match error.denied() {
+            Some(Reason::AgentBanned) => {
+                self.forget();
+                return Err(AgentError::Banned);
+            }
+            Some(Reason::AgentNotAttested) => {
+                self.node = None;
+                self.put_out = true;
+            }
+            Some(Reason::AgentExpired | Reason::AgentNotActive) => self.node = None,
+            Some(Reason::AgentMustReattest) => {
+                if let Some(node) = &mut self.node {
+                    node.reattestable = true;
+                }
+            }
+            Some(Reason::Unknown) | None => {}
+        }
+        self.told(Some(error.to_string()));
+        Ok(())
+    }
+
+    fn serves(&self) -> bool {
+        let now = self.clock.now();
+        let state = self.state.borrow();
+        let mut all = state.identities.values();
+        all.any(|identity| identity.valid(now).is_some())
+    }
+
+    /// Withdraws and forgets everything.
+    fn forget(&mut self) {
+        self.node = None;
+        let mut empty = State::empty(self.settings.domain.clone());
+        empty.known = true;
+        self.state.send_replace(Arc::new(empty));
+        if let Err(error) = self.cache.clear() {
+            tracing::error!(%error, "what was kept is still there");
+        }
+    }
+
+    fn disconnect(&mut self) {
+        self.connected = None;
+        self.channel.send_replace(None);
+    }
+
+    fn save(&self) {
+        let state = Arc::clone(&self.state.borrow());
+        let kept = Kept {
+            node: self.node.as_ref().map(Node::kept),
+            ..node::kept(&state)
+        };
+        if let Err(error) = self.cache.save(&kept) {
+            tracing::error!(%error, "not kept: a restart without the authority would serve less");
+        }
+    }
+}
+
+impl From<SyncError> for TurnError {
+    fn from(error: SyncError) -> Self {
+        Self::Sync(error)
+    }
+}

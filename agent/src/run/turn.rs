@@ -1,0 +1,310 @@
+//! One turn: to be known to the authority, to know what it knows, to have what it signs.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use prost::Message as _;
+use sekisho_certs::{Trust, TrustBundle};
+use sekisho_spire_api::{
+    rpc,
+    server::agent::{
+        AgentX509svidParams, PostStatusRequest, RenewAgentRequest, agent_client::AgentClient,
+    },
+    types::{PermissionDeniedDetails, permission_denied_details::Reason},
+};
+use tonic::{Code, Status, transport::Channel};
+
+use super::{Agent, Bootstrap, Node};
+use crate::{
+    attest::{self, AttestError},
+    bundle::Bundle,
+    server::{ConnectError, ServerTrust},
+    sign::{self, Stale},
+    state::{Identity, State},
+    svid::{self, Signed, SignedError},
+    sync::{self, Entries, SyncError},
+};
+
+/// Why a turn has not come to its end; what was known before stays.
+#[derive(Debug, thiserror::Error)]
+pub enum TurnError {
+    /// Nobody is reached.
+    #[error("no authority: {0}")]
+    Connect(#[from] ConnectError),
+    /// This node is not known.
+    #[error("attestation: {0}")]
+    Attest(#[from] AttestError),
+    /// The authority's answers.
+    #[error("{0}")]
+    Sync(SyncError),
+    /// The agent's own certificate.
+    #[error("the agent's own certificate: {0}")]
+    Own(#[from] SignedError),
+    /// The bundle to begin with.
+    #[error("bootstrap: {0}")]
+    Bootstrap(String),
+}
+
+impl TurnError {
+    /// Why the authority refuses this agent, where it does.
+    #[must_use]
+    pub fn denied(&self) -> Option<Reason> {
+        match self {
+            Self::Sync(SyncError::Call { status, .. })
+            | Self::Attest(AttestError::Refused(status) | AttestError::Failed(status)) => {
+                denial(status)
+            }
+            _ => None,
+        }
+    }
+
+    fn is_untrusted(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect(ConnectError::Unreachable {
+                untrusted: true,
+                ..
+            })
+        )
+    }
+}
+
+/// The reason in the details of a refusal (spire-api.md §3).
+fn denial(status: &Status) -> Option<Reason> {
+    const NAME: &str = "type.googleapis.com/spire.api.types.PermissionDeniedDetails";
+    if status.code() != Code::PermissionDenied {
+        return None;
+    }
+    let whole = rpc::Status::decode(status.details()).ok()?;
+    let mut details = whole.details.iter();
+    let detail = details.find(|detail| detail.type_url == NAME)?;
+    let decoded = PermissionDeniedDetails::decode(detail.value.as_slice());
+    decoded.ok().map(|details| details.reason())
+}
+
+impl Agent {
+    pub(super) async fn turn(&mut self) -> Result<(), TurnError> {
+        self.be_known().await?;
+        let channel = self.connection().await?;
+        let domain = self.settings.domain.clone();
+        let before = Arc::clone(&self.state.borrow());
+        let own = sync::own_bundle(channel.clone(), &domain).await?;
+        let known: Entries = before
+            .identities
+            .iter()
+            .map(|(name, one)| (name.clone(), Arc::clone(&one.entry)))
+            .collect();
+        let entries = sync::entries(channel.clone(), &domain, &known).await?;
+        let mut bundles = sync::federated(channel.clone(), &entries, &before.bundles).await?;
+        let own = match before.own_bundle() {
+            Some(same) if **same == own => Arc::clone(same),
+            _ => Arc::new(own),
+        };
+        let Some(trust) = own.trust(&domain).ok().and_then(|own| self.trust_of(own)) else {
+            return Err(SyncError::Protocol("with an unusable bundle").into());
+        };
+        bundles.insert(domain.to_string(), own);
+        let mut state = State {
+            known: true,
+            bundles,
+            identities: BTreeMap::new(),
+            domain,
+        };
+        let now = self.clock.now();
+        for (name, entry) in entries {
+            let kept = before.identities.get(&name).and_then(|one| one.svid.clone());
+            // An entry may have come back under its name for somebody else, and a CA may have gone.
+            let kept = kept.filter(|svid| {
+                svid.signed.id.to_string() == entry.spiffe_id
+                    && svid.signed.has_path(&trust, now)
+            });
+            state.identities.insert(name, Identity { entry, svid: kept });
+        }
+        let signed = self.sign(channel, &mut state, &trust).await;
+        self.publish(state, &before);
+        signed?;
+        self.put_out = false;
+        Ok(())
+    }
+
+    async fn sign(
+        &self,
+        channel: Channel,
+        state: &mut State,
+        trust: &Trust,
+    ) -> Result<(), TurnError> {
+        let wanted = self.wanted.names();
+        let now = self.clock.now();
+        let stale: Stale = sign::stale(state, &wanted, &|signed| self.renewal(signed), now);
+        let mut each = |answer: sign::Answer| match answer.outcome {
+            Ok(signed) => sign::put(state, &answer.entry, signed),
+            Err(error) => {
+                tracing::warn!(entry = answer.entry.id, %error, "no new SVID");
+            }
+        };
+        sign::sign(channel, &stale, trust, &self.provider, now, &mut each).await?;
+        Ok(())
+    }
+
+    fn publish(&self, state: State, before: &State) {
+        let same = before.known
+            && before.bundles == state.bundles
+            && before.identities == state.identities;
+        if !same {
+            self.state.send_replace(Arc::new(state));
+            self.save();
+        }
+    }
+
+    /// Has a certificate that is good, and not half through its life if that can be helped.
+    async fn be_known(&mut self) -> Result<(), TurnError> {
+        let now = self.clock.now();
+        let Some(node) = &self.node else {
+            return self.attest().await;
+        };
+        if !node.signed.is_valid_at(now) {
+            return self.attest().await;
+        }
+        let chain = node.signed.held.certificates();
+        let tainted = |own: &Arc<Bundle>| own.taints(&chain);
+        let tainted = self.state.borrow().own_bundle().is_some_and(tainted);
+        if !tainted && now < self.renewal(&node.signed) {
+            return Ok(());
+        }
+        if node.reattestable {
+            return self.attest().await;
+        }
+        self.renew().await
+    }
+
+    async fn renew(&mut self) -> Result<(), TurnError> {
+        let channel = self.connection().await?;
+        let request = svid::Request::new(None)?;
+        let params = Some(AgentX509svidParams {
+            csr: request.csr.clone(),
+        });
+        let answer = AgentClient::new(channel)
+            .renew_agent(RenewAgentRequest { params })
+            .await;
+        let answer = answer.map_err(SyncError::call("RenewAgent"))?.into_inner();
+        let chain = answer.svid.map(|svid| svid.cert_chain).unwrap_or_default();
+        let wanted = self.node.as_ref().map(|node| node.signed.id.clone());
+        let trust = self.own_trust()?;
+        let now = self.clock.now();
+        let held = request.signed(chain);
+        let signed = Signed::check(held, wanted.as_ref(), &trust, now, &self.provider)?;
+        self.become_node(Node {
+            signed,
+            reattestable: false,
+        });
+        Ok(())
+    }
+
+    async fn attest(&mut self) -> Result<(), TurnError> {
+        self.disconnect();
+        match self.attest_by(self.server_trust()).await {
+            // The authority was built anew: the file that an administrator has put here may know.
+            Err(error) if error.is_untrusted() && self.state.borrow().known => {
+                let Bootstrap::File(_) = self.settings.bootstrap else {
+                    return Err(error);
+                };
+                let trust = self.bootstrap();
+                self.attest_by(trust).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn attest_by(&mut self, trust: Result<ServerTrust, TurnError>) -> Result<(), TurnError> {
+        let channel = self.servers.connect(&trust?, None, self.first).await?;
+        let attested = attest::attest(channel.clone(), &self.settings.attestor).await?;
+        let domain = self.settings.domain.clone();
+        // On the same connection: there is no other by which the first bundle could be believed.
+        let own = sync::own_bundle(channel, &domain).await?;
+        let bundle = own.trust(&domain).map_err(|error| {
+            let problem = error.to_string();
+            TurnError::Bootstrap(problem)
+        })?;
+        let Some(trust) = self.trust_of(bundle) else {
+            return Err(SyncError::Protocol("with an unusable bundle").into());
+        };
+        let now = self.clock.now();
+        let signed = Signed::check(attested.held, None, &trust, now, &self.provider)?;
+        self.state.send_modify(|state| {
+            let state = Arc::make_mut(state);
+            state.bundles.insert(domain.to_string(), Arc::new(own));
+        });
+        tracing::info!(id = %signed.id, "attested");
+        self.become_node(Node {
+            signed,
+            reattestable: attested.reattestable,
+        });
+        Ok(())
+    }
+
+    fn become_node(&mut self, node: Node) {
+        self.node = Some(node);
+        self.disconnect();
+        self.save();
+    }
+
+    /// A connection with our certificate.
+    async fn connection(&mut self) -> Result<Channel, TurnError> {
+        let Some(node) = &self.node else {
+            return Err(AttestError::Protocol("no certificate").into());
+        };
+        let serial = node.signed.serial.clone();
+        let open = self.channel.borrow().clone();
+        if let Some(channel) = open.filter(|_| self.connected.as_ref() == Some(&serial)) {
+            return Ok(channel);
+        }
+        let held = Arc::clone(&node.signed.held);
+        let trust = self.server_trust()?;
+        let channel = self.servers.connect(&trust, Some(&held), self.first).await?;
+        self.greet(channel.clone()).await;
+        self.connected = Some(serial);
+        self.channel.send_replace(Some(channel.clone()));
+        Ok(channel)
+    }
+
+    /// Says what we are. An authority that does not want to know is no worse.
+    async fn greet(&self, channel: Channel) {
+        let request = PostStatusRequest {
+            current_bundle_serial: 0,
+            agent_version: concat!("sekisho ", env!("CARGO_PKG_VERSION")).into(),
+        };
+        if let Err(error) = AgentClient::new(channel).post_status(request).await {
+            tracing::debug!(%error, "status not taken");
+        }
+    }
+
+    fn own_trust(&self) -> Result<Arc<Trust>, TurnError> {
+        let own = self.state.borrow().own_bundle().cloned();
+        let own = own.and_then(|own| own.trust(&self.settings.domain).ok());
+        let trust = own.and_then(|own| self.trust_of(own));
+        trust.ok_or_else(|| TurnError::Bootstrap("no bundle of the site is known".into()))
+    }
+
+    /// By what servers are verified now.
+    fn server_trust(&self) -> Result<ServerTrust, TurnError> {
+        if self.state.borrow().own_bundle().is_some() {
+            return Ok(ServerTrust::Bundle(self.own_trust()?));
+        }
+        self.bootstrap()
+    }
+
+    fn bootstrap(&self) -> Result<ServerTrust, TurnError> {
+        let path = match &self.settings.bootstrap {
+            Bootstrap::Insecure => return Ok(ServerTrust::NameOnly),
+            Bootstrap::File(path) => path,
+        };
+        let wrong = |error: &dyn std::fmt::Display| {
+            TurnError::Bootstrap(format!("{}: {error}", path.display()))
+        };
+        let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+        let domain = self.settings.domain.clone();
+        let bundle = TrustBundle::from_file(domain, &text).map_err(|error| wrong(&error))?;
+        let trust = self.trust_of(bundle);
+        let trust = trust.ok_or_else(|| wrong(&"no usable bundle"))?;
+        Ok(ServerTrust::Bundle(trust))
+    }
+}
