@@ -1,1 +1,158 @@
 //! Who asks: the process at the other end of a socket, and what is true of it.
+//!
+//! A [`Peer`] is held by a descriptor, so that its number cannot be given to another process
+//! unnoticed. [`WorkloadAttestors`] asks every attestor about it and checks the peer before and
+//! after: what was read under its number in between was of that process.
+//!
+//! What this cannot tell: a process may start another program (`execve`) after it has connected
+//! and leave the socket to a child. As long as both run as the same user, who may debug each
+//! other, nothing is lost by it; a change of the user since the connection is refused.
+
+mod digest;
+pub mod peer;
+mod process;
+mod unix;
+
+use std::{collections::BTreeSet, error::Error, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+pub use self::{
+    peer::{Accepted, Peer, PeerError},
+    process::ProcessError,
+    unix::UnixSpec,
+};
+use crate::selector::Selector;
+
+/// One attestor to ask, and its settings.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum WorkloadAttestorSpec {
+    /// User, groups and executable, from `/proc`.
+    Unix(UnixSpec),
+}
+
+/// Why nothing can be said of a process.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkloadError {
+    /// Every attestor failed; the log says how. The caller may come again: gRPC's `Unavailable`.
+    #[error("no workload attestor could attest process {pid}")]
+    NoneAnswered {
+        /// The process.
+        pid: i32,
+    },
+    /// The process ended, or is not what it was.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+}
+
+/// Why one attestor failed. No part of an answer is told: it may hold what is not for a log.
+#[derive(Debug, thiserror::Error)]
+enum AttestorError {
+    #[error("no answer within {} s", .0.as_secs())]
+    Deadline(Duration),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("the task was stopped")]
+    Stopped,
+}
+
+/// The attestors of a node, all asked about every process.
+#[derive(Debug)]
+pub struct WorkloadAttestors {
+    attestors: Vec<Attestor>,
+}
+
+impl WorkloadAttestors {
+    /// Asks these, in any order. Without any, every process has no selectors.
+    #[must_use]
+    pub fn new(specs: Vec<WorkloadAttestorSpec>) -> Self {
+        Self {
+            attestors: specs.into_iter().map(Attestor::new).collect(),
+        }
+    }
+
+    /// What is true of the process, from all attestors at once, each with its own deadline. One
+    /// that fails adds nothing, and the log says so.
+    ///
+    /// # Errors
+    /// When the process has ended or changed, before or meanwhile, and when every attestor fails.
+    pub async fn attest(&self, peer: &Peer) -> Result<BTreeSet<Selector>, WorkloadError> {
+        peer.check()?;
+        let pid = peer.pid();
+        let answers = join_all(self.attestors.iter().map(|attestor| attestor.ask(pid))).await;
+        peer.check()?;
+        let mut selectors = BTreeSet::new();
+        let mut answered = self.attestors.is_empty();
+        for (attestor, answer) in self.attestors.iter().zip(answers) {
+            match answer {
+                Ok(found) => {
+                    answered = true;
+                    let kind = attestor.kind();
+                    selectors.extend(found.into_iter().map(|value| Selector::new(kind, value)));
+                }
+                Err(error) => tracing::warn!(
+                    pid,
+                    attestor = attestor.kind(),
+                    error = with_causes(&error),
+                    "a workload attestor failed; its selectors are left out"
+                ),
+            }
+        }
+        if answered {
+            Ok(selectors)
+        } else {
+            Err(WorkloadError::NoneAnswered { pid })
+        }
+    }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[derive(Debug)]
+enum Attestor {
+    Unix(unix::Unix),
+}
+
+impl Attestor {
+    fn new(spec: WorkloadAttestorSpec) -> Self {
+        match spec {
+            WorkloadAttestorSpec::Unix(spec) => Self::Unix(unix::Unix::new(spec)),
+        }
+    }
+
+    /// The first part of its selectors, as SPIRE has it.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Unix(_) => "unix",
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        match self {
+            // A large executable is read once; after that it is remembered.
+            Self::Unix(_) => unix::DEADLINE,
+        }
+    }
+
+    async fn ask(&self, pid: i32) -> Result<Vec<String>, AttestorError> {
+        let answer = async {
+            match self {
+                Self::Unix(unix) => unix.attest(pid).await,
+            }
+        };
+        timeout(self.deadline(), answer)
+            .await
+            .unwrap_or_else(|_| Err(AttestorError::Deadline(self.deadline())))
+    }
+}
