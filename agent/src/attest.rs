@@ -7,7 +7,8 @@ use std::{fmt, path::PathBuf};
 
 use sekisho_spire_api::{
     server::agent::{
-        AgentX509svidParams, AttestAgentRequest, AttestAgentResponse, agent_client::AgentClient,
+        AgentX509svidParams, AttestAgentRequest, AttestAgentResponse,
+        agent_client::AgentClient,
         attest_agent_request::{Params, Step as Request},
         attest_agent_response::Step as Response,
     },

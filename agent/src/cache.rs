@@ -19,8 +19,8 @@ use zeroize::Zeroizing;
 
 use crate::{bundle::Bundles, entry::Entry, svid::Held};
 
-pub use seal::{SealError, SealKind};
 use seal::Seal;
+pub use seal::{SealError, SealKind};
 
 /// The form of what is written.
 const FORM: u32 = 1;

@@ -25,6 +25,10 @@ pub struct Entry {
     pub revision: i64,
     /// When it was made, in seconds since 1970.
     pub created_at: i64,
+    /// It administers the authority: it is told to nobody who asks in another's name.
+    pub admin: bool,
+    /// It is a server below: as `admin`.
+    pub downstream: bool,
     /// It is kept for somebody else: the Workload API does not serve it.
     pub store_svid: bool,
     /// Its SVID is made when it is asked for, not before.
@@ -56,6 +60,8 @@ impl Entry {
             hint: wire.hint,
             revision: wire.revision_number,
             created_at: wire.created_at,
+            admin: wire.admin,
+            downstream: wire.downstream,
             store_svid: wire.store_svid,
             on_demand: wire
                 .additional_attributes

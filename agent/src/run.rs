@@ -202,7 +202,8 @@ impl Agent {
             Ok(None) => {}
             Err(error) => {
                 let aside = agent.cache.set_aside();
-                let aside = aside.map_or_else(|error| error.to_string(), |at| at.display().to_string());
+                let aside =
+                    aside.map_or_else(|error| error.to_string(), |at| at.display().to_string());
                 tracing::error!(%error, aside, "what was kept cannot be used; begins anew");
             }
         }

@@ -119,10 +119,7 @@ pub async fn entries(
 }
 
 /// From an authority that knows no revisions.
-async fn all(
-    mut client: EntryClient<Channel>,
-    domain: &TrustDomain,
-) -> Result<Entries, SyncError> {
+async fn all(mut client: EntryClient<Channel>, domain: &TrustDomain) -> Result<Entries, SyncError> {
     let request = GetAuthorizedEntriesRequest {
         output_mask: Some(mask()),
     };

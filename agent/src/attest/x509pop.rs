@@ -6,9 +6,7 @@ use std::path::Path;
 use aws_lc_rs::{
     rand::{self, SystemRandom},
     rsa,
-    signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PSS_SHA256,
-    },
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PSS_SHA256},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};

@@ -121,7 +121,9 @@ impl Seal {
     pub(super) fn seal(&self, path: &Path, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut body = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
         body.extend_from_slice(plain);
-        let sealed = self.key.seal_in_place_append_tag(Aad::from(MAGIC), &mut body);
+        let sealed = self
+            .key
+            .seal_in_place_append_tag(Aad::from(MAGIC), &mut body);
         let nonce = sealed.map_err(|_| SealError::Seal(path.to_owned()))?;
         Ok([MAGIC.as_slice(), nonce.as_ref(), &body].concat())
     }
@@ -154,7 +156,10 @@ fn from_keyring(folder: &Path) -> io::Result<Zeroizing<[u8; KEY]>> {
     let told = |error: linux_keyutils::KeyError| io::Error::other(error.to_string());
     let ring = KeyRing::from_special_id(KeyRingIdentifier::User, false).map_err(told)?;
     let whole = fs::canonicalize(folder)?;
-    let name = format!("sekisho agent cache {}", hex(whole.as_os_str().as_encoded_bytes()));
+    let name = format!(
+        "sekisho agent cache {}",
+        hex(whole.as_os_str().as_encoded_bytes())
+    );
     if let Ok(found) = ring.search(&name) {
         let bytes = Zeroizing::new(found.read_to_vec().map_err(told)?);
         let key = <[u8; KEY]>::try_from(bytes.as_slice());

@@ -61,9 +61,8 @@ impl Agent {
         let Some(trust) = self.trust_of(own) else {
             return;
         };
-        let check = |held, wanted: Option<&_>| {
-            Signed::check(held, wanted, &trust, now, &self.provider)
-        };
+        let check =
+            |held, wanted: Option<&_>| Signed::check(held, wanted, &trust, now, &self.provider);
         let node = kept.node.take().and_then(|node| {
             let signed = check(node.held, None);
             let told = |error: &_| tracing::info!(%error, "the agent's own certificate is over");

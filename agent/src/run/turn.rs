@@ -111,13 +111,17 @@ impl Agent {
         };
         let now = self.clock.now();
         for (name, entry) in entries {
-            let kept = before.identities.get(&name).and_then(|one| one.svid.clone());
+            let kept = before
+                .identities
+                .get(&name)
+                .and_then(|one| one.svid.clone());
             // An entry may have come back under its name for somebody else, and a CA may have gone.
             let kept = kept.filter(|svid| {
-                svid.signed.id.to_string() == entry.spiffe_id
-                    && svid.signed.has_path(&trust, now)
+                svid.signed.id.to_string() == entry.spiffe_id && svid.signed.has_path(&trust, now)
             });
-            state.identities.insert(name, Identity { entry, svid: kept });
+            state
+                .identities
+                .insert(name, Identity { entry, svid: kept });
         }
         let signed = self.sign(channel, &mut state, &trust).await;
         self.publish(state, &before);
@@ -259,7 +263,10 @@ impl Agent {
         }
         let held = Arc::clone(&node.signed.held);
         let trust = self.server_trust()?;
-        let channel = self.servers.connect(&trust, Some(&held), self.first).await?;
+        let channel = self
+            .servers
+            .connect(&trust, Some(&held), self.first)
+            .await?;
         self.greet(channel.clone()).await;
         self.connected = Some(serial);
         self.channel.send_replace(Some(channel.clone()));

@@ -33,7 +33,10 @@ pub(super) fn verifier(
     match trust {
         ServerTrust::Bundle(trust) => {
             // An ID that is written out is a pattern that stands for itself.
-            let only = id.to_string().parse().map(|pattern| IdList::Named(vec![pattern]));
+            let only = id
+                .to_string()
+                .parse()
+                .map(|pattern| IdList::Named(vec![pattern]));
             let expect = only.unwrap_or_else(|_| IdList::Named(Vec::new()));
             let (trust, clock) = (Arc::clone(trust), Arc::clone(clock));
             Arc::new(PeerVerifier::new(trust, clock, Some(expect)))
@@ -98,10 +101,16 @@ impl ServerCertVerifier for NameOnly {
 fn only_uri(der: &[u8]) -> Option<SpiffeId> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let names = certificate.subject_alternative_name().ok()??;
-    let mut uris = names.value.general_names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
+    let mut uris = names
+        .value
+        .general_names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        });
     let only = uris.next()?;
-    uris.next().is_none().then(|| id::parse_workload_id(only).ok())?
+    uris.next()
+        .is_none()
+        .then(|| id::parse_workload_id(only).ok())?
 }

@@ -1,0 +1,249 @@
+//! Connections, each with the process at its other end.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::SocketAddr,
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _},
+        net::UnixStream as StdStream,
+    },
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::mpsc,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+
+use crate::workload::{Accepted, Peer, PeerError};
+
+/// For everybody on this host: who asks is found out, not admitted.
+pub(super) const EVERYBODY: u32 = 0o777;
+/// For the owner alone.
+pub(super) const OWNER: u32 = 0o700;
+/// Connections at one door.
+const MOST: usize = 4096;
+/// Connections of one user among them.
+const MOST_OF_ONE: usize = 1024;
+/// Connections that wait to be served.
+const READY: usize = 16;
+/// Wait after the system has refused a connection: it would do so again at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What comes in at a door.
+pub(super) type Connections = ReceiverStream<io::Result<Known>>;
+
+/// A connection with the process at its other end, or why that is not known.
+pub(super) type Who = Arc<Result<Peer, PeerError>>;
+
+/// Either kind of connection.
+pub(super) enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+/// A connection, what is known of it, and its place among those of its user.
+pub(super) struct Known {
+    stream: Stream,
+    who: Who,
+    _place: Place,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Known")
+            .field("who", &self.who)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many connections whom has.
+#[derive(Debug, Default)]
+struct Places(Mutex<HashMap<u32, usize>>);
+
+struct Place {
+    places: Arc<Places>,
+    user: u32,
+}
+
+impl Places {
+    fn take(self: &Arc<Self>, user: u32) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = counts.values().sum();
+        let own = counts.entry(user).or_default();
+        if all >= MOST || *own >= MOST_OF_ONE {
+            return None;
+        }
+        *own += 1;
+        Some(Place {
+            places: Arc::clone(self),
+            user,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = counts.get_mut(&self.user) {
+            *own -= 1;
+            if *own == 0 {
+                counts.remove(&self.user);
+            }
+        }
+    }
+}
+
+/// Listens at `path`. A socket that nobody listens at any more is put away.
+pub(super) fn unix(path: &Path, mode: u32) -> io::Result<Connections> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(there) if !there.file_type().is_socket() => {
+            let text = "is there already, and is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        Ok(_) if StdStream::connect(path).is_ok() => {
+            let text = "another process listens there";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
+        Ok(_) => fs::remove_file(path)?,
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    let (ready, connections) = mpsc::channel(READY);
+    tokio::spawn(async move {
+        let places = Arc::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            let at = Accepted::now();
+            match accepted {
+                Ok((stream, _)) => {
+                    let who = Peer::of_socket(&stream, at);
+                    hand_over(Stream::Unix(stream), who, &places, &ready).await;
+                }
+                Err(error) => pause(&error).await,
+            }
+        }
+    });
+    Ok(ReceiverStream::new(connections))
+}
+
+/// Listens on loopback.
+pub(super) async fn tcp(address: SocketAddr) -> io::Result<(Connections, SocketAddr)> {
+    if !address.ip().is_loopback() {
+        let text = "the Workload API is served on loopback only: who asks cannot be told elsewhere";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    let listener = TcpListener::bind(address).await?;
+    let local = listener.local_addr()?;
+    let (ready, connections) = mpsc::channel(READY);
+    tokio::spawn(async move {
+        let places = Arc::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = ready.closed() => return,
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    let (places, ready) = (Arc::clone(&places), ready.clone());
+                    tokio::spawn(async move {
+                        // It reads a good part of /proc.
+                        let found =
+                            tokio::task::spawn_blocking(move || Peer::of_tcp(local, remote));
+                        let who = found.await.unwrap_or(Err(PeerError::NotFound));
+                        hand_over(Stream::Tcp(stream), who, &places, &ready).await;
+                    });
+                }
+                Err(error) => pause(&error).await,
+            }
+        }
+    });
+    Ok((ReceiverStream::new(connections), local))
+}
+
+async fn pause(error: &io::Error) {
+    tracing::warn!(%error, "connection not accepted");
+    tokio::time::sleep(PAUSE).await;
+}
+
+async fn hand_over(
+    stream: Stream,
+    who: Result<Peer, PeerError>,
+    places: &Arc<Places>,
+    ready: &mpsc::Sender<io::Result<Known>>,
+) {
+    // Those who are not known share one place in the count.
+    let user = who.as_ref().map_or(u32::MAX, Peer::uid);
+    let Some(place) = places.take(user) else {
+        tracing::warn!(user, "too many connections of one user, or of all");
+        return;
+    };
+    let known = Known {
+        stream,
+        who: Arc::new(who),
+        _place: place,
+    };
+    // Where nobody takes it, the door is closing.
+    let _ = ready.send(Ok(known)).await;
+}
+
+impl Connected for Known {
+    type ConnectInfo = Who;
+
+    fn connect_info(&self) -> Who {
+        Arc::clone(&self.who)
+    }
+}
+
+impl AsyncRead for Known {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Known {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
