@@ -21,11 +21,20 @@ use zeroize::Zeroizing;
 
 use crate::svid::{self, Held, SignedError};
 
-/// How a node proves which one it is.
+/// Where a join token is.
 #[derive(Clone)]
+pub enum Token {
+    /// In memory.
+    Value(Zeroizing<String>),
+    /// In a file, which is read for each attempt: a new one may have been put there.
+    File(PathBuf),
+}
+
+/// How a node proves which one it is.
+#[derive(Clone, Debug)]
 pub enum NodeAttestor {
     /// By a token, which is good for one attempt.
-    JoinToken(Zeroizing<String>),
+    JoinToken(Token),
     /// By a certificate and its key.
     X509Pop {
         /// PEM: the leaf, then its intermediates.
@@ -35,11 +44,11 @@ pub enum NodeAttestor {
     },
 }
 
-impl fmt::Debug for NodeAttestor {
+impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::JoinToken(_) => f.write_str("JoinToken(hidden)"),
-            Self::X509Pop { cert, .. } => write!(f, "X509Pop({})", cert.display()),
+            Self::Value(_) => f.write_str("hidden"),
+            Self::File(path) => path.fmt(f),
         }
     }
 }
@@ -135,7 +144,7 @@ impl Talk {
 pub async fn attest(channel: Channel, attestor: &NodeAttestor) -> Result<Attested, AttestError> {
     let request = svid::Request::new(None)?;
     let (kind, payload) = match attestor {
-        NodeAttestor::JoinToken(token) => (join_token::TYPE, join_token::payload(token)),
+        NodeAttestor::JoinToken(token) => (join_token::TYPE, join_token::payload(token)?),
         NodeAttestor::X509Pop { cert, .. } => (x509pop::TYPE, x509pop::payload(cert)?),
     };
     let mut talk = begin(channel, kind, payload, &request).await?;

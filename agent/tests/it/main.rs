@@ -1,0 +1,13 @@
+//! An agent against an authority, both whole, over real sockets; the clock is turned.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot be set up has failed"
+)]
+
+mod harness;
+mod life;
+mod sds;
+mod workload_api;
