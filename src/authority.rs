@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{self, ConfigArgs},
-    config::{self, Attest, AuthorityConfig, AuthorityFile, Secret, environment},
+    config::{self, Attest, AuthorityConfig, Config, Secret, environment},
     logging, output, run,
 };
 
@@ -38,6 +38,9 @@ const SECRET: u64 = 64 * 1024;
 pub(crate) struct AuthorityArgs {
     #[command(flatten)]
     config: ConfigArgs,
+    /// End when the process that started this one, whose number this is, does
+    #[arg(long, hide = true, value_name = "PID")]
+    with_parent: Option<i32>,
     #[command(subcommand)]
     command: Option<AuthorityCommand>,
 }
@@ -68,13 +71,16 @@ enum AuthorityCommand {
 
 /// Does what was asked.
 pub(crate) fn authority(args: &AuthorityArgs) -> u8 {
-    let file = match config::load_authority(&args.config.config, &environment) {
-        Ok(file) => file,
-        Err(error) => {
-            output::complain(error.render(output::colour_err()));
-            return cli::INVALID;
-        }
+    let Some((file, own)) = config::load_part(&args.config.config, "authority", |file| {
+        file.authority.clone()
+    }) else {
+        return cli::INVALID;
     };
+    if let Some(parent) = args.with_parent
+        && !run::bind_to_parent(parent)
+    {
+        return cli::FAILED;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -84,15 +90,13 @@ pub(crate) fn authority(args: &AuthorityArgs) -> u8 {
                 None => {
                     logging::start(&file.log);
                     run::raise_file_limit();
-                    serve(file).await
+                    serve(&file, own).await
                 }
                 Some(AuthorityCommand::Backup { file: copy }) => {
-                    let store = existing(&file.authority)?;
+                    let store = existing(&own)?;
                     Ok(store.backup(copy.clone()).await?)
                 }
-                Some(AuthorityCommand::VerifyAudit { json }) => {
-                    verify(&file.authority, *json).await
-                }
+                Some(AuthorityCommand::VerifyAudit { json }) => verify(&own, *json).await,
             }
         })
     });
@@ -132,8 +136,7 @@ async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(file: AuthorityFile) -> anyhow::Result<()> {
-    let config = file.authority;
+async fn serve(file: &Config, config: AuthorityConfig) -> anyhow::Result<()> {
     let data = &config.data;
     let made = fs::DirBuilder::new()
         .recursive(true)

@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    authority, bench, bundle, check, completions, config::parse_duration, demo, explain, policy,
-    run, status,
+    agent, authority, bench, bundle, check, completions, config::parse_duration, demo, explain,
+    policy, run, status,
 };
 
 /// Everything went as asked.
@@ -70,7 +70,7 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the endpoints of a configuration
+    /// Run what a configuration has: endpoints, this node's agent, the site's authority
     #[command(
         after_help = "Signals: SIGHUP reloads (as a change of the files does), SIGUSR1 rotates \
         embedded SVIDs, SIGTERM and Ctrl-C drain and end.\n\nExample:\n  sekisho run -c /etc/sekisho/site.yaml"
@@ -81,6 +81,9 @@ enum Command {
         /// End when the process that started this one, whose number this is, does
         #[arg(long, hide = true, value_name = "PID")]
         with_parent: Option<i32>,
+        /// The endpoints only, in this process
+        #[arg(long, hide = true)]
+        alone: bool,
     },
     /// Run a site's authority: its CA, entries and node attestation, behind SPIRE's server API
     #[command(
@@ -89,6 +92,12 @@ enum Command {
         sekisho authority -c authority.yaml backup /var/backups/authority.db"
     )]
     Authority(authority::AuthorityArgs),
+    /// Run this node's agent: SPIFFE Workload API and Envoy's SDS for the processes of this host
+    #[command(
+        after_help = "Signals: SIGTERM and Ctrl-C end it. Exit code 1 also when the authority does not take \
+        this node.\n\nExample:\n  sekisho agent -c agent.yaml"
+    )]
+    Agent(agent::AgentArgs),
     /// Verify a configuration without opening a port, and say what it would do
     #[command(
         after_help = "Exit codes: 0 fine (warnings included), 1 something it needs is missing \
@@ -166,7 +175,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Run {
             config,
             with_parent,
-        } => run::run(&config.config, with_parent),
+            alone,
+        } => run::run(&config.config, with_parent, alone),
+        Command::Agent(args) => agent::agent(&args),
         Command::Authority(args) => authority::authority(&args),
         Command::Check { config, json } => check::check(&config.config, json),
         Command::Demo(args) => demo::demo(&args),

@@ -18,9 +18,11 @@ use sekisho_proxy::endpoint::spec::EndpointSpec;
 
 mod address;
 mod admin;
+mod agent;
 mod apart;
 mod authority;
 mod endpoint;
+pub(crate) mod entries;
 mod error;
 mod expand;
 mod field;
@@ -39,7 +41,8 @@ mod tests;
 
 pub(crate) use self::{
     admin::{Admin, Log, LogFormat, LogLevel},
-    authority::{Attest, AuthorityConfig, AuthorityFile, Secret},
+    agent::{AgentConfig, NodeProof, Workload},
+    authority::{Attest, AuthorityConfig, Secret},
     error::ConfigErrors,
     location::Location,
     policy::PolicyConfig,
@@ -53,8 +56,12 @@ pub(crate) struct Config {
     pub(crate) files: Vec<PathBuf>,
     /// The trust domain of this site.
     pub(crate) site: TrustDomain,
-    /// The endpoints, in the order of the files. At least one.
+    /// The endpoints, in the order of the files. None only beside an authority or an agent.
     pub(crate) endpoints: Vec<EndpointConfig>,
+    /// The site's authority, where it runs on this node.
+    pub(crate) authority: Option<AuthorityConfig>,
+    /// This node's agent, where we run it.
+    pub(crate) agent: Option<AgentConfig>,
     /// Threads that carry connections, 1 to 256. `None`: the cores available, at most 8.
     pub(crate) workers: Option<usize>,
     /// Where the admin interface listens. Default: nowhere.
@@ -101,41 +108,27 @@ pub(crate) fn load(
     read(path, &sources, env, report)
 }
 
-/// Reads the file of an authority at `path`.
-///
-/// # Errors
-/// All that is wrong, up to 100 errors.
-pub(crate) fn load_authority(
+/// The configuration at `path` with the part of it that a command runs. `None`: what is wrong has been
+/// told.
+pub(crate) fn load_part<T>(
     path: &Path,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<AuthorityFile, ConfigErrors> {
-    let mut report = error::Report::default();
-    let sources = files::read(path, &mut report);
-    read_authority(path, &sources, env, report)
-}
-
-/// [`load_authority`], once the text is there.
-fn read_authority(
-    path: &Path,
-    sources: &[files::Source],
-    env: expand::Env<'_>,
-    mut report: error::Report,
-) -> Result<AuthorityFile, ConfigErrors> {
-    if sources.len() > 1 {
-        let problem = error::Problem::Rule("one file is expected, found several".into());
-        report.push(&Location::whole(path), "", problem);
-    }
-    let mut file = None;
-    if let [source] = sources
-        && let Some(mut root) = tree::parse(&source.file, &source.text, &mut report)
-    {
-        expand::expand(&mut root, "", env, &mut report);
-        file = authority::read(&root, &mut report);
-    }
-    match file {
-        Some(file) if report.count() == 0 => Ok(file),
-        _ => Err(report.finish(path, sources)),
-    }
+    key: &'static str,
+    part: impl FnOnce(&Config) -> Option<T>,
+) -> Option<(Config, T)> {
+    let errors = match load(path, &environment) {
+        Ok(config) => match part(&config) {
+            Some(part) => return Some((config, part)),
+            None => {
+                let mut report = error::Report::default();
+                let problem = error::Problem::Missing(format!("this command runs it: `{key}:`"));
+                report.push(&Location::whole(path), key, problem);
+                report.finish(path, &[])
+            }
+        },
+        Err(errors) => errors,
+    };
+    crate::output::complain(errors.render(crate::output::colour_err()));
+    None
 }
 
 /// [`load`], once the text is there.

@@ -3,6 +3,9 @@
 use std::process::ExitCode;
 
 mod admin;
+mod agent;
+mod api;
+mod apply;
 mod authority;
 mod bench;
 mod bundle;
@@ -19,6 +22,7 @@ mod output;
 mod policy;
 mod run;
 mod status;
+mod supervise;
 
 fn main() -> ExitCode {
     cli::main()

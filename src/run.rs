@@ -8,7 +8,7 @@ use crate::{
     admin::AdminServer,
     cli, logging,
     node::{self, Loaded, Node},
-    output,
+    output, supervise,
 };
 
 /// Addresses that could not be bound, and an admin address in use, are tried again this often.
@@ -16,15 +16,14 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT; with `with_parent`, which the demo asks for, also until the
 /// process that started this one is gone, however it went.
-pub(crate) fn run(path: &Path, with_parent: Option<i32>) -> u8 {
-    if let Some(parent) = with_parent {
-        use nix::sys::{prctl::set_pdeathsig, signal::Signal};
-        let asked = set_pdeathsig(Signal::SIGKILL);
-        // It may be gone already, and then no signal comes.
-        if asked.is_err() || nix::unistd::getppid().as_raw() != parent {
-            output::complain("the process that started this one is gone");
-            return cli::FAILED;
-        }
+///
+/// With `authority` or `agent` in the file it does so for one process each; `alone` runs the endpoints
+/// in this one.
+pub(crate) fn run(path: &Path, with_parent: Option<i32>, alone: bool) -> u8 {
+    if let Some(parent) = with_parent
+        && !bind_to_parent(parent)
+    {
+        return cli::FAILED;
     }
     let loaded = match node::load(path) {
         Ok(loaded) => loaded,
@@ -35,6 +34,10 @@ pub(crate) fn run(path: &Path, with_parent: Option<i32>) -> u8 {
     };
     logging::start(&loaded.config.log);
     raise_file_limit();
+    let several = loaded.config.authority.is_some() || loaded.config.agent.is_some();
+    if several && !alone {
+        return supervise::supervise(path, &loaded.config);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -48,6 +51,19 @@ pub(crate) fn run(path: &Path, with_parent: Option<i32>) -> u8 {
             cli::FAILED
         }
     }
+}
+
+/// Has this process end when the one that started it, `parent`, does, however that went. Whether that
+/// one is still there.
+pub(crate) fn bind_to_parent(parent: i32) -> bool {
+    use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+    let asked = set_pdeathsig(Signal::SIGKILL);
+    // It may be gone already, and then no signal comes.
+    let there = asked.is_ok() && nix::unistd::getppid().as_raw() == parent;
+    if !there {
+        output::complain("the process that started this one is gone");
+    }
+    there
 }
 
 /// A connection is two sockets, and the soft limit of open files is commonly 1,024: take what the

@@ -33,6 +33,8 @@ pub enum Bootstrap {
     /// A file with the site's bundle, PEM or SPIFFE bundle JSON. It is read again when the authority
     /// is not the one that the cached bundle tells.
     File(PathBuf),
+    /// The same text, handed over by whoever started the agent.
+    Text(Arc<[u8]>),
     /// Whoever says it is the site's server, once. On the command line only.
     Insecure,
 }

@@ -103,7 +103,11 @@ pub(super) fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
         .ok_or(LOCAL)
 }
 
-fn host(text: &str) -> Result<Address, &'static str> {
+/// Parses `HOST:PORT`.
+///
+/// # Errors
+/// What was expected instead.
+pub(super) fn host(text: &str) -> Result<Address, &'static str> {
     if let Ok(address) = socket_address(text) {
         return Ok(Address::Ip(address));
     }

@@ -1,40 +1,31 @@
-//! `authority`: the site's CA and its API, in a file with `site` and `log`.
+//! `authority`: the site's CA and its API.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use sekisho_certs::{SpiffeId, TrustDomain, id::parse_workload_id};
+use sekisho_certs::{SpiffeId, id::parse_workload_id};
 
 use super::{
-    address,
-    admin::{self, Log},
+    address, agent,
     error::{Problem, Report},
     field::{Field, Map},
     keys,
     location::Location,
-    top,
-    tree::Node,
     unit::DAY,
 };
 
-/// A file of an authority, validated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AuthorityFile {
-    /// The trust domain of this site.
-    pub(crate) site: TrustDomain,
-    /// What is logged and how.
-    pub(crate) log: Log,
-    /// The rest.
-    pub(crate) authority: AuthorityConfig,
-}
+/// Where administrators of this host come unless `authority.socket` says otherwise.
+const SOCKET: &str = "/run/sekisho/authority/api.sock";
+/// Where an authority keeps its data unless `authority.data` says otherwise.
+const DATA: &str = "/var/lib/sekisho/authority";
 
 /// `authority`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AuthorityConfig {
     /// Where agents come, and administrators from afar. Default: nowhere.
     pub(crate) listen: Option<SocketAddr>,
-    /// Where administrators of this host come.
+    /// Where administrators of this host come. Default: `/run/sekisho/authority/api.sock`.
     pub(crate) socket: PathBuf,
-    /// The folder of its database and keys.
+    /// The folder of its database and keys. Default: `/var/lib/sekisho/authority`.
     pub(crate) data: PathBuf,
     /// What keys on disk are sealed with. Default: nothing.
     pub(crate) encrypt: Option<Secret>,
@@ -52,6 +43,10 @@ pub(crate) struct AuthorityConfig {
     pub(crate) jwt_issuer: Option<String>,
     /// Who may administer it from afar.
     pub(crate) admins: Vec<SpiffeId>,
+    /// Entries that `sekisho run` applies at start. Default: none.
+    pub(crate) entries: Option<PathBuf>,
+    /// As whom it runs, when `sekisho run` starts it as root. Default: as `sekisho run`.
+    pub(crate) user: Option<String>,
 }
 
 /// Where a secret is.
@@ -82,38 +77,21 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// A CA lives six times as long as what it signs, or that is cut short.
 const TIMES: u32 = 6;
 
-/// Reads the tree of a file.
-pub(super) fn read(root: &Node, report: &mut Report) -> Option<AuthorityFile> {
-    let field = Field {
-        path: String::new(),
-        key: &root.at,
-        node: root,
-    };
-    let top = field.map(&keys::AUTHORITY_FILE, report)?;
-    let site = top.required("site", top::SITE, report);
-    let site = site.and_then(|field| top::site(&field, report));
-    let log = top.get_or("log", Log::default(), report, admin::log);
-    let authority = top
-        .required("authority", keys::AUTHORITY.of, report)
-        .and_then(|field| authority(&field, report));
-    Some(AuthorityFile {
-        site: site?,
-        log: log?,
-        authority: authority?,
-    })
-}
-
-fn authority(field: &Field<'_>, report: &mut Report) -> Option<AuthorityConfig> {
+/// Reads `authority`.
+pub(super) fn authority(field: &Field<'_>, report: &mut Report) -> Option<AuthorityConfig> {
     let before = report.count();
     let map = field.map(&keys::AUTHORITY, report)?;
     let listen = map.get_or("listen", None, report, |field, report| {
         let parse = |text: &str| address::socket_address(text).ok();
         field.parse(address::LOCAL, report, parse).map(Some)
     });
-    let socket = map.required("socket", "the path of a Unix socket", report);
-    let socket = socket.and_then(|field| field.path("the path of a Unix socket", report));
-    let data = map.required("data", "the folder of its database and keys", report);
-    let data = data.and_then(|field| field.path("the folder of its database and keys", report));
+    let mut path = |key, default: &str, expected| {
+        map.get_or(key, PathBuf::from(default), report, |field, report| {
+            field.path(expected, report)
+        })
+    };
+    let socket = path("socket", SOCKET, "the path of a Unix socket");
+    let data = path("data", DATA, "the folder of its database and keys");
     let encrypt = map.get_or("encrypt", None, report, |field, report| {
         secret(field, report).map(Some)
     });
@@ -135,6 +113,11 @@ fn authority(field: &Field<'_>, report: &mut Report) -> Option<AuthorityConfig> 
         text.map(Some)
     });
     let admins = map.get_or("admins", Vec::new(), report, admins);
+    let entries = map.get_or("entries", None, report, |field, report| {
+        let expected = "a file of entries, as for `sekisho apply`";
+        field.path(expected, report).map(Some)
+    });
+    let user = map.get_or("user", None, report, agent::user);
     if let (Some(ca), Some(x509), Some(agent)) = (ca_ttl, x509_ttl, agent_ttl) {
         long_enough(&map, ca, x509.max(agent), report);
     }
@@ -153,6 +136,8 @@ fn authority(field: &Field<'_>, report: &mut Report) -> Option<AuthorityConfig> 
         agent_ttl: agent_ttl?,
         jwt_issuer: jwt_issuer?,
         admins: admins?,
+        entries: entries?,
+        user: user?,
     })
 }
 
@@ -167,7 +152,8 @@ fn long_enough(map: &Map<'_>, ca: Duration, svid: Duration, report: &mut Report)
     report.push(&at, "authority.ca_ttl", Problem::Rule(rule.into()));
 }
 
-fn secret(field: &Field<'_>, report: &mut Report) -> Option<Secret> {
+/// Where a secret is.
+pub(super) fn secret(field: &Field<'_>, report: &mut Report) -> Option<Secret> {
     let map = field.map(&keys::SECRET, report)?;
     let (file, env) = (map.get("file"), map.get("env"));
     match (file, env) {

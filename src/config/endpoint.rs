@@ -20,7 +20,7 @@ use super::{
 };
 
 mod forward;
-mod ids;
+pub(super) mod ids;
 mod listen;
 pub(super) mod settings;
 mod socket;
@@ -33,8 +33,6 @@ pub(super) struct Shared {
     pub(super) bundles: Option<BundlesSpec>,
     pub(super) policy: Option<PolicyConfig>,
     pub(super) record: RecordLayer,
-    /// Whether there is an `identity`, be it a wrong one that was reported.
-    pub(super) has_identity: bool,
     /// The same of `policy`.
     pub(super) has_policy: bool,
 }
@@ -105,7 +103,7 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
         resumption,
         sockets: settings.sockets,
     };
-    check_identity(&map, &spec, shared, identity.as_ref(), report);
+    check_identity(&map, &spec, identity.as_ref(), report);
     check_federated(&map, &spec, shared, report);
     if report.count() > before {
         return None;
@@ -226,15 +224,12 @@ fn own_bundles(
 fn check_identity(
     map: &Map<'_>,
     spec: &EndpointSpec,
-    shared: &Shared,
     identity: Option<&Identity>,
     report: &mut Report,
 ) {
     if !spec.needs_identity() {
         let rule = "neither side speaks mTLS: there is no use for it";
         map.refuse(&["as", "identity", "bundles", "tls"], rule, report);
-    } else if map.get("identity").is_none() && !shared.has_identity {
-        map.required("identity", keys::IDENTITY.of, report);
     }
     let embedded =
         identity.is_some_and(|identity| matches!(identity.source, SourceSpec::Embedded { .. }));

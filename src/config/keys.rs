@@ -13,7 +13,7 @@ pub(super) struct Keys {
 
 /// The top level.
 pub(super) const TOP: Keys = Keys {
-    of: "a map with `site` and `endpoints`",
+    of: "a map with `site`, and `endpoints`, `authority` or `agent`",
     known: &[
         "site",
         "identity",
@@ -26,20 +26,15 @@ pub(super) const TOP: Keys = Keys {
         "log",
         "record",
         "buffers",
+        "authority",
+        "agent",
     ],
-    later: &["federation", "authority", "agent", "tenants"],
-};
-
-/// The top level of a file for `sekisho authority`.
-pub(super) const AUTHORITY_FILE: Keys = Keys {
-    of: "a map with `site` and `authority`",
-    known: &["site", "authority", "log"],
-    later: &["agent", "endpoints", "federation"],
+    later: &["federation", "tenants"],
 };
 
 /// `authority`.
 pub(super) const AUTHORITY: Keys = Keys {
-    of: "a map with `socket` and `data`",
+    of: "a map such as {listen: ADDRESS:PORT}",
     known: &[
         "listen",
         "socket",
@@ -52,8 +47,44 @@ pub(super) const AUTHORITY: Keys = Keys {
         "agent_ttl",
         "jwt_issuer",
         "admins",
+        "entries",
+        "user",
     ],
-    later: &["entries", "upstream", "ca_subject", "policy"],
+    later: &["upstream", "ca_subject", "policy"],
+};
+
+/// `agent`.
+pub(super) const AGENT: Keys = Keys {
+    of: "a map such as {authority: [HOST:PORT], bootstrap: FILE, join_token: {file: FILE}}",
+    known: &[
+        "authority",
+        "bootstrap",
+        "socket",
+        "listen",
+        "data",
+        "join_token",
+        "x509pop",
+        "workloads",
+        "availability",
+        "seal",
+        "delegated",
+        "user",
+    ],
+    later: &["k8s_psat", "evidence", "sds"],
+};
+
+/// `agent.x509pop`.
+pub(super) const NODE_X509POP: Keys = Keys {
+    of: "{cert: FILE, key: FILE}",
+    known: &["cert", "key"],
+    later: &[],
+};
+
+/// `agent.delegated`.
+pub(super) const DELEGATED: Keys = Keys {
+    of: "{socket: PATH, delegates: {SPIFFE-ID: [SPIFFE-ID, …]}}",
+    known: &["socket", "delegates"],
+    later: &[],
 };
 
 /// `authority.encrypt`.
@@ -74,6 +105,34 @@ pub(super) const ATTEST: Keys = Keys {
 pub(super) const X509POP: Keys = Keys {
     of: "spiffe or {ca: FILE}",
     known: &["ca"],
+    later: &[],
+};
+
+/// A file of entries.
+pub(super) const ENTRIES_FILE: Keys = Keys {
+    of: "a map with `entries`",
+    known: &["site", "entries"],
+    later: &[],
+};
+
+/// An item of `entries` in a file of entries.
+pub(super) const ENTRY: Keys = Keys {
+    of: "a map with `spiffe_id` and `selectors`",
+    known: &[
+        "id",
+        "spiffe_id",
+        "parent",
+        "selectors",
+        "federates_with",
+        "dns_names",
+        "x509_ttl",
+        "jwt_ttl",
+        "hint",
+        "admin",
+        "downstream",
+        "on_demand",
+        "jwt_id",
+    ],
     later: &[],
 };
 
@@ -205,8 +264,12 @@ pub(super) const PROXY_PROTOCOL: Keys = Keys {
 pub(super) const ALL: &[(&str, &Keys)] = &[
     ("", &TOP),
     ("", &ENDPOINT),
-    ("", &AUTHORITY_FILE),
     ("", &AUTHORITY),
+    ("", &AGENT),
+    ("", &ENTRIES_FILE),
+    ("", &ENTRY),
+    ("", &NODE_X509POP),
+    ("delegated.", &DELEGATED),
     ("identity.", &IDENTITY),
     ("identity.embedded.", &EMBEDDED),
     ("policy.", &POLICY),

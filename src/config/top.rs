@@ -2,15 +2,17 @@
 
 use std::{collections::HashMap, path::Path, path::PathBuf, time::Duration};
 
-use sekisho_certs::{TrustDomain, id::parse_trust_domain};
+use sekisho_certs::{TrustDomain, id::parse_trust_domain, source::SourceSpec};
 use sekisho_proxy::endpoint::spec::RecordLayer;
 
 use super::{
-    Config, admin, apart,
+    Config, admin,
+    agent::{self, AgentConfig},
+    apart, authority,
     endpoint::{self, Parsed, Shared, settings::record},
     error::{Problem, Report},
     field::{Field, Map},
-    identity::{self, Own},
+    identity::{self, Identity, Own},
     keys,
     location::Location,
     policy,
@@ -41,7 +43,14 @@ pub(super) fn read(
     };
     let top = Map::new(String::new(), whole, top, &keys::TOP, report);
 
-    let shared = shared(&top, report)?;
+    let authority = top
+        .get("authority")
+        .map(|field| authority::authority(&field, report));
+    let agent = top.get("agent").map(|field| {
+        let beside = authority.as_ref().and_then(Option::as_ref);
+        agent::agent(&field, beside, report)
+    });
+    let shared = shared(&top, agent.as_ref().and_then(Option::as_ref), report)?;
     let workers = top.get_or("workers", None, report, |field, report| {
         let workers = field.number(1..=256, report)?;
         usize::try_from(workers).ok().map(Some)
@@ -64,7 +73,9 @@ pub(super) fn read(
         return None;
     }
     // With several files, one without `endpoints` is no mistake; none with them is.
-    top.required("endpoints", "a map of name to endpoint", report);
+    if authority.is_none() && agent.is_none() {
+        top.required("endpoints", "a map of name to endpoint", report);
+    }
     let parsed: Vec<Parsed> = endpoints
         .into_iter()
         .filter_map(|entry| endpoint::read(entry, &shared, report))
@@ -76,6 +87,8 @@ pub(super) fn read(
     Some(Config {
         files,
         site: shared.site,
+        authority: authority.flatten(),
+        agent: agent.flatten(),
         endpoints: parsed.into_iter().map(|parsed| parsed.config).collect(),
         workers: workers?,
         admin: admin.map(|(admin, _)| admin),
@@ -85,7 +98,8 @@ pub(super) fn read(
     })
 }
 
-fn shared(top: &Map<'_>, report: &mut Report) -> Option<Shared> {
+/// What endpoints have in common; without `identity` they ask the agent of this node.
+fn shared(top: &Map<'_>, agent: Option<&AgentConfig>, report: &mut Report) -> Option<Shared> {
     let site = top
         .required("site", SITE, report)
         .and_then(|field| site(&field, report));
@@ -94,9 +108,16 @@ fn shared(top: &Map<'_>, report: &mut Report) -> Option<Shared> {
     let policy = top.get("policy");
     Some(Shared {
         record: record.unwrap_or_default(),
-        has_identity: identity.is_some(),
         has_policy: policy.is_some(),
-        identity: identity.and_then(|field| identity::identity(&field, report)),
+        identity: match identity {
+            Some(field) => identity::identity(&field, report),
+            None => Some(Identity {
+                source: SourceSpec::WorkloadApi {
+                    socket: agent.map_or_else(|| agent::SOCKET.into(), |own| own.socket.clone()),
+                },
+                bundles: None,
+            }),
+        },
         bundles: top.get("bundles").and_then(|field| {
             let own = site.as_ref().map_or(Own::Allowed, Own::Refused);
             identity::bundles(&field, own, report)

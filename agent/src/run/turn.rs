@@ -208,9 +208,9 @@ impl Agent {
         match self.attest_by(self.server_trust()).await {
             // The authority was built anew: the file that an administrator has put here may know.
             Err(error) if error.is_untrusted() && self.state.borrow().known => {
-                let Bootstrap::File(_) = self.settings.bootstrap else {
+                if self.settings.bootstrap == Bootstrap::Insecure {
                     return Err(error);
-                };
+                }
                 let trust = self.bootstrap();
                 self.attest_by(trust).await
             }
@@ -300,14 +300,16 @@ impl Agent {
     }
 
     fn bootstrap(&self) -> Result<ServerTrust, TurnError> {
-        let path = match &self.settings.bootstrap {
+        let (name, text) = match &self.settings.bootstrap {
             Bootstrap::Insecure => return Ok(ServerTrust::NameOnly),
-            Bootstrap::File(path) => path,
+            Bootstrap::Text(text) => (None, Ok(text.to_vec())),
+            Bootstrap::File(path) => (Some(path), std::fs::read(path)),
         };
         let wrong = |error: &dyn std::fmt::Display| {
-            TurnError::Bootstrap(format!("{}: {error}", path.display()))
+            let name = name.map(|path| format!("{}: ", path.display()));
+            TurnError::Bootstrap(format!("{}{error}", name.unwrap_or_default()))
         };
-        let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+        let text = text.map_err(|error| wrong(&error))?;
         let domain = self.settings.domain.clone();
         let bundle = TrustBundle::from_file(domain, &text).map_err(|error| wrong(&error))?;
         let trust = self.trust_of(bundle);

@@ -9,7 +9,7 @@ pub(super) const FORM: &str =
     "a list of SPIFFE IDs, as in [spiffe://osaka.example/sender], or [federated]";
 
 /// Reads a list of patterns, or `[federated]`.
-pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<IdList> {
+pub(in crate::config) fn read(field: &Field<'_>, report: &mut Report) -> Option<IdList> {
     let before = report.count();
     let items = field.list(FORM, report)?;
     if let [only] = items.as_slice()

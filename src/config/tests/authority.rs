@@ -3,18 +3,18 @@
 use std::{path::Path, time::Duration};
 
 use super::super::{
-    Attest, AuthorityFile, ConfigErrors, Secret, error::Report, files::Source, read_authority,
+    Attest, Config, ConfigErrors, Secret, error::Report, files::Source, read,
 };
 
 const LEAST: &str = "site: b.example\nauthority:\n  socket: run/api.sock\n  data: data\n";
 
-pub(super) fn load(text: &str) -> Result<AuthorityFile, ConfigErrors> {
+pub(super) fn load(text: &str) -> Result<Config, ConfigErrors> {
     let path = Path::new("etc/f.yaml");
     let source = Source {
         file: path.into(),
         text: text.into(),
     };
-    read_authority(path, &[source], &|_| None, Report::default())
+    read(path, &[source], &|_| None, Report::default())
 }
 
 /// The only error of a file with these lines more below `authority`.
@@ -31,7 +31,7 @@ fn error(lines: &str) -> String {
 #[test]
 fn a_site_a_socket_and_a_folder_are_enough() {
     let file = load(LEAST).unwrap();
-    let config = file.authority;
+    let config = file.authority.unwrap();
     assert_eq!(file.site.as_str(), "b.example");
     assert_eq!(config.socket, Path::new("etc/run/api.sock"));
     assert_eq!(config.data, Path::new("etc/data"));
@@ -57,7 +57,7 @@ fn all_that_can_be_said_is_understood() {
          attest: [join_token, {{x509pop: {{ca: nodes.pem}}}}]\n  \
          admins: [spiffe://b.example/admin, spiffe://c.example/admin]\nlog: {{format: json}}\n"
     );
-    let config = load(&text).unwrap().authority;
+    let config = load(&text).unwrap().authority.unwrap();
     assert_eq!(config.listen, Some("0.0.0.0:8081".parse().unwrap()));
     assert_eq!(config.encrypt, Some(Secret::Env("KEY".into())));
     let pop = Attest::X509Pop {
@@ -67,10 +67,10 @@ fn all_that_can_be_said_is_understood() {
     assert_eq!(config.admins.len(), 2);
     assert_eq!(config.ca_ttl, Duration::from_secs(12 * 3600));
     let spiffe = load(&format!("{LEAST}  attest: [{{x509pop: spiffe}}]\n")).unwrap();
-    assert_eq!(spiffe.authority.attest, [Attest::X509PopSpiffe]);
+    assert_eq!(spiffe.authority.unwrap().attest, [Attest::X509PopSpiffe]);
     let file = load(&format!("{LEAST}  encrypt: {{file: secret}}\n")).unwrap();
     assert_eq!(
-        file.authority.encrypt,
+        file.authority.unwrap().encrypt,
         Some(Secret::File("etc/secret".into()))
     );
 }

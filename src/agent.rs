@@ -1,0 +1,194 @@
+//! `sekisho agent`: this node's agent until a signal ends it, or the authority puts it out.
+
+use std::{
+    io::{IsTerminal as _, Read as _},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use sekisho_agent::{
+    attest::{NodeAttestor, Token},
+    cache::SealKind,
+    run::{Agent, Bootstrap, Settings},
+    serve::{Doors, SdsNames, Serve, Serving},
+    workload::{UnixSpec, WorkloadAttestorSpec, WorkloadAttestors},
+};
+use sekisho_certs::{SystemClock, tls};
+use serde::{Deserialize, Serialize};
+use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::{self, ConfigArgs},
+    config::{self, AgentConfig, Config, NodeProof, Secret, Workload, environment},
+    logging, output, run,
+};
+
+/// Most bytes that are handed over at start.
+const HANDED_OVER: u64 = 1 << 20;
+
+/// Options of `sekisho agent`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Take whoever answers first for the site's authority, once: whoever stands between could be it
+    #[arg(long)]
+    insecure_bootstrap: bool,
+    /// End when the process that started this one, whose number this is, does
+    #[arg(long, hide = true, value_name = "PID")]
+    with_parent: Option<i32>,
+    /// Read a token and the site's bundle from standard input
+    #[arg(long, hide = true)]
+    handed_over: bool,
+}
+
+/// What the supervisor hands to an agent, in memory.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct HandedOver {
+    /// A join token.
+    pub(crate) token: Zeroizing<String>,
+    /// The site's bundle, PEM.
+    pub(crate) bundle: String,
+}
+
+/// Does what was asked.
+pub(crate) fn agent(args: &AgentArgs) -> u8 {
+    let own = |file: &Config| file.agent.clone();
+    let Some((file, own)) = config::load_part(&args.config.config, "agent", own) else {
+        return cli::INVALID;
+    };
+    if let Some(parent) = args.with_parent
+        && !run::bind_to_parent(parent)
+    {
+        return cli::FAILED;
+    }
+    logging::start(&file.log);
+    run::raise_file_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(serve(args, &file, own)));
+    match outcome {
+        Ok(()) => cli::OK,
+        Err(error) => {
+            output::complain(format_args!("agent: {error:#}"));
+            cli::FAILED
+        }
+    }
+}
+
+async fn serve(args: &AgentArgs, file: &Config, own: AgentConfig) -> anyhow::Result<()> {
+    let handed_over = args.handed_over.then(handed_over).transpose()?;
+    let settings = Settings {
+        domain: file.site.clone(),
+        servers: own.authority.clone(),
+        bootstrap: bootstrap(args, &own, handed_over.as_ref())?,
+        attestor: attestor(&own, handed_over.as_ref())?,
+        availability: own.availability,
+        data: own.data.clone(),
+        seal: if own.keyring {
+            SealKind::Keyring
+        } else {
+            SealKind::File
+        },
+    };
+    let provider = Arc::new(tls::provider());
+    let agent = Agent::new(settings, Arc::new(SystemClock), provider)?;
+    let shared = agent.shared();
+    let seal = shared.health.borrow().seal;
+    let delegated = own.delegated;
+    let doors = Doors {
+        socket: Some(own.socket.clone()),
+        tcp: own.listen,
+        admin: delegated.as_ref().map(|one| one.socket.clone()),
+    };
+    let attestors = own.workloads.iter().map(|kind| match kind {
+        Workload::Unix => WorkloadAttestorSpec::Unix(UnixSpec::default()),
+    });
+    let serve = Serve {
+        shared,
+        attestors: WorkloadAttestors::new(attestors.collect()),
+        delegates: delegated.map(|one| one.delegates).unwrap_or_default(),
+        sds: SdsNames::default(),
+    };
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let serving = Serving::start(serve, &doors).await?;
+    tracing::info!(
+        site = %file.site,
+        authority = own.authority.join(" "),
+        socket = %own.socket.display(),
+        cache = %own.data.display(),
+        sealed_by = seal.as_str(),
+        "started"
+    );
+    let ended = agent
+        .run(async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        })
+        .await;
+    tracing::info!("ending");
+    serving.stop().await;
+    Ok(ended?)
+}
+
+fn handed_over() -> anyhow::Result<HandedOver> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        bail!("--handed-over is for `sekisho run`, which hands over a token");
+    }
+    let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
+    stdin.lock().take(HANDED_OVER).read_to_end(&mut text)?;
+    serde_json::from_slice(&text).context("what was handed over cannot be read")
+}
+
+fn bootstrap(
+    args: &AgentArgs,
+    own: &AgentConfig,
+    handed_over: Option<&HandedOver>,
+) -> anyhow::Result<Bootstrap> {
+    match (&own.bootstrap, handed_over) {
+        _ if args.insecure_bootstrap => Ok(Bootstrap::Insecure),
+        (Some(path), _) => Ok(Bootstrap::File(path.clone())),
+        (None, Some(handed_over)) => Ok(Bootstrap::Text(handed_over.bundle.as_bytes().into())),
+        (None, None) => bail!(
+            "`agent.bootstrap` is missing: the file of the site's bundle (sekisho bundle show), or start both by `sekisho run`"
+        ),
+    }
+}
+
+fn attestor(own: &AgentConfig, handed_over: Option<&HandedOver>) -> anyhow::Result<NodeAttestor> {
+    Ok(match (&own.attest, handed_over) {
+        (Some(NodeProof::JoinToken(secret)), _) => NodeAttestor::JoinToken(token(secret)?),
+        (Some(NodeProof::X509Pop { cert, key }), _) => NodeAttestor::X509Pop {
+            cert: cert.clone(),
+            key: key.clone(),
+        },
+        (None, Some(handed_over)) => {
+            NodeAttestor::JoinToken(Token::Value(handed_over.token.clone()))
+        }
+        (None, None) => bail!(
+            "`agent.join_token` is missing: where the token is (sekisho token create), or start both by `sekisho run`"
+        ),
+    })
+}
+
+fn token(secret: &Secret) -> anyhow::Result<Token> {
+    Ok(match secret {
+        Secret::File(path) => Token::File(PathBuf::clone(path)),
+        Secret::Env(name) => {
+            let value = environment(name).with_context(|| format!("{name} is not set"))?;
+            Token::Value(Zeroizing::new(value))
+        }
+    })
+}

@@ -1,0 +1,46 @@
+//! Calls to a site's authority over the Unix socket of its administrators: ours, or a SPIRE server's.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// A connection to the socket at `path`.
+///
+/// # Errors
+/// When nobody listens there, or this user may not connect.
+pub(crate) async fn connect(path: &Path) -> anyhow::Result<Channel> {
+    let socket = path.to_owned();
+    let connect = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    // SPIRE's server wants this name (spire-api.md §1).
+    let endpoint = Endpoint::from_static("http://localhost");
+    let channel = endpoint.connect_with_connector(connect).await;
+    channel.map_err(|error| {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        anyhow::anyhow!("{}: {cause}", path.display())
+    })
+}
+
+/// What a call has ended with, as an error that says which call it was.
+pub(crate) trait Answered<T> {
+    /// The message.
+    fn answered(self, call: &'static str) -> anyhow::Result<T>;
+}
+
+impl<T> Answered<T> for Result<tonic::Response<T>, tonic::Status> {
+    fn answered(self, call: &'static str) -> anyhow::Result<T> {
+        let told =
+            |status: tonic::Status| anyhow::anyhow!("{} ({:?})", status.message(), status.code());
+        self.map(tonic::Response::into_inner)
+            .map_err(told)
+            .context(call)
+    }
+}

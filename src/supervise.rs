@@ -1,0 +1,194 @@
+//! `sekisho run` with `authority` or `agent`: one process each under this one, with the rights that it
+//! needs and no more. A parser that faces the network never shares memory with a CA key.
+
+mod child;
+mod site;
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use sekisho_certs::source::Changes;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{cli, config::Config};
+use child::{Child, Part};
+
+/// How long the processes have to end, the endpoints' beside their drain.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Runs them until a signal ends this process, or one of them cannot be started at all.
+pub(crate) fn supervise(path: &Path, config: &Config) -> u8 {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(path, config)));
+    match outcome {
+        Ok(()) => cli::OK,
+        Err(error) => {
+            tracing::error!(error = %format_args!("{error:#}"), "ended");
+            cli::FAILED
+        }
+    }
+}
+
+async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    let mut hup = signal(SignalKind::hangup())?;
+    let mut usr1 = signal(SignalKind::user_defined1())?;
+    let ended = {
+        let asked = async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        };
+        let mut asked = std::pin::pin!(asked);
+        let mut children = tokio::select! {
+            started = start(path, config) => started?,
+            () = &mut asked => return Ok(()),
+        };
+        let entries = config
+            .authority
+            .as_ref()
+            .and_then(|own| own.entries.as_deref());
+        let mut changes = Changes::of(entries);
+        loop {
+            tokio::select! {
+                () = &mut asked => break,
+                _ = hup.recv() => {
+                    tracing::info!("`authority` and `agent` take effect at the next start; endpoints and entries now");
+                    children.signal(Part::Proxy, nix::sys::signal::Signal::SIGHUP);
+                    reapply(config).await;
+                }
+                _ = usr1.recv() => children.signal(Part::Proxy, nix::sys::signal::Signal::SIGUSR1),
+                () = changes.next(), if entries.is_some() => reapply(config).await,
+                part = children.ended() => children.again(part, config).await?,
+            }
+        }
+        children
+    };
+    let drain = config.drain + PATIENCE;
+    tokio::select! {
+        () = ended.stop(drain) => {}
+        // A second signal does not wait.
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+/// The processes, in the order in which they need one another.
+struct Children {
+    path: Arc<Path>,
+    list: Vec<Child>,
+}
+
+async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
+    let mut children = Children {
+        path: path.into(),
+        list: Vec::new(),
+    };
+    if let Some(authority) = &config.authority {
+        children.add(Part::Authority, config, None)?;
+        let mut child = children.list.pop().context("the authority")?;
+        let reached = tokio::select! {
+            reached = site::reach(&authority.socket) => reached,
+            ended = child.wait() => Err(anyhow::anyhow!("it has ended: {ended}")),
+        };
+        children.list.push(child);
+        reached.context("authority")?;
+        site::apply(config).await.context("authority.entries")?;
+    }
+    if config.agent.is_some() {
+        let handed_over = site::hand_over(config).await?;
+        children.add(Part::Agent, config, handed_over)?;
+    }
+    if !config.endpoints.is_empty() {
+        children.add(Part::Proxy, config, None)?;
+    }
+    Ok(children)
+}
+
+/// What has changed in the file of entries is applied; what is wrong with it is told, and changes
+/// nothing.
+async fn reapply(config: &Config) {
+    if let Err(error) = site::apply(config).await {
+        tracing::error!(error = %format_args!("{error:#}"), "entries not applied");
+    }
+}
+
+impl Children {
+    fn add(
+        &mut self,
+        part: Part,
+        config: &Config,
+        handed_over: Option<crate::agent::HandedOver>,
+    ) -> anyhow::Result<()> {
+        let child = Child::start(part, &self.path, config, handed_over)?;
+        self.list.push(child);
+        Ok(())
+    }
+
+    fn signal(&self, part: Part, signal: nix::sys::signal::Signal) {
+        for child in self.list.iter().filter(|child| child.part() == part) {
+            child.signal(signal);
+        }
+    }
+
+    /// Waits until one of them has ended.
+    async fn ended(&mut self) -> Part {
+        let waits = self.list.iter_mut().map(|child| {
+            Box::pin(async move {
+                let status = child.wait().await;
+                let part = child.part();
+                tracing::error!(process = part.as_str(), %status, "has ended; is started again");
+                part
+            })
+        });
+        futures_util::future::select_all(waits).await.0
+    }
+
+    /// Starts one again, after a while that grows.
+    async fn again(&mut self, part: Part, config: &Config) -> anyhow::Result<()> {
+        let Some(place) = self.list.iter().position(|child| child.part() == part) else {
+            return Ok(());
+        };
+        let wait = self
+            .list
+            .get_mut(place)
+            .map(Child::pause)
+            .unwrap_or_default();
+        tokio::time::sleep(wait).await;
+        let handed_over = match part {
+            Part::Agent => match site::hand_over(config).await {
+                Ok(handed_over) => handed_over,
+                // The authority is on its way back too: what is cached may do.
+                Err(error) => {
+                    tracing::warn!(error = %format_args!("{error:#}"), "no token for the agent");
+                    None
+                }
+            },
+            Part::Authority | Part::Proxy => None,
+        };
+        if let Some(child) = self.list.get_mut(place) {
+            child.restart(&self.path, config, handed_over)?;
+        }
+        Ok(())
+    }
+
+    /// Ends them, those that need others first.
+    async fn stop(mut self, patience: Duration) {
+        for child in self.list.iter_mut().rev() {
+            child.signal(nix::sys::signal::Signal::SIGTERM);
+            if tokio::time::timeout(patience, child.wait()).await.is_err() {
+                tracing::error!(
+                    process = child.part().as_str(),
+                    "does not end, and is killed"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One of the processes.
+
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, User},
+};
+use tokio::{io::AsyncWriteExt as _, process};
+use zeroize::Zeroizing;
+
+use crate::{agent::HandedOver, config::Config};
+
+/// The first pause before one is started again, and the longest.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
+/// One that has run so long begins with the first pause.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// What a process is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The site's CA.
+    Authority,
+    /// This node's agent.
+    Agent,
+    /// The endpoints.
+    Proxy,
+}
+
+impl Part {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Authority => "authority",
+            Self::Agent => "agent",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// A process of ours.
+pub(super) struct Child {
+    part: Part,
+    process: process::Child,
+    started: Instant,
+    pause: Duration,
+}
+
+impl Child {
+    /// Starts it, as the user whom the file names for it.
+    pub(super) fn start(
+        part: Part,
+        path: &Path,
+        config: &Config,
+        handed_over: Option<HandedOver>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            part,
+            process: spawn(part, path, config, handed_over)?,
+            started: Instant::now(),
+            pause: FIRST,
+        })
+    }
+
+    pub(super) const fn part(&self) -> Part {
+        self.part
+    }
+
+    /// Waits for its end; how it went, in words.
+    pub(super) async fn wait(&mut self) -> String {
+        match self.process.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// How long to wait before it is started again: twice as long each time that it did not last.
+    pub(super) fn pause(&mut self) -> Duration {
+        if self.started.elapsed() > STEADY {
+            self.pause = FIRST;
+        }
+        let now = self.pause;
+        self.pause = (now * 2).min(LONGEST);
+        now
+    }
+
+    /// Starts it again.
+    pub(super) fn restart(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        handed_over: Option<HandedOver>,
+    ) -> anyhow::Result<()> {
+        self.process = spawn(self.part, path, config, handed_over)?;
+        self.started = Instant::now();
+        Ok(())
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = self.process.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid {
+            // It may just have ended.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+fn spawn(
+    part: Part,
+    path: &Path,
+    config: &Config,
+    handed_over: Option<HandedOver>,
+) -> anyhow::Result<process::Child> {
+    let mut command = process::Command::new(std::env::current_exe()?);
+    let name = match part {
+        Part::Proxy => "run",
+        other => other.as_str(),
+    };
+    command.arg(name).arg("-c").arg(path);
+    command
+        .arg("--with-parent")
+        .arg(std::process::id().to_string());
+    command.kill_on_drop(true).stdin(Stdio::null());
+    let user = match part {
+        Part::Authority => config.authority.as_ref().and_then(|own| own.user.as_ref()),
+        Part::Agent => config.agent.as_ref().and_then(|own| own.user.as_ref()),
+        Part::Proxy => None,
+    };
+    if let Some(name) = user {
+        let found = User::from_name(name)?;
+        let user = found.with_context(|| format!("there is no user {name}"))?;
+        // Groups of root go with it.
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    if part == Part::Proxy {
+        command.arg("--alone");
+    }
+    if handed_over.is_some() {
+        command.arg("--handed-over").stdin(Stdio::piped());
+    }
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start the {}", part.as_str()))?;
+    if let (Some(handed_over), Some(mut stdin)) = (handed_over, child.stdin.take()) {
+        let text = Zeroizing::new(serde_json::to_vec(&handed_over)?);
+        tokio::spawn(async move {
+            // Where the process has ended, that is told elsewhere.
+            let _ = stdin.write_all(&text).await;
+        });
+    }
+    Ok(child)
+}

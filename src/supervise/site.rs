@@ -1,0 +1,117 @@
+//! What the supervisor asks of the authority that it has started.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, bail};
+use sekisho_spire_api::{
+    server::{
+        agent::{CreateJoinTokenRequest, agent_client::AgentClient},
+        bundle::{GetBundleRequest, bundle_client::BundleClient},
+    },
+    types,
+};
+use tokio::time::sleep;
+use tonic::transport::Channel;
+use zeroize::Zeroizing;
+
+use crate::{
+    agent::HandedOver,
+    api::{self, Answered as _},
+    apply,
+    config::{Config, entries},
+    output,
+};
+
+/// How long an authority may take to answer: it may have to make keys and check its database.
+const PATIENCE: Duration = Duration::from_secs(60);
+const TICK: Duration = Duration::from_millis(20);
+/// How long the agent has to use its token, in seconds.
+const TOKEN: i32 = 120;
+
+/// Waits until the authority at `socket` answers.
+pub(super) async fn reach(socket: &Path) -> anyhow::Result<()> {
+    let answers = async {
+        while api::connect(socket).await.is_err() {
+            sleep(TICK).await;
+        }
+    };
+    let answered = tokio::time::timeout(PATIENCE, answers).await;
+    answered.with_context(|| format!("{} does not answer", socket.display()))
+}
+
+async fn channel(config: &Config) -> anyhow::Result<Option<Channel>> {
+    match &config.authority {
+        Some(authority) => Ok(Some(api::connect(&authority.socket).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Applies the file of entries, where there is one.
+pub(super) async fn apply(config: &Config) -> anyhow::Result<()> {
+    let file = config
+        .authority
+        .as_ref()
+        .and_then(|own| own.entries.as_ref());
+    let (Some(channel), Some(file)) = (channel(config).await?, file) else {
+        return Ok(());
+    };
+    let wanted = match entries::load(file, &config.site) {
+        Ok(wanted) => wanted,
+        Err(errors) => bail!("{}", errors.render(output::colour_err())),
+    };
+    let plan = apply::plan(channel.clone(), wanted).await?;
+    if !plan.is_empty() {
+        apply::apply(channel, &plan).await?;
+        tracing::info!(
+            created = plan.create.len(),
+            changed = plan.update.len(),
+            deleted = plan.delete.len(),
+            "entries applied"
+        );
+    }
+    Ok(())
+}
+
+/// A token for the agent, by which it is also the node [`entries::LOCAL_NODE`], and the bundle by which
+/// it knows the authority. `None` where the file says how the agent attests.
+pub(super) async fn hand_over(config: &Config) -> anyhow::Result<Option<HandedOver>> {
+    let Some(channel) = channel(config).await? else {
+        return Ok(None);
+    };
+    let own = config.agent.as_ref();
+    if own.is_none_or(|own| own.attest.is_some() && own.bootstrap.is_some()) {
+        return Ok(None);
+    }
+    let request = CreateJoinTokenRequest {
+        ttl: TOKEN,
+        token: String::new(),
+        agent_id: Some(types::Spiffeid {
+            trust_domain: config.site.to_string(),
+            path: entries::LOCAL_NODE.into(),
+        }),
+    };
+    let token = AgentClient::new(channel.clone())
+        .create_join_token(request)
+        .await
+        .answered("CreateJoinToken")?;
+    let bundle = BundleClient::new(channel)
+        .get_bundle(GetBundleRequest::default())
+        .await
+        .answered("GetBundle")?;
+    let authorities = bundle.x509_authorities.iter();
+    Ok(Some(HandedOver {
+        token: Zeroizing::new(token.value),
+        bundle: authorities.map(|ca| pem(&ca.asn1)).collect(),
+    }))
+}
+
+fn pem(der: &[u8]) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> = (0..text.len())
+        .step_by(64)
+        .filter_map(|at| text.get(at..(at + 64).min(text.len())))
+        .collect();
+    let lines = lines.join("\n");
+    format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+}
