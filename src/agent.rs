@@ -110,6 +110,7 @@ async fn serve(args: &AgentArgs, file: &Config, own: AgentConfig) -> anyhow::Res
     let attestors = own.workloads.iter().map(|kind| match kind {
         Workload::Unix => WorkloadAttestorSpec::Unix(UnixSpec::default()),
     });
+    let renewer = shared.clone();
     let serve = Serve {
         shared,
         attestors: WorkloadAttestors::new(attestors.collect()),
@@ -120,6 +121,13 @@ async fn serve(args: &AgentArgs, file: &Config, own: AgentConfig) -> anyhow::Res
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
+    let mut usr1 = signal(SignalKind::user_defined1())?;
+    tokio::spawn(async move {
+        while usr1.recv().await.is_some() {
+            tracing::info!("SVIDs renewed on request");
+            renewer.renew();
+        }
+    });
     let serving = Serving::start(serve, &doors).await?;
     tracing::info!(
         site = %file.site,

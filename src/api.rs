@@ -44,3 +44,15 @@ impl<T> Answered<T> for Result<tonic::Response<T>, tonic::Status> {
             .context(call)
     }
 }
+
+/// RFC 7468.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let text = STANDARD.encode(der);
+    let lines = (0..text.len()).step_by(64);
+    let lines: Vec<&str> = lines
+        .filter_map(|at| text.get(at..(at + 64).min(text.len())))
+        .collect();
+    let lines = lines.join("\n");
+    format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n")
+}

@@ -72,8 +72,8 @@ pub(crate) struct DemoArgs {
 enum Command {
     /// Run what a configuration has: endpoints, this node's agent, the site's authority
     #[command(
-        after_help = "Signals: SIGHUP reloads (as a change of the files does), SIGUSR1 rotates \
-        embedded SVIDs, SIGTERM and Ctrl-C drain and end.\n\nExample:\n  sekisho run -c /etc/sekisho/site.yaml"
+        after_help = "Signals: SIGHUP reloads (as a change of the files does), SIGUSR1 renews \
+        SVIDs, SIGTERM and Ctrl-C drain and end.\n\nExample:\n  sekisho run -c /etc/sekisho/site.yaml"
     )]
     Run {
         #[command(flatten)]
@@ -94,7 +94,7 @@ enum Command {
     Authority(authority::AuthorityArgs),
     /// Run this node's agent: SPIFFE Workload API and Envoy's SDS for the processes of this host
     #[command(
-        after_help = "Signals: SIGTERM and Ctrl-C end it. Exit code 1 also when the authority does not take \
+        after_help = "Signals: SIGUSR1 renews all SVIDs now, SIGTERM and Ctrl-C end it. Exit code 1 also when the authority does not take \
         this node.\n\nExample:\n  sekisho agent -c agent.yaml"
     )]
     Agent(agent::AgentArgs),

@@ -63,7 +63,10 @@ async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
                     children.signal(Part::Proxy, nix::sys::signal::Signal::SIGHUP);
                     reapply(config).await;
                 }
-                _ = usr1.recv() => children.signal(Part::Proxy, nix::sys::signal::Signal::SIGUSR1),
+                _ = usr1.recv() => {
+                    children.signal(Part::Agent, nix::sys::signal::Signal::SIGUSR1);
+                    children.signal(Part::Proxy, nix::sys::signal::Signal::SIGUSR1);
+                }
                 () = changes.next(), if entries.is_some() => reapply(config).await,
                 part = children.ended() => children.again(part, config).await?,
             }
@@ -95,16 +98,19 @@ async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
         children.add(Part::Authority, config, None)?;
         let mut child = children.list.pop().context("the authority")?;
         let reached = tokio::select! {
-            reached = site::reach(&authority.socket) => reached,
+            reached = site::reach(&authority.socket, site::AUTHORITY) => reached,
             ended = child.wait() => Err(anyhow::anyhow!("it has ended: {ended}")),
         };
         children.list.push(child);
         reached.context("authority")?;
         site::apply(config).await.context("authority.entries")?;
     }
-    if config.agent.is_some() {
+    if let Some(agent) = &config.agent {
         let handed_over = site::hand_over(config).await?;
         children.add(Part::Agent, config, handed_over)?;
+        if let Err(error) = site::reach(&agent.socket, site::AGENT).await {
+            tracing::warn!(error = %format_args!("{error:#}"), "agent");
+        }
     }
     if !config.endpoints.is_empty() {
         children.add(Part::Proxy, config, None)?;

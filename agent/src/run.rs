@@ -6,7 +6,10 @@ mod turn;
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -111,16 +114,23 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Has the agent replace all SVIDs now, however fresh they are.
+    pub fn renew(&self) {
+        self.wanted.renew.store(true, Ordering::Relaxed);
+        self.hurry();
+    }
+
     /// Has the agent bring itself up to date now.
     pub fn hurry(&self) {
         self.wanted.notify.notify_one();
     }
 }
 
-/// Entries with SVIDs on demand that somebody has asked for.
+/// What was asked of the agent: SVIDs on demand, or all anew.
 #[derive(Debug, Default)]
 pub struct Wanted {
     names: Mutex<BTreeSet<String>>,
+    renew: AtomicBool,
     notify: Notify,
 }
 

@@ -5,10 +5,12 @@ use std::path::Path;
 use super::{Config, ConfigErrors, EndpointConfig, error::Report, files::Source, read};
 
 mod accepted;
+mod agent;
 mod apart;
 mod arbitrary;
 mod authority;
 mod document;
+mod entries;
 mod environment;
 mod folder;
 mod refused;

@@ -13,11 +13,16 @@ use std::{
 use anyhow::{Context as _, bail};
 use sekisho_bench::service::Service;
 use sekisho_certs::{TrustBundle, TrustDomain, id::parse_trust_domain, issue::Ca};
+use sekisho_spire_api::server::bundle::{GetBundleRequest, bundle_client::BundleClient};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::children::{Children, Kin};
-use crate::{config::Admin, fetch};
+use crate::{
+    api::{self, Answered as _, pem},
+    config::Admin,
+    fetch,
+};
 
 /// How long a process may take to be ready, or to write a line of its log.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,6 +33,7 @@ struct Files {
     name: &'static str,
     site: &'static str,
     policy: &'static str,
+    entries: &'static str,
     /// Lines of the same site in the prototype (the four-site paper, Table 3).
     prototype_lines: usize,
 }
@@ -38,6 +44,7 @@ macro_rules! files {
             name: $name,
             site: include_str!(concat!("../../compose/sites/", $name, "/site.yaml")),
             policy: include_str!(concat!("../../compose/sites/", $name, "/policy/authz.rego")),
+            entries: include_str!(concat!("../../compose/sites/", $name, "/entries.yaml")),
             prototype_lines: $lines,
         }
     };
@@ -58,6 +65,8 @@ pub(super) struct Site {
     /// Its own address, 127.0.1.N.
     ip: Ipv4Addr,
     pub(super) admin: SocketAddr,
+    /// Where its agent finds its authority.
+    authority: SocketAddr,
     /// Where others reach it; `None` for a site that only sends.
     pub(super) gate: Option<SocketAddr>,
     /// Where its own applications send.
@@ -132,11 +141,13 @@ impl Sites {
         let mut variables = vec![
             ("BROKER_USER", self.user.clone()),
             ("SENDER_USER", self.user.clone()),
+            ("PROXY_USER", self.user.clone()),
         ];
         let Some(site) = self.list.get(index) else {
             return variables;
         };
         variables.push(("ADMIN", site.admin.to_string()));
+        variables.push(("AUTHORITY", site.authority.to_string()));
         let addresses = [
             ("LISTEN", site.gate),
             ("SEND", site.send),
@@ -154,12 +165,14 @@ impl Sites {
     /// of all the others, and trusts at an endpoint only whom its lists name.
     fn hand_bundles_round(&self) -> anyhow::Result<()> {
         for from in &self.list {
-            let bundle = from.folder.join("ca/bundle.json");
-            wait(&format!("{}'s bundle", from.name), || bundle.exists())?;
+            wait(&format!("{}'s authority", from.name), || {
+                from.bundle().is_ok()
+            })?;
+            let bundle = from.bundle()?.to_json().to_string();
             for to in self.list.iter().filter(|to| to.name != from.name) {
                 let name = format!("{}.json", from.domain);
                 let partial = to.folder.join("bundles").join(format!(".{name}"));
-                fs::copy(&bundle, &partial)?;
+                fs::write(&partial, &bundle)?;
                 fs::rename(&partial, to.folder.join("bundles").join(name))?;
             }
         }
@@ -213,6 +226,7 @@ impl Site {
         fs::create_dir_all(folder.join("bundles"))?;
         fs::write(folder.join("site.yaml"), files.site)?;
         fs::write(folder.join("policy/authz.rego"), files.policy)?;
+        fs::write(folder.join("entries.yaml"), files.entries)?;
         let receives = matches!(files.name, "hokkaido" | "tokyo");
         let sends = files.name != "tokyo";
         let service = || Service::start(SocketAddr::from((ip, 0)));
@@ -222,6 +236,7 @@ impl Site {
             folder,
             ip,
             admin: free(Ipv4Addr::LOCALHOST)?,
+            authority: free(ip)?,
             gate: receives.then(|| free(ip)).transpose()?,
             send: sends.then(|| free(ip)).transpose()?,
             service: receives.then(service).transpose()?,
@@ -303,16 +318,41 @@ impl Site {
         service.with_context(|| format!("{} has no service", self.name))
     }
 
-    /// The CA of this site. A demo may take it; nobody else can read that file.
+    /// The CA of this site. A demo may take its key; nobody else can read that file.
     pub(super) fn authority(&self) -> anyhow::Result<Ca> {
-        let read = |name: &str| fs::read_to_string(self.folder.join("ca").join(name));
-        Ok(Ca::from_pem(&read("ca.pem")?, &read("ca.key")?)?)
+        let bundle = self.bundle()?;
+        let authority = bundle.authorities().first().context("no CA")?;
+        let keys = fs::read_dir(self.folder.join("authority/keys"))?;
+        for file in keys {
+            let path = file?.path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if name.starts_with("x509-") {
+                let key = pem("PRIVATE KEY", &fs::read(&path)?);
+                return Ok(Ca::from_pem(&authority.to_pem(), &key)?);
+            }
+        }
+        bail!("{} has no CA key", self.name)
     }
 
-    /// Its bundle.
+    /// Its bundle, from its authority.
     pub(super) fn bundle(&self) -> anyhow::Result<TrustBundle> {
-        let text = fs::read(self.folder.join("ca/bundle.json"))?;
-        Ok(TrustBundle::from_json(self.domain.clone(), &text)?)
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let bundle = runtime.block_on(async {
+            let channel = api::connect(&self.folder.join("authority.sock")).await?;
+            BundleClient::new(channel)
+                .get_bundle(GetBundleRequest::default())
+                .await
+                .answered("GetBundle")
+        })?;
+        let authorities = bundle.x509_authorities.into_iter();
+        let authorities = authorities.map(|ca| ca.asn1.into());
+        Ok(TrustBundle::new(self.domain.clone(), authorities)?)
     }
 
     /// The process, to send a signal to.
@@ -320,10 +360,10 @@ impl Site {
         self.process.as_ref().context("not started")?.pid()
     }
 
-    /// Lines of its configuration and policy that say something: no blank ones, no comments.
+    /// Lines of its configuration, entries and policy that say something: no blank ones, no comments.
     pub(super) fn configuration_lines(&self) -> usize {
         let files = FILES.iter().filter(|files| files.name == self.name);
-        let texts = files.flat_map(|files| [files.site, files.policy]);
+        let texts = files.flat_map(|files| [files.site, files.policy, files.entries]);
         let says = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with('#');
         texts.map(|text| text.lines().filter(says).count()).sum()
     }

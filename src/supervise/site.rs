@@ -23,19 +23,21 @@ use crate::{
 };
 
 /// How long an authority may take to answer: it may have to make keys and check its database.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const AUTHORITY: Duration = Duration::from_secs(60);
+/// How long endpoints wait for their agent to listen: they would ask again, but later.
+pub(super) const AGENT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(20);
 /// How long the agent has to use its token, in seconds.
 const TOKEN: i32 = 120;
 
-/// Waits until the authority at `socket` answers.
-pub(super) async fn reach(socket: &Path) -> anyhow::Result<()> {
+/// Waits until somebody listens at `socket`.
+pub(super) async fn reach(socket: &Path, patience: Duration) -> anyhow::Result<()> {
     let answers = async {
         while api::connect(socket).await.is_err() {
             sleep(TICK).await;
         }
     };
-    let answered = tokio::time::timeout(PATIENCE, answers).await;
+    let answered = tokio::time::timeout(patience, answers).await;
     answered.with_context(|| format!("{} does not answer", socket.display()))
 }
 
@@ -101,17 +103,8 @@ pub(super) async fn hand_over(config: &Config) -> anyhow::Result<Option<HandedOv
     let authorities = bundle.x509_authorities.iter();
     Ok(Some(HandedOver {
         token: Zeroizing::new(token.value),
-        bundle: authorities.map(|ca| pem(&ca.asn1)).collect(),
+        bundle: authorities
+            .map(|ca| api::pem("CERTIFICATE", &ca.asn1))
+            .collect(),
     }))
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> = (0..text.len())
-        .step_by(64)
-        .filter_map(|at| text.get(at..(at + 64).min(text.len())))
-        .collect();
-    let lines = lines.join("\n");
-    format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
 }

@@ -1,6 +1,9 @@
 //! One turn: to be known to the authority, to know what it knows, to have what it signs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use prost::Message as _;
 use sekisho_certs::{Trust, TrustBundle};
@@ -138,7 +141,9 @@ impl Agent {
     ) -> Result<(), TurnError> {
         let wanted = self.wanted.names();
         let now = self.clock.now();
-        let stale: Stale = sign::stale(state, &wanted, &|signed| self.renewal(signed), now);
+        let all = self.wanted.renew.swap(false, Ordering::Relaxed);
+        let renewal = |signed: &Signed| if all { now } else { self.renewal(signed) };
+        let stale: Stale = sign::stale(state, &wanted, &renewal, now);
         let mut each = |answer: sign::Answer| match answer.outcome {
             Ok(signed) => sign::put(state, &answer.entry, signed),
             Err(error) => {

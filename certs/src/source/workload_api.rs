@@ -59,7 +59,10 @@ async fn stream(
     wait: &mut Duration,
 ) -> WorkloadApiError {
     let open = async {
-        let client = WorkloadApiClient::connect_to(format!("unix://{}", socket.display())).await?;
+        // The library wants an absolute path.
+        let absolute = std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
+        let address = format!("unix://{}", absolute.display());
+        let client = WorkloadApiClient::connect_to(address).await?;
         client.stream_x509_contexts().await
     };
     let mut contexts = match open.await {

@@ -1,10 +1,8 @@
-//! The file of `sekisho authority`.
+//! `authority`.
 
 use std::{path::Path, time::Duration};
 
-use super::super::{
-    Attest, Config, ConfigErrors, Secret, error::Report, files::Source, read,
-};
+use super::super::{Attest, Config, ConfigErrors, Secret, error::Report, files::Source, read};
 
 const LEAST: &str = "site: b.example\nauthority:\n  socket: run/api.sock\n  data: data\n";
 
@@ -125,11 +123,10 @@ fn what_is_wrong_is_told_with_its_place() {
     ] {
         assert_eq!(error(lines), expected, "{lines}");
     }
-    let missing = load("site: b.example\nauthority: {data: d}\n").unwrap_err();
-    assert!(
-        missing.to_string().contains("authority.socket: missing"),
-        "{missing}"
-    );
+    let file = load("site: b.example\nauthority: {listen: 127.0.0.1:8081}\n").unwrap();
+    let config = file.authority.unwrap();
+    assert_eq!(config.socket, Path::new("/run/sekisho/authority/api.sock"));
+    assert_eq!(config.data, Path::new("/var/lib/sekisho/authority"));
     let none = load("site: b.example\n").unwrap_err();
-    assert!(none.to_string().contains("authority: missing"), "{none}");
+    assert!(none.to_string().contains("endpoints: missing"), "{none}");
 }

@@ -11,7 +11,7 @@ fn keys_of_the_top_level_say_what_they_expect() {
     let bundles = "a map of trust domain to file, a Bundle Map file (*.json) or a folder (ending \
                    in `/`)";
     let known = "expected one of: site, identity, bundles, policy, endpoints, workers, admin, \
-                 drain, log, record, buffers";
+                 drain, log, record, buffers, authority, agent";
     let workers = "expected a number from 1 to 256, found";
     let admin = "1:8: admin: expected a loopback address and port, as in 127.0.0.1:9901, or \
                  unix:///PATH, found";
@@ -25,11 +25,13 @@ fn keys_of_the_top_level_say_what_they_expect() {
         ),
         (
             "authority: 1",
-            "1:1: authority: `authority` is not in this version".into(),
+            "1:12: authority: expected a map such as {listen: ADDRESS:PORT}, found \"1\"".into(),
         ),
         (
             "agent: 1",
-            "1:1: agent: `agent` is not in this version".into(),
+            "1:8: agent: expected a map such as {authority: [HOST:PORT], bootstrap: FILE, \
+             join_token: {file: FILE}}, found \"1\""
+                .into(),
         ),
         (
             "tenants: 1",
@@ -222,11 +224,11 @@ fn what_is_not_yaml_has_a_place() {
         ),
         (
             "a",
-            "1:1: expected a map with `site` and `endpoints`, found \"a\"",
+            "1:1: expected a map with `site`, and `endpoints`, `authority` or `agent`, found \"a\"",
         ),
         (
             "~",
-            "1:1: expected a map with `site` and `endpoints`, found nothing",
+            "1:1: expected a map with `site`, and `endpoints`, `authority` or `agent`, found nothing",
         ),
         (
             "site: b\n---\nsite: c\n",

@@ -212,9 +212,6 @@ fn lists_of_peers_say_what_they_expect() {
     assert_eq!(missing(INBOUND, "listen"), [listen]);
     let forward = format!("3:3: endpoints.x.forward: missing: expected {FORWARD}");
     assert_eq!(missing(INBOUND, "forward"), [forward]);
-    let identity = "3:3: endpoints.x.identity: missing: expected unix:///SOCKET, {cert, key, \
-                    bundles} or {embedded: {data: DIR}}";
-    assert_eq!(missing(INBOUND, "identity"), [identity]);
 }
 
 #[test]
