@@ -1,6 +1,9 @@
 //! The JSON of `/status` and `/connections`: docs/status.md.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::Serialize;
 
@@ -36,6 +39,9 @@ pub struct EndpointStatus {
     pub svid: Option<SvidStatus>,
     /// The trust domains it trusts.
     pub trusts: Vec<String>,
+    /// SHA-256 of the CA certificates of each of them, in hexadecimal: who rotates a CA sees here whether
+    /// this node knows the next one.
+    pub authorities: BTreeMap<String, Vec<String>>,
     /// The policy's revision, where one is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_revision: Option<String>,
@@ -209,6 +215,16 @@ fn status(
             .bundles()
             .iter()
             .map(|bundle| bundle.trust_domain().to_string())
+            .collect(),
+        authorities: material
+            .trust()
+            .bundles()
+            .iter()
+            .map(|bundle| {
+                let authorities = bundle.authorities().iter();
+                let prints = authorities.map(sekisho_certs::bundle::Authority::fingerprint);
+                (bundle.trust_domain().to_string(), prints.collect())
+            })
             .collect(),
         policy_revision: policy.as_ref().map(|policy| policy.revision().to_owned()),
         connections: endpoint.active(),

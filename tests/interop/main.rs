@@ -26,6 +26,7 @@ mod network;
 mod partners;
 mod proxy_protocol;
 mod reload;
+mod site;
 mod streams;
 mod support;
 mod versions;

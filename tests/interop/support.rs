@@ -10,6 +10,7 @@ pub(crate) mod program;
 pub(crate) mod transfer;
 pub(crate) mod upstream;
 pub(crate) mod wait;
+pub(crate) mod whole;
 pub(crate) mod world;
 
 pub(crate) use node::Node;
