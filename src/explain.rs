@@ -332,7 +332,7 @@ fn own_id(endpoint: &EndpointConfig) -> Option<SpiffeId> {
         SourceSpec::Embedded { .. } => {
             wanted.or_else(|| id::id_below(&spec.site, &format!("/{}", spec.name)).ok())
         }
-        SourceSpec::WorkloadApi { .. } => wanted,
+        SourceSpec::WorkloadApi { .. } | SourceSpec::Delegated { .. } => wanted,
     }
 }
 

@@ -283,7 +283,9 @@ fn key(endpoint: &EndpointConfig) -> Option<StoreKey> {
             let named = || sekisho_certs::id::id_below(&spec.site, &path).ok();
             spec.own_id.clone().or_else(named)
         }
-        SourceSpec::Files { .. } | SourceSpec::WorkloadApi { .. } => spec.own_id.clone(),
+        SourceSpec::Files { .. }
+        | SourceSpec::WorkloadApi { .. }
+        | SourceSpec::Delegated { .. } => spec.own_id.clone(),
     };
     Some(StoreKey {
         spec: StoreSpec {

@@ -8,6 +8,7 @@
 pub mod attest;
 pub mod bundle;
 pub mod cache;
+pub mod delegate;
 pub mod entry;
 pub mod jwt;
 pub mod pace;

@@ -61,13 +61,13 @@ pub(crate) fn look(endpoint: &EndpointConfig, now: SystemTime) -> Found {
     found.warnings.extend(sockets(&endpoint.spec));
     match &endpoint.identity {
         Some(SourceSpec::Files { cert, key }) => files(&mut found, endpoint, cert, key, now),
-        Some(SourceSpec::WorkloadApi { socket }) => {
+        Some(SourceSpec::WorkloadApi { socket } | SourceSpec::Delegated { socket, .. }) => {
             let there = std::fs::metadata(socket).is_ok_and(|data| data.file_type().is_socket());
             if !there {
                 let path = socket.display();
                 found
                     .problems
-                    .push(format!("no Workload API socket at {path}"));
+                    .push(format!("no socket of an agent at {path}"));
             }
         }
         Some(SourceSpec::Embedded { data }) => {
@@ -124,7 +124,9 @@ pub(crate) fn bundle_of(
         };
     }
     match &endpoint.identity {
-        Some(source @ SourceSpec::WorkloadApi { .. }) => Bundle::FromSource(node::describe(source)),
+        Some(source @ (SourceSpec::WorkloadApi { .. } | SourceSpec::Delegated { .. })) => {
+            Bundle::FromSource(node::describe(source))
+        }
         Some(source @ SourceSpec::Embedded { .. }) if domain == site => {
             Bundle::FromSource(node::describe(source))
         }

@@ -10,7 +10,7 @@ use super::{
     error::{Problem, Report},
     expand,
     field::{Field, Map},
-    files, keys, top, tree,
+    files, identity, keys, top, tree,
     unit::DAY,
 };
 
@@ -181,13 +181,11 @@ fn id(field: &Field<'_>, site: &TrustDomain, report: &mut Report) -> Option<Spif
 fn selectors(field: &Field<'_>, report: &mut Report) -> Option<Vec<types::Selector>> {
     let mut all = Vec::new();
     for item in field.list(SELECTORS, report)? {
-        let selector = item.parse("TYPE:VALUE, as in unix:uid:1000", report, |text| {
-            let (kind, value) = text.split_once(':')?;
-            (!kind.is_empty() && !value.is_empty()).then(|| types::Selector {
-                r#type: kind.into(),
-                value: value.into(),
-            })
-        })?;
+        let (kind, value) = identity::selector(&item, report)?;
+        let selector = types::Selector {
+            r#type: kind,
+            value,
+        };
         if all.contains(&selector) {
             item.rule("this selector is there already", report);
             return None;

@@ -63,9 +63,30 @@ pub(super) fn identity(field: &Field<'_>, report: &mut Report) -> Option<Identit
             bundles: None,
         });
     }
-    // `delegated` has been reported; that `cert` is missing beside it is not the point.
-    if map.get("delegated").is_some() {
-        return None;
+    if let Some(delegated) = map.get("delegated") {
+        let rule = "a delegated identity has no files: give either `delegated` or `cert` and `key`";
+        map.refuse(&["cert", "key", "bundles"], rule, report);
+        let form = "unix:///SOCKET, an agent's Delegated Identity API";
+        let socket = match address::unix(delegated.text(form, report)?) {
+            Ok(socket) => socket,
+            Err(expected) => {
+                delegated.wrong(expected, report);
+                return None;
+            }
+        };
+        let form = "a list of selectors, as in [\"unix:uid:1000\"]";
+        let selectors = map.required("selectors", form, report)?;
+        let mut all = Vec::new();
+        for item in selectors.list(form, report)? {
+            all.push(selector(&item, report)?);
+        }
+        return (report.count() == before).then_some(Identity {
+            source: SourceSpec::Delegated {
+                socket,
+                selectors: all,
+            },
+            bundles: None,
+        });
     }
     let mut file = |key, expected| {
         map.required(key, expected, report)
@@ -81,6 +102,15 @@ pub(super) fn identity(field: &Field<'_>, report: &mut Report) -> Option<Identit
         key: key?,
     };
     (report.count() == before).then_some(Identity { source, bundles })
+}
+
+/// Reads a selector: its type and its value.
+pub(super) fn selector(field: &Field<'_>, report: &mut Report) -> Option<(String, String)> {
+    field.parse("TYPE:VALUE, as in unix:uid:1000", report, |text| {
+        let (kind, value) = text.split_once(':')?;
+        let whole = !kind.is_empty() && !value.is_empty();
+        whole.then(|| (kind.to_owned(), value.to_owned()))
+    })
 }
 
 /// Reads `bundles`.

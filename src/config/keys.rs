@@ -169,9 +169,16 @@ pub(super) const ENDPOINT: Keys = Keys {
 
 /// `identity`, as a map.
 pub(super) const IDENTITY: Keys = Keys {
-    of: "unix:///SOCKET, {cert, key, bundles} or {embedded: {data: DIR}}",
-    known: &["cert", "key", "bundles", "embedded"],
-    later: &["delegated"],
+    of: "unix:///SOCKET, {cert, key, bundles}, {embedded: {data: DIR}} or {delegated, selectors}",
+    known: &[
+        "cert",
+        "key",
+        "bundles",
+        "embedded",
+        "delegated",
+        "selectors",
+    ],
+    later: &[],
 };
 
 /// `identity.embedded`.

@@ -142,7 +142,7 @@ fn trust(
 ) {
     let own = match identity {
         // A Workload API delivers bundles of its own choice.
-        None | Some(SourceSpec::WorkloadApi { .. }) => return,
+        None | Some(SourceSpec::WorkloadApi { .. } | SourceSpec::Delegated { .. }) => return,
         Some(SourceSpec::Embedded { .. }) => Some(&spec.site),
         Some(SourceSpec::Files { .. }) => None,
     };

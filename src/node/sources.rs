@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use sekisho_agent::{delegate::watch_delegated, selector::Selector};
 use sekisho_certs::{
     StoreSpec, TlsContext, TrustDomain,
     source::{EmbeddedCa, EmbeddedError, SourceSpec, Supply, watch_files, watch_workload_api},
@@ -39,6 +40,9 @@ pub(crate) fn describe(source: &SourceSpec) -> String {
         }
         SourceSpec::Files { cert, .. } => format!("files ({})", cert.display()),
         SourceSpec::WorkloadApi { socket } => format!("workload API {}", socket.display()),
+        SourceSpec::Delegated { socket, .. } => {
+            format!("delegated identity {}", socket.display())
+        }
     }
 }
 
@@ -59,6 +63,12 @@ impl Sources {
             }
             SourceSpec::WorkloadApi { socket } => {
                 watch_workload_api(socket.clone(), Arc::clone(&context.provider))
+            }
+            SourceSpec::Delegated { socket, selectors } => {
+                let selectors = selectors.iter();
+                let selectors = selectors.map(|(kind, value)| Selector::new(kind, value));
+                let provider = Arc::clone(&context.provider);
+                watch_delegated(socket.clone(), selectors.collect(), provider)
             }
             // Handled above.
             SourceSpec::Embedded { .. } => watch::channel(Arc::default()).1,

@@ -26,6 +26,14 @@ pub enum SourceSpec {
         /// The socket's path.
         socket: PathBuf,
     },
+    /// `{delegated: SOCKET, selectors: [TYPE:VALUE]}`: the identities of another process, by the Delegated
+    /// Identity API of an agent.
+    Delegated {
+        /// The socket's path.
+        socket: PathBuf,
+        /// What is true of that process: type and value.
+        selectors: Vec<(String, String)>,
+    },
 }
 
 /// Where bundles come from beside what the source delivers (`bundles:`), in its three forms.

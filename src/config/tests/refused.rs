@@ -7,7 +7,8 @@ fn with_top(line: &str) -> String {
 
 #[test]
 fn keys_of_the_top_level_say_what_they_expect() {
-    let identity = "unix:///SOCKET, {cert, key, bundles} or {embedded: {data: DIR}}";
+    let identity = "unix:///SOCKET, {cert, key, bundles}, {embedded: {data: DIR}} or {delegated, \
+                    selectors}";
     let bundles = "a map of trust domain to file, a Bundle Map file (*.json) or a folder (ending \
                    in `/`)";
     let known = "expected one of: site, identity, bundles, policy, endpoints, workers, admin, \
@@ -96,7 +97,9 @@ fn keys_of_the_top_level_say_what_they_expect() {
         ),
         (
             "identity: {delegated: unix:///run/x}",
-            "1:12: identity.delegated: `delegated` is not in this version".into(),
+            "1:1: identity.selectors: missing: expected a list of selectors, as in \
+             [\"unix:uid:1000\"]"
+                .into(),
         ),
         (
             "identity: {cert: b.pem}",
