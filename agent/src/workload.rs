@@ -8,17 +8,22 @@
 //! and leave the socket to a child. As long as both run as the same user, who may debug each
 //! other, nothing is lost by it; a change of the user since the connection is refused.
 
+mod container;
 mod digest;
+mod docker;
+mod http;
 pub mod peer;
 mod process;
+mod slurm;
 mod unix;
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 pub use self::{
+    docker::DockerSpec,
     peer::{Accepted, Peer, PeerError},
     process::ProcessError,
     unix::UnixSpec,
@@ -29,6 +34,10 @@ use crate::selector::Selector;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WorkloadAttestorSpec {
+    /// Labels, environment and image of the container, from the Docker Engine.
+    Docker(DockerSpec),
+    /// Job and step, from the control groups that Slurm makes.
+    Slurm,
     /// User, groups and executable, from `/proc`.
     Unix(UnixSpec),
 }
@@ -54,7 +63,11 @@ enum AttestorError {
     #[error("no answer within {} s", .0.as_secs())]
     Deadline(Duration),
     #[error(transparent)]
+    Docker(#[from] docker::DockerError),
+    #[error(transparent)]
     Process(#[from] ProcessError),
+    #[error("the control groups name more than one job or step")]
+    SeveralJobs,
     #[error("the task was stopped")]
     Stopped,
 }
@@ -121,12 +134,16 @@ fn with_causes(error: &dyn Error) -> String {
 
 #[derive(Debug)]
 enum Attestor {
+    Docker(docker::Docker),
+    Slurm,
     Unix(unix::Unix),
 }
 
 impl Attestor {
     fn new(spec: WorkloadAttestorSpec) -> Self {
         match spec {
+            WorkloadAttestorSpec::Docker(spec) => Self::Docker(docker::Docker::new(spec)),
+            WorkloadAttestorSpec::Slurm => Self::Slurm,
             WorkloadAttestorSpec::Unix(spec) => Self::Unix(unix::Unix::new(spec)),
         }
     }
@@ -134,13 +151,16 @@ impl Attestor {
     /// The first part of its selectors, as SPIRE has it.
     fn kind(&self) -> &'static str {
         match self {
+            Self::Docker(_) => "docker",
+            Self::Slurm => "slurm",
             Self::Unix(_) => "unix",
         }
     }
 
     fn deadline(&self) -> Duration {
         match self {
-            // A large executable is read once; after that it is remembered.
+            Self::Docker(_) => docker::DEADLINE,
+            Self::Slurm => Duration::from_secs(5),
             Self::Unix(_) => unix::DEADLINE,
         }
     }
@@ -148,6 +168,10 @@ impl Attestor {
     async fn ask(&self, pid: i32) -> Result<Vec<String>, AttestorError> {
         let answer = async {
             match self {
+                Self::Docker(docker) => docker.attest(pid).await,
+                Self::Slurm => spawn_blocking(move || slurm::attest(pid))
+                    .await
+                    .map_err(|_| AttestorError::Stopped)?,
                 Self::Unix(unix) => unix.attest(pid).await,
             }
         };
