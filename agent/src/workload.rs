@@ -12,6 +12,7 @@ mod container;
 mod digest;
 mod docker;
 mod http;
+mod k8s;
 pub mod peer;
 mod process;
 mod slurm;
@@ -24,6 +25,7 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 pub use self::{
     docker::DockerSpec,
+    k8s::{K8sSpec, KubeLogin, KubeServer},
     peer::{Accepted, Peer, PeerError},
     process::ProcessError,
     unix::UnixSpec,
@@ -36,6 +38,8 @@ use crate::selector::Selector;
 pub enum WorkloadAttestorSpec {
     /// Labels, environment and image of the container, from the Docker Engine.
     Docker(DockerSpec),
+    /// Pod and container, from the kubelet.
+    K8s(Box<K8sSpec>),
     /// Job and step, from the control groups that Slurm makes.
     Slurm,
     /// User, groups and executable, from `/proc`.
@@ -64,6 +68,8 @@ enum AttestorError {
     Deadline(Duration),
     #[error(transparent)]
     Docker(#[from] docker::DockerError),
+    #[error(transparent)]
+    K8s(#[from] k8s::K8sError),
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error("the control groups name more than one job or step")]
@@ -135,6 +141,7 @@ fn with_causes(error: &dyn Error) -> String {
 #[derive(Debug)]
 enum Attestor {
     Docker(docker::Docker),
+    K8s(Box<k8s::K8s>),
     Slurm,
     Unix(unix::Unix),
 }
@@ -143,6 +150,7 @@ impl Attestor {
     fn new(spec: WorkloadAttestorSpec) -> Self {
         match spec {
             WorkloadAttestorSpec::Docker(spec) => Self::Docker(docker::Docker::new(spec)),
+            WorkloadAttestorSpec::K8s(spec) => Self::K8s(Box::new(k8s::K8s::new(*spec))),
             WorkloadAttestorSpec::Slurm => Self::Slurm,
             WorkloadAttestorSpec::Unix(spec) => Self::Unix(unix::Unix::new(spec)),
         }
@@ -152,6 +160,7 @@ impl Attestor {
     fn kind(&self) -> &'static str {
         match self {
             Self::Docker(_) => "docker",
+            Self::K8s(_) => "k8s",
             Self::Slurm => "slurm",
             Self::Unix(_) => "unix",
         }
@@ -160,6 +169,7 @@ impl Attestor {
     fn deadline(&self) -> Duration {
         match self {
             Self::Docker(_) => docker::DEADLINE,
+            Self::K8s(k8s) => k8s.deadline(),
             Self::Slurm => Duration::from_secs(5),
             Self::Unix(_) => unix::DEADLINE,
         }
@@ -169,6 +179,7 @@ impl Attestor {
         let answer = async {
             match self {
                 Self::Docker(docker) => docker.attest(pid).await,
+                Self::K8s(k8s) => k8s.attest(pid).await,
                 Self::Slurm => spawn_blocking(move || slurm::attest(pid))
                     .await
                     .map_err(|_| AttestorError::Stopped)?,
