@@ -16,6 +16,9 @@ mod k8s;
 pub mod peer;
 mod process;
 mod slurm;
+mod systemd;
+#[cfg(test)]
+mod tests;
 mod unix;
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
@@ -28,6 +31,7 @@ pub use self::{
     k8s::{K8sSpec, KubeLogin, KubeServer},
     peer::{Accepted, Peer, PeerError},
     process::ProcessError,
+    systemd::SystemdSpec,
     unix::UnixSpec,
 };
 use crate::selector::Selector;
@@ -42,6 +46,8 @@ pub enum WorkloadAttestorSpec {
     K8s(Box<K8sSpec>),
     /// Job and step, from the control groups that Slurm makes.
     Slurm,
+    /// Unit and its file, from systemd.
+    Systemd(SystemdSpec),
     /// User, groups and executable, from `/proc`.
     Unix(UnixSpec),
 }
@@ -76,6 +82,8 @@ enum AttestorError {
     SeveralJobs,
     #[error("the task was stopped")]
     Stopped,
+    #[error(transparent)]
+    Systemd(#[from] systemd::BusError),
 }
 
 /// The attestors of a node, all asked about every process.
@@ -143,6 +151,7 @@ enum Attestor {
     Docker(docker::Docker),
     K8s(Box<k8s::K8s>),
     Slurm,
+    Systemd(systemd::Systemd),
     Unix(unix::Unix),
 }
 
@@ -152,6 +161,7 @@ impl Attestor {
             WorkloadAttestorSpec::Docker(spec) => Self::Docker(docker::Docker::new(spec)),
             WorkloadAttestorSpec::K8s(spec) => Self::K8s(Box::new(k8s::K8s::new(*spec))),
             WorkloadAttestorSpec::Slurm => Self::Slurm,
+            WorkloadAttestorSpec::Systemd(spec) => Self::Systemd(systemd::Systemd::new(spec)),
             WorkloadAttestorSpec::Unix(spec) => Self::Unix(unix::Unix::new(spec)),
         }
     }
@@ -162,6 +172,7 @@ impl Attestor {
             Self::Docker(_) => "docker",
             Self::K8s(_) => "k8s",
             Self::Slurm => "slurm",
+            Self::Systemd(_) => "systemd",
             Self::Unix(_) => "unix",
         }
     }
@@ -171,6 +182,7 @@ impl Attestor {
             Self::Docker(_) => docker::DEADLINE,
             Self::K8s(k8s) => k8s.deadline(),
             Self::Slurm => Duration::from_secs(5),
+            Self::Systemd(_) => systemd::DEADLINE,
             Self::Unix(_) => unix::DEADLINE,
         }
     }
@@ -183,6 +195,7 @@ impl Attestor {
                 Self::Slurm => spawn_blocking(move || slurm::attest(pid))
                     .await
                     .map_err(|_| AttestorError::Stopped)?,
+                Self::Systemd(systemd) => systemd.attest(pid).await,
                 Self::Unix(unix) => unix.attest(pid).await,
             }
         };

@@ -20,7 +20,7 @@ fn pid(child: &Child) -> i32 {
     child.id().cast_signed()
 }
 
-/// A process of its own that connects to the socket, by a program that is everywhere Python is.
+/// A process of its own that connects to the socket.
 fn client(socket: &std::path::Path) -> Child {
     Command::new("python3")
         .arg("-c")
