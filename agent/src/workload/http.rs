@@ -18,7 +18,7 @@ pub(super) enum HttpError {
     #[error("the exchange failed")]
     Exchange(#[from] hyper::Error),
     #[error("the request cannot be written")]
-    Request(#[from] hyper::http::Error),
+    Request(#[from] ::http::Error),
     #[error("the answer is {0}")]
     Status(StatusCode),
     #[error("the answer is longer than {0} bytes")]

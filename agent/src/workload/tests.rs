@@ -1,8 +1,19 @@
-use std::process::Command;
+use std::{io::Write as _, process::Command};
 
 use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
+
+/// Whether we are root. In CI we must be; elsewhere the test is skipped, and says so loudly.
+pub(super) fn is_root(why: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        assert!(std::env::var_os("CI").is_none(), "not root: {why}");
+        // Past the test runner, which keeps what a test that passes prints to itself.
+        let _ = writeln!(std::io::stderr(), "SKIPPED, not root: {why}");
+    }
+    root
+}
 
 fn own() -> Peer {
     Peer::of_pid(std::process::id().cast_signed()).unwrap()
