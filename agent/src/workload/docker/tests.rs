@@ -247,7 +247,7 @@ impl Drop for Real {
 
 #[tokio::test]
 #[ignore = "needs a Docker engine, gcc and root"]
-async fn the_real_engines_container_is_attested_and_a_forged_control_group_is_not() {
+async fn the_real_engines_container_is_attested_and_forged_groups_and_mounts_are_not() {
     let real = Real::start();
     let docker = Docker::new(DockerSpec::default());
     let init = docker.inspect(&real.id).await.unwrap().state.pid;
@@ -287,4 +287,24 @@ async fn the_real_engines_container_is_attested_and_a_forged_control_group_is_no
         forged,
         Err(AttestorError::Docker(DockerError::Elsewhere))
     ));
+
+    // A user's own mount namespace, in which the container's group is mounted. Our own groups name
+    // no container (this test runs in none), so that the mounts would count.
+    let groups = container::paths(init).unwrap();
+    let place = groups.iter().find(|path| path.contains(&real.id)).unwrap();
+    let script = format!("mount --bind {root}{place} /mnt && exec sleep 600");
+    let mut child = Command::new("unshare")
+        .args(["-Urm", "sh", "-c", &script])
+        .spawn()
+        .unwrap();
+    let pid = child.id().cast_signed();
+    sekisho_testkit::wait_for("the mount", Duration::from_secs(10), || {
+        fs::read_to_string(format!("/proc/{pid}/mountinfo"))
+            .is_ok_and(|mounts| mounts.contains(&real.id))
+    })
+    .await;
+    let forged = docker.attest(pid).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(forged.unwrap(), [""; 0]);
 }
