@@ -288,8 +288,8 @@ async fn the_real_engines_container_is_attested_and_forged_groups_and_mounts_are
         Err(AttestorError::Docker(DockerError::Elsewhere))
     ));
 
-    // A user's own mount namespace, in which the container's group is mounted. Our own groups name
-    // no container (this test runs in none), so that the mounts would count.
+    // A user's own mount namespace, in which the container's group is mounted, and a process that
+    // is in no group, so that the mounts would count.
     let groups = container::paths(init).unwrap();
     let place = groups.iter().find(|path| path.contains(&real.id)).unwrap();
     let script = format!("mount --bind {root}{place} /mnt && exec sleep 600");
@@ -303,6 +303,21 @@ async fn the_real_engines_container_is_attested_and_forged_groups_and_mounts_are
             .is_ok_and(|mounts| mounts.contains(&real.id))
     })
     .await;
+    for line in fs::read_to_string(format!("/proc/{pid}/cgroup"))
+        .unwrap()
+        .lines()
+    {
+        // Of version 1, each has its own folder; version 2 has none here, or the whole tree.
+        let controllers = line.split(':').nth(1).unwrap().trim_start_matches("name=");
+        let all = Path::new("/sys/fs/cgroup")
+            .join(controllers)
+            .join("cgroup.procs");
+        if !line.ends_with(":/") {
+            fs::write(all, pid.to_string()).unwrap();
+        }
+    }
+    let groups = container::paths(pid).unwrap();
+    assert!(groups.iter().all(|group| group == "/"), "{groups:?}");
     let forged = docker.attest(pid).await;
     child.kill().unwrap();
     child.wait().unwrap();
