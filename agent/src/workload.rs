@@ -8,19 +8,30 @@
 //! and leave the socket to a child. As long as both run as the same user, who may debug each
 //! other, nothing is lost by it; a change of the user since the connection is refused.
 
+mod container;
 mod digest;
+mod docker;
+mod http;
+mod k8s;
 pub mod peer;
 mod process;
+mod slurm;
+mod systemd;
+#[cfg(test)]
+mod tests;
 mod unix;
 
 use std::{collections::BTreeSet, error::Error, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::{task::spawn_blocking, time::timeout};
 
 pub use self::{
+    docker::DockerSpec,
+    k8s::{K8sSpec, KubeLogin, KubeServer},
     peer::{Accepted, Peer, PeerError},
     process::ProcessError,
+    systemd::SystemdSpec,
     unix::UnixSpec,
 };
 use crate::selector::Selector;
@@ -29,6 +40,14 @@ use crate::selector::Selector;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum WorkloadAttestorSpec {
+    /// Labels, environment and image of the container, from the Docker Engine.
+    Docker(DockerSpec),
+    /// Pod and container, from the kubelet.
+    K8s(Box<K8sSpec>),
+    /// Job and step, from the control groups that Slurm makes.
+    Slurm,
+    /// Unit and its file, from systemd.
+    Systemd(SystemdSpec),
     /// User, groups and executable, from `/proc`.
     Unix(UnixSpec),
 }
@@ -54,9 +73,17 @@ enum AttestorError {
     #[error("no answer within {} s", .0.as_secs())]
     Deadline(Duration),
     #[error(transparent)]
+    Docker(#[from] docker::DockerError),
+    #[error(transparent)]
+    K8s(#[from] k8s::K8sError),
+    #[error(transparent)]
     Process(#[from] ProcessError),
+    #[error("the control groups name more than one job or step")]
+    SeveralJobs,
     #[error("the task was stopped")]
     Stopped,
+    #[error(transparent)]
+    Systemd(#[from] systemd::BusError),
 }
 
 /// The attestors of a node, all asked about every process.
@@ -121,12 +148,20 @@ fn with_causes(error: &dyn Error) -> String {
 
 #[derive(Debug)]
 enum Attestor {
+    Docker(docker::Docker),
+    K8s(Box<k8s::K8s>),
+    Slurm,
+    Systemd(systemd::Systemd),
     Unix(unix::Unix),
 }
 
 impl Attestor {
     fn new(spec: WorkloadAttestorSpec) -> Self {
         match spec {
+            WorkloadAttestorSpec::Docker(spec) => Self::Docker(docker::Docker::new(spec)),
+            WorkloadAttestorSpec::K8s(spec) => Self::K8s(Box::new(k8s::K8s::new(*spec))),
+            WorkloadAttestorSpec::Slurm => Self::Slurm,
+            WorkloadAttestorSpec::Systemd(spec) => Self::Systemd(systemd::Systemd::new(spec)),
             WorkloadAttestorSpec::Unix(spec) => Self::Unix(unix::Unix::new(spec)),
         }
     }
@@ -134,13 +169,20 @@ impl Attestor {
     /// The first part of its selectors, as SPIRE has it.
     fn kind(&self) -> &'static str {
         match self {
+            Self::Docker(_) => "docker",
+            Self::K8s(_) => "k8s",
+            Self::Slurm => "slurm",
+            Self::Systemd(_) => "systemd",
             Self::Unix(_) => "unix",
         }
     }
 
     fn deadline(&self) -> Duration {
         match self {
-            // A large executable is read once; after that it is remembered.
+            Self::Docker(_) => docker::DEADLINE,
+            Self::K8s(k8s) => k8s.deadline(),
+            Self::Slurm => Duration::from_secs(5),
+            Self::Systemd(_) => systemd::DEADLINE,
             Self::Unix(_) => unix::DEADLINE,
         }
     }
@@ -148,6 +190,12 @@ impl Attestor {
     async fn ask(&self, pid: i32) -> Result<Vec<String>, AttestorError> {
         let answer = async {
             match self {
+                Self::Docker(docker) => docker.attest(pid).await,
+                Self::K8s(k8s) => k8s.attest(pid).await,
+                Self::Slurm => spawn_blocking(move || slurm::attest(pid))
+                    .await
+                    .map_err(|_| AttestorError::Stopped)?,
+                Self::Systemd(systemd) => systemd.attest(pid).await,
                 Self::Unix(unix) => unix.attest(pid).await,
             }
         };

@@ -37,15 +37,15 @@ pub enum PeerError {
     /// More than one process holds the connection's socket: which of them asks cannot be told.
     #[error("several processes hold the socket")]
     Ambiguous,
-    /// It runs as another user than when it connected, and was not root then.
-    #[error("process {pid} runs as user {now}, and connected as user {before}")]
+    /// It runs as another user or group than when it connected, and was not root then.
+    #[error("process {pid} runs as {now:?}, and connected as {before:?} (user, group)")]
     Changed {
         /// The process.
         pid: i32,
-        /// The user when it connected.
-        before: u32,
-        /// The user now.
-        now: u32,
+        /// User and group when it connected.
+        before: (u32, u32),
+        /// User and group now.
+        now: (u32, u32),
     },
     /// It has ended.
     #[error("process {pid} has ended")]
@@ -200,8 +200,8 @@ impl Peer {
         self.gid
     }
 
-    /// That the process still runs, and as the same user, unless it was root: who starts a setuid
-    /// program must not be taken for that program's user.
+    /// That the process still runs, and as the same user and group, unless it was root: who starts
+    /// a setuid or setgid program must not be taken for that program's user or group.
     ///
     /// # Errors
     /// When it has ended or changed.
@@ -217,13 +217,10 @@ impl Peer {
         let now = process::credentials(pid).map_err(|error| ended(pid, error));
         // After reading: only then was it read of this process.
         alive()?;
-        let now = now?.uid;
-        if self.uid != 0 && now != self.uid {
-            return Err(PeerError::Changed {
-                pid,
-                before: self.uid,
-                now,
-            });
+        let now = now?;
+        let (before, now) = ((self.uid, self.gid), (now.uid, now.gid));
+        if self.uid != 0 && now != before {
+            return Err(PeerError::Changed { pid, before, now });
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     process::{Child, Command, Stdio},
 };
 
-use tokio::net::UnixListener;
+use tokio::{io::AsyncWriteExt as _, net::UnixListener};
 
 use super::*;
+use crate::workload::tests::is_root;
 
 fn sleeper() -> Child {
     Command::new("sleep").arg("600").spawn().unwrap()
@@ -20,7 +22,7 @@ fn pid(child: &Child) -> i32 {
     child.id().cast_signed()
 }
 
-/// A process of its own that connects to the socket, by a program that is everywhere Python is.
+/// A process of its own that connects to the socket.
 fn client(socket: &std::path::Path) -> Child {
     Command::new("python3")
         .arg("-c")
@@ -98,7 +100,7 @@ fn a_thread_is_no_process() {
 /// A number given to a second process: as on a host where they have gone round. Needs root.
 #[test]
 fn a_number_that_another_process_now_has_yields_nothing() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_root("it takes root to choose the number of the next process") {
         return;
     }
     let first = sleeper();
@@ -145,17 +147,75 @@ fn without_a_descriptor_of_the_kernel_only_an_older_process_is_taken() {
 }
 
 #[test]
-fn who_is_another_user_than_at_the_connection_is_refused_unless_it_was_root() {
+fn who_is_another_user_or_group_than_at_the_connection_is_refused_unless_it_was_root() {
     let child = sleeper();
     let mut peer = Peer::of_pid(pid(&child)).unwrap();
-    let now = peer.uid;
-    peer.uid = now + 1;
-    assert!(matches!(
-        peer.check(),
-        Err(PeerError::Changed { before, now: seen, .. }) if before == now + 1 && seen == now
-    ));
+    let now = (peer.uid, peer.gid);
+    for before in [(now.0 + 1, now.1), (now.0 + 1, now.1 + 1)] {
+        (peer.uid, peer.gid) = before;
+        let error = peer.check().unwrap_err();
+        assert!(
+            matches!(error, PeerError::Changed { before: was, now: is, .. } if was == before && is == now),
+            "{error}"
+        );
+    }
     peer.uid = 0;
     peer.check().unwrap();
+    end(child);
+}
+
+/// A client that becomes another program after it has connected, as the kernel allows: by a setgid
+/// file, which root makes here.
+#[tokio::test]
+async fn who_starts_a_setgid_program_is_not_of_its_group() {
+    if !is_root("it takes root to make a setgid program of another group") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = dir.path().join("program");
+    fs::copy("/bin/sleep", &program).unwrap();
+    std::os::unix::fs::chown(&program, None, Some(4)).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o2755)).unwrap();
+    let path = dir.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    // The socket is left open for the new program.
+    let script = "import os,socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n\
+                  s.set_inheritable(True)\ns.recv(1)\nos.execv(sys.argv[2],['program','600'])";
+    let child = Command::new("setpriv")
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "/usr/bin/python3",
+            "-c",
+            script,
+        ])
+        .args([&path, &program])
+        .spawn()
+        .unwrap();
+    let accepted = tokio::time::timeout(Duration::from_secs(10), listener.accept()).await;
+    let (mut stream, _) = accepted.expect("a client").unwrap();
+    let peer = Peer::of_socket(&stream, Accepted::now()).unwrap();
+    peer.check().unwrap();
+    stream.write_all(b"x").await.unwrap();
+    sekisho_testkit::wait_for("the program", Duration::from_secs(10), || {
+        fs::read_link(process::path(peer.pid, "exe")).is_ok_and(|exe| exe == program)
+    })
+    .await;
+    let error = peer.check().unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PeerError::Changed {
+                before: (65534, 65534),
+                now: (65534, 4),
+                ..
+            }
+        ),
+        "{error}"
+    );
     end(child);
 }
 

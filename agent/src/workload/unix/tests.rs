@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::*;
+use crate::workload::tests::is_root;
 
 /// A program that runs until it is dropped.
 struct Running(Child);
@@ -115,7 +116,7 @@ async fn neither_path_nor_digest_unless_asked() {
 /// Only root can become somebody else.
 #[tokio::test]
 async fn another_user_and_groups_are_told_with_names_where_they_have_one() {
-    if !nix::unistd::geteuid().is_root() {
+    if !is_root("it takes root to become another user") {
         return;
     }
     // Supplementary groups of a user that no database knows.
