@@ -13,7 +13,7 @@ use sekisho_agent::{
     cache::SealKind,
     run::{Agent, Bootstrap, Settings},
     serve::{Doors, SdsNames, Serve, Serving},
-    workload::{UnixSpec, WorkloadAttestorSpec, WorkloadAttestors},
+    workload::WorkloadAttestors,
 };
 use sekisho_certs::{SystemClock, tls};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{self, ConfigArgs},
-    config::{self, AgentConfig, Config, NodeProof, Secret, Workload, environment},
+    config::{self, AgentConfig, Config, NodeProof, Secret, environment},
     logging, output, run,
 };
 
@@ -107,13 +107,10 @@ async fn serve(args: &AgentArgs, file: &Config, own: AgentConfig) -> anyhow::Res
         tcp: own.listen,
         admin: delegated.as_ref().map(|one| one.socket.clone()),
     };
-    let attestors = own.workloads.iter().map(|kind| match kind {
-        Workload::Unix => WorkloadAttestorSpec::Unix(UnixSpec::default()),
-    });
     let renewer = shared.clone();
     let serve = Serve {
         shared,
-        attestors: WorkloadAttestors::new(attestors.collect()),
+        attestors: WorkloadAttestors::new(own.workloads),
         delegates: delegated.map(|one| one.delegates).unwrap_or_default(),
         sds: SdsNames::default(),
     };

@@ -41,7 +41,7 @@ mod tests;
 
 pub(crate) use self::{
     admin::{Admin, Log, LogFormat, LogLevel},
-    agent::{AgentConfig, NodeProof, Workload},
+    agent::{AgentConfig, NodeProof},
     authority::{Attest, AuthorityConfig, Secret},
     error::ConfigErrors,
     location::Location,

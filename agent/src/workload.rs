@@ -37,7 +37,7 @@ pub use self::{
 use crate::selector::Selector;
 
 /// One attestor to ask, and its settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkloadAttestorSpec {
     /// Labels, environment and image of the container, from the Docker Engine.

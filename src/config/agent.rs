@@ -1,7 +1,10 @@
 //! `agent`: this node's agent.
 
+mod workload;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use sekisho_agent::workload::{UnixSpec, WorkloadAttestorSpec};
 use sekisho_certs::{IdList, SpiffeId, id::parse_workload_id};
 
 use super::{
@@ -36,7 +39,7 @@ pub(crate) struct AgentConfig {
     /// How this node proves which one it is. `None`: by a token from the supervisor.
     pub(crate) attest: Option<NodeProof>,
     /// How processes are attested. Default: by `unix`.
-    pub(crate) workloads: Vec<Workload>,
+    pub(crate) workloads: Vec<WorkloadAttestorSpec>,
     /// For so long the site is to work without an authority. Default: half the life of an SVID.
     pub(crate) availability: Option<Duration>,
     /// Whether the key of the cache is in the kernel's keyring, where there is one. Default: yes.
@@ -59,13 +62,6 @@ pub(crate) enum NodeProof {
         /// The key.
         key: PathBuf,
     },
-}
-
-/// A kind of workload attestation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Workload {
-    /// By user, groups and executable.
-    Unix,
 }
 
 /// `agent.delegated`.
@@ -109,7 +105,8 @@ pub(super) fn agent(
         path(field, "the folder of its cache", report)
     });
     let attest = attest(&map, beside.is_some(), report);
-    let workloads = map.get_or("workloads", vec![Workload::Unix], report, workloads);
+    let default = vec![WorkloadAttestorSpec::Unix(UnixSpec::default())];
+    let workloads = map.get_or("workloads", default, report, workload::list);
     let availability = map.get_or("availability", None, report, |field, report| {
         field.duration(MINUTE..=60 * DAY, report).map(Some)
     });
@@ -219,20 +216,6 @@ fn attest(map: &Map<'_>, supervised: bool, report: &mut Report) -> Option<Option
             None
         }
     }
-}
-
-fn workloads(field: &Field<'_>, report: &mut Report) -> Option<Vec<Workload>> {
-    let mut all = Vec::new();
-    for item in field.list("a list of [unix]", report)? {
-        let kind = item.choice(&[("unix", ())], report)?;
-        let () = kind;
-        if all.contains(&Workload::Unix) {
-            item.rule("this kind of attestation is there already", report);
-            return None;
-        }
-        all.push(Workload::Unix);
-    }
-    Some(all)
 }
 
 fn delegated(field: &Field<'_>, report: &mut Report) -> Option<Delegated> {

@@ -80,6 +80,50 @@ pub(super) const NODE_X509POP: Keys = Keys {
     later: &[],
 };
 
+/// An item of `agent.workloads`, as a map.
+pub(super) const WORKLOAD: Keys = Keys {
+    of: "a kind of attestation, or {docker: {…}} with settings",
+    known: &["unix", "systemd", "docker", "k8s"],
+    later: &[],
+};
+
+/// `agent.workloads[].unix`.
+pub(super) const UNIX: Keys = Keys {
+    of: "{path, sha256, size_limit}",
+    known: &["path", "sha256", "size_limit"],
+    later: &[],
+};
+
+/// `agent.workloads[].systemd`.
+pub(super) const SYSTEMD: Keys = Keys {
+    of: "{bus: PATH}",
+    known: &["bus"],
+    later: &[],
+};
+
+/// `agent.workloads[].docker`.
+pub(super) const DOCKER: Keys = Keys {
+    of: "{socket: PATH}",
+    known: &["socket"],
+    later: &[],
+};
+
+/// `agent.workloads[].k8s`.
+pub(super) const K8S: Keys = Keys {
+    of: "{node, port, ca, token, cert, key, read_only_port, namespace_labels}",
+    known: &[
+        "node",
+        "port",
+        "ca",
+        "token",
+        "cert",
+        "key",
+        "read_only_port",
+        "namespace_labels",
+    ],
+    later: &[],
+};
+
 /// `agent.delegated`.
 pub(super) const DELEGATED: Keys = Keys {
     of: "{socket: PATH, delegates: {SPIFFE-ID: [SPIFFE-ID, …]}}",
@@ -277,6 +321,11 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("", &ENTRY),
     ("", &NODE_X509POP),
     ("delegated.", &DELEGATED),
+    ("", &WORKLOAD),
+    ("unix.", &UNIX),
+    ("systemd.", &SYSTEMD),
+    ("docker.", &DOCKER),
+    ("k8s.", &K8S),
     ("identity.", &IDENTITY),
     ("identity.embedded.", &EMBEDDED),
     ("policy.", &POLICY),

@@ -25,7 +25,7 @@ const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Settings of the `docker` attestor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DockerSpec {
     /// The engine's socket. Default `/var/run/docker.sock`.
     pub socket: PathBuf,

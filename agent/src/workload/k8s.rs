@@ -26,7 +26,7 @@ use super::{
 const MAX_NAMESPACE: usize = 1024 * 1024;
 
 /// Settings of the `k8s` attestor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct K8sSpec {
     /// The kubelet: its secure port, or the read-only one. Default: the secure port 10250 of
     /// 127.0.0.1 with the service account's token.

@@ -25,7 +25,7 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const NO_UNIT: &str = "org.freedesktop.systemd1.NoUnitForPID";
 
 /// Settings of the `systemd` attestor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemdSpec {
     /// The system bus's socket. Default `/run/dbus/system_bus_socket`.
     pub bus: PathBuf,

@@ -16,7 +16,7 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_THREADS: usize = 8;
 
 /// Settings of the `unix` attestor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixSpec {
     /// Whether to tell `path` and `sha256`: SPIRE's `discover_workload_path`, which needs root or
     /// CAP_SYS_PTRACE for the processes of other users. Default true (SPIRE: false).

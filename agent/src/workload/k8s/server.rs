@@ -33,14 +33,14 @@ const MAX_FILE: u64 = 1024 * 1024;
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// A server of Kubernetes. Its files are read anew for each question, since they are renewed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeServer {
     host: Option<String>,
     port: u16,
     tls: Option<Tls>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Tls {
     ca: PathBuf,
     login: KubeLogin,
