@@ -119,7 +119,8 @@ fn existing(config: &AuthorityConfig) -> anyhow::Result<Store> {
     if !path.exists() {
         bail!("{}: there is no database", path.display());
     }
-    Ok(Store::open(&path)?)
+    // An authority may be using it.
+    Ok(Store::open_read_only(&path)?)
 }
 
 async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {

@@ -6,17 +6,19 @@ use std::{
 };
 
 use sekisho_certs::{Clock, SpiffeId, TrustDomain};
+use sekisho_federation::client::WebRoots;
 use sekisho_spire_api::types::permission_denied_details::Reason;
 use tokio::sync::Mutex;
 use tonic::Status;
 
 use crate::{
-    api::status,
+    api::{LogLevel, status},
     attest::Attestors,
     authorized::Arrangement,
     ca::Ca,
     caller::{Caller, denied},
     entry::Entry,
+    federation::Federation,
     limit::Limits,
     store::{By, EntryFilter, Store, StoreError},
 };
@@ -38,6 +40,11 @@ pub struct Settings {
     pub attestors: Attestors,
     /// Who may administer it from afar, beside those whose entry says so. May be of other domains.
     pub admin_ids: Vec<SpiffeId>,
+    /// Attestations a second from one address, excess waits. Default, and SPIRE's: 1. Not in the
+    /// configuration file.
+    pub attestations: u32,
+    /// By what bundle endpoints of the profile `https_web` are verified; default: the host's roots.
+    pub web_roots: WebRoots,
 }
 
 impl Settings {
@@ -53,6 +60,8 @@ impl Settings {
             jwt_issuer: None,
             attestors: Attestors::default(),
             admin_ids: Vec::new(),
+            attestations: 1,
+            web_roots: WebRoots::default(),
         }
     }
 }
@@ -70,6 +79,10 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     /// How often who may call.
     pub limits: Limits,
+    /// What fetches the bundles of others.
+    pub federation: Federation,
+    /// How much the process logs; without it the service `Logger` is not there.
+    pub log: Option<Arc<dyn LogLevel>>,
     /// The entries as they were at a version.
     arranged: Mutex<(u64, Arc<Arrangement>)>,
 }
@@ -79,13 +92,22 @@ impl Core {
     #[must_use]
     pub fn new(settings: Settings, store: Arc<Store>, ca: Arc<Ca>, clock: Arc<dyn Clock>) -> Self {
         Self {
+            limits: Limits::new(settings.attestations),
+            federation: Federation::new(settings.web_roots.clone(), Arc::clone(&clock)),
             settings,
             store,
             ca,
             clock,
-            limits: Limits::default(),
+            log: None,
             arranged: Mutex::default(),
         }
+    }
+
+    /// The same, whose log can be changed by administrators of this host.
+    #[must_use]
+    pub fn with_log(mut self, log: Arc<dyn LogLevel>) -> Self {
+        self.log = Some(log);
+        self
     }
 
     /// What time it is.
@@ -179,7 +201,7 @@ impl Core {
         if let Err(error) = self.ca.prune(self.by("authority")).await {
             tracing::error!(%error, "authorities not pruned");
         }
-        if let Err(error) = self.store.prune_tokens(self.now()).await {
+        if let Err(error) = self.store.prune_tokens(self.by("authority")).await {
             tracing::error!(%error, "join tokens not pruned");
         }
     }

@@ -10,10 +10,15 @@ mod unix;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::crypto::CryptoProvider;
-use sekisho_spire_api::server::{
-    agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
-    debug::debug_server::DebugServer, entry::entry_server::EntryServer,
-    local_authority::local_authority_server::LocalAuthorityServer, svid::svid_server::SvidServer,
+use sekisho_spire_api::{
+    health::health_server::HealthServer,
+    server::{
+        agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
+        debug::debug_server::DebugServer, entry::entry_server::EntryServer,
+        local_authority::local_authority_server::LocalAuthorityServer,
+        logger::logger_server::LoggerServer, svid::svid_server::SvidServer,
+        trust_domain::trust_domain_server::TrustDomainServer,
+    },
 };
 use tokio::{
     net::TcpListener,
@@ -25,10 +30,12 @@ use tonic::transport::{Server, server::Router};
 
 use crate::{
     api::{
-        AgentService, BundleService, DebugService, EntryService, LocalAuthorityService, SvidService,
+        AgentService, BundleService, DebugService, EntryService, HealthService,
+        LocalAuthorityService, LoggerService, SvidService, TrustDomainService,
     },
     ca::CaError,
     core::Core,
+    federation,
     store::StoreError,
 };
 use authorize::{Authorize, Stack};
@@ -134,8 +141,7 @@ impl Serving {
                 what: "socket".into(),
                 error,
             })?;
-            let router =
-                routes(&core).add_service(DebugServer::new(DebugService::new(Arc::clone(&core))));
+            let router = routes_of_this_host(&core);
             serving.socket = Some(path.clone());
             let stopped = serving.stopped();
             let (ready, connections) = mpsc::channel(READY);
@@ -148,6 +154,13 @@ impl Serving {
                 told(served);
             });
         }
+        let (polled, stopped) = (Arc::clone(&core), serving.stopped());
+        serving.run(async move {
+            tokio::select! {
+                () = federation::poll(polled) => {}
+                () = stopped => {}
+            }
+        });
         let stopped = serving.stopped();
         serving.run(async move {
             tokio::select! {
@@ -214,6 +227,19 @@ fn routes(core: &Arc<Core>) -> Router<Stack> {
             LocalAuthorityService::new(core()),
         ))
         .add_service(SvidServer::new(SvidService::new(core())))
+        .add_service(TrustDomainServer::new(TrustDomainService::new(core())))
+}
+
+/// What is there for administrators of this host only.
+fn routes_of_this_host(core: &Arc<Core>) -> Router<Stack> {
+    let log = core.log.as_ref().map(|log| {
+        let (core, log) = (Arc::clone(core), Arc::clone(log));
+        LoggerServer::new(LoggerService::new(core, log))
+    });
+    routes(core)
+        .add_service(DebugServer::new(DebugService::new(Arc::clone(core))))
+        .add_service(HealthServer::new(HealthService::new(Arc::clone(core))))
+        .add_optional_service(log)
 }
 
 /// What has to be done from time to time.

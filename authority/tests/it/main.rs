@@ -8,4 +8,6 @@
 )]
 
 mod agents;
+mod federation;
 mod harness;
+mod host;

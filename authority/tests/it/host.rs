@@ -1,0 +1,76 @@
+//! What is there for administrators of this host only: health and log.
+
+use std::time::Duration;
+
+use sekisho_spire_api::{
+    health::{HealthCheckRequest, HealthListRequest, health_client::HealthClient},
+    server::logger::{
+        GetLoggerRequest, ResetLogLevelRequest, SetLogLevelRequest, logger_client::LoggerClient,
+    },
+    types::LogLevel,
+};
+use tonic::Code;
+
+use crate::harness::World;
+
+#[tokio::test]
+async fn health_is_that_of_the_whole() {
+    let world = World::start().await;
+    let mut client = HealthClient::new(world.local().await);
+    let check = |service: &str| HealthCheckRequest {
+        service: service.into(),
+    };
+    let well = client.check(check("")).await.unwrap().into_inner();
+    assert_eq!(well.status, 1);
+    let part = client.check(check("spire.api.server.agent.v1.Agent")).await;
+    assert_eq!(part.unwrap_err().code(), Code::InvalidArgument);
+    let list = client.list(HealthListRequest {}).await;
+    assert_eq!(list.unwrap_err().code(), Code::Unimplemented);
+    let watch = client.watch(check("")).await;
+    assert_eq!(watch.unwrap_err().code(), Code::Unimplemented);
+    // Its CA ends before it has looked at the clock.
+    world.clock.advance(Duration::from_secs(25 * 3600));
+    let ill = client.check(check("")).await.unwrap().into_inner();
+    assert_eq!(ill.status, 2);
+    let mut afar = HealthClient::new(world.tls(None).await.unwrap());
+    let refused = afar.check(check("")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_can_be_turned_up_and_back() {
+    let world = World::start().await;
+    let mut client = LoggerClient::new(world.local().await);
+    let told = client.get_logger(GetLoggerRequest {}).await.unwrap();
+    let told = told.into_inner();
+    assert_eq!(
+        (told.current_level(), told.launch_level()),
+        (LogLevel::Info, LogLevel::Info)
+    );
+    let set = |new_level| SetLogLevelRequest { new_level };
+    let told = client
+        .set_log_level(set(LogLevel::Trace.into()))
+        .await
+        .unwrap();
+    let told = told.into_inner();
+    assert_eq!(
+        (told.current_level(), told.launch_level()),
+        (LogLevel::Trace, LogLevel::Info)
+    );
+    for bad in [0, 8, -1] {
+        let refused = client.set_log_level(set(bad)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{bad}");
+    }
+    let told = client.get_logger(GetLoggerRequest {}).await.unwrap();
+    assert_eq!(told.into_inner().current_level(), LogLevel::Trace);
+    let told = client
+        .reset_log_level(ResetLogLevelRequest {})
+        .await
+        .unwrap();
+    assert_eq!(told.into_inner().current_level(), LogLevel::Info);
+    let mut afar = LoggerClient::new(world.tls(None).await.unwrap());
+    let refused = afar.get_logger(GetLoggerRequest {}).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    world.stop().await;
+}
