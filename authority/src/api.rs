@@ -16,7 +16,7 @@ pub use agent::AgentService;
 pub use bundle::BundleService;
 pub(crate) use bundle::edit::fetched;
 pub use debug::DebugService;
-pub use entry::EntryService;
+pub use entry::{EntryService, OURS};
 pub use health::HealthService;
 pub use local_authority::LocalAuthorityService;
 pub use logger::{LogLevel, LoggerService};

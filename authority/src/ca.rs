@@ -246,9 +246,18 @@ impl Ca {
                     self.keys
                         .put(&key_name(kind, made.id()), &made.private_key())?;
                 }
-                let (slots, id) = walk(&state.jwt, &step, made)?;
-                state.jwt = slots;
-                id
+                match (walk(&state.jwt, &step, made), &step) {
+                    // Put out of its slot by one that was prepared, and still believed.
+                    (Err(SlotError::Unknown(_)), Step::Revoke(id)) => {
+                        out_of_slot(&state.bundle, id)?;
+                        id.clone()
+                    }
+                    (walked, _) => {
+                        let (slots, id) = walked?;
+                        state.jwt = slots;
+                        id
+                    }
+                }
             }
         };
         self.publish(by, kind, step, id.clone(), state).await?;
@@ -373,6 +382,15 @@ fn make_jwt(settings: &CaSettings, now: SystemTime) -> Result<JwtKey, CaError> {
 
 fn key_name(kind: Kind, id: &str) -> String {
     format!("{}-{id}", kind.as_str())
+}
+
+/// Whether a JWT key that stands in no slot may be revoked: it is in the bundle, tainted.
+fn out_of_slot(bundle: &Bundle, id: &str) -> Result<(), SlotError> {
+    match bundle.jwt.iter().find(|key| key.key_id == id) {
+        None => Err(SlotError::Unknown(id.into())),
+        Some(key) if !key.tainted => Err(SlotError::NotTainted(id.into())),
+        Some(_) => Ok(()),
+    }
 }
 
 fn walk<A: Authority + Clone>(

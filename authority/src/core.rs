@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
+use rustls_pki_types::CertificateDer;
 use sekisho_certs::{Clock, SpiffeId, TrustDomain};
 use sekisho_federation::client::WebRoots;
 use sekisho_spire_api::types::permission_denied_details::Reason;
@@ -22,6 +24,32 @@ use crate::{
     limit::Limits,
     store::{By, EntryFilter, Store, StoreError},
 };
+
+/// How many connections the TCP door bears, so that nobody shuts the others out. Those above are
+/// closed at once. A network is a /24 of IPv4 or a /64 of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Established ones; default 10,000.
+    pub connections: usize,
+    /// Established ones from one network, which may be a NAT with many agents behind it; default
+    /// 4,000.
+    pub connections_of_one: usize,
+    /// Handshakes that run at a time; default 256. Whoever comes then waits.
+    pub handshakes: usize,
+    /// Handshakes from one network; default 64.
+    pub handshakes_of_one: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_of_one: 4000,
+            handshakes: 256,
+            handshakes_of_one: 64,
+        }
+    }
+}
 
 /// What an authority keeps to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +71,8 @@ pub struct Settings {
     /// Attestations a second from one address, excess waits. Default, and SPIRE's: 1. Not in the
     /// configuration file.
     pub attestations: u32,
+    /// How many connections the TCP door bears.
+    pub connections: ConnectionLimits,
     /// By what bundle endpoints of the profile `https_web` are verified; default: the host's roots.
     pub web_roots: WebRoots,
 }
@@ -61,6 +91,7 @@ impl Settings {
             attestors: Attestors::default(),
             admin_ids: Vec::new(),
             attestations: 1,
+            connections: ConnectionLimits::default(),
             web_roots: WebRoots::default(),
         }
     }
@@ -83,6 +114,8 @@ pub struct Core {
     pub federation: Federation,
     /// How much the process logs; without it the service `Logger` is not there.
     pub log: Option<Arc<dyn LogLevel>>,
+    /// The certificate that the TCP door shows, the leaf first; empty before it serves.
+    pub own_chain: ArcSwap<Vec<CertificateDer<'static>>>,
     /// The entries as they were at a version.
     arranged: Mutex<(u64, Arc<Arrangement>)>,
 }
@@ -99,6 +132,7 @@ impl Core {
             ca,
             clock,
             log: None,
+            own_chain: ArcSwap::default(),
             arranged: Mutex::default(),
         }
     }

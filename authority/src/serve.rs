@@ -3,6 +3,7 @@
 
 mod authorize;
 mod door;
+mod places;
 mod tcp;
 mod tls;
 mod unix;
@@ -125,7 +126,8 @@ impl Serving {
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             serving.address = Some(listener.local_addr().map_err(failed)?);
             let (ready, connections) = mpsc::channel(READY);
-            serving.run(tcp::accept(listener, Arc::new(config), ready));
+            let limits = core.settings.connections;
+            serving.run(tcp::accept(listener, Arc::new(config), limits, ready));
             let router = routes(&core);
             let stopped = serving.stopped();
             serving.run(async move {

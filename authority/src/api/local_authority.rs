@@ -1,6 +1,6 @@
 //! `spire.api.server.localauthority.v1`: our own keys, from preparation to the end of trust.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use sekisho_spire_api::server::local_authority::{
     ActivateJwtAuthorityRequest, ActivateJwtAuthorityResponse, ActivateX509AuthorityRequest,
@@ -66,7 +66,7 @@ impl LocalAuthorityService {
     ) -> Result<Option<Told>, Status> {
         let caller = Caller::of(request)?;
         let ca = &self.0.ca;
-        let before = ca.slots(kind);
+        let (before, bundle) = (ca.slots(kind), Arc::clone(&ca.bundle().borrow()));
         let by = self.0.by(caller.name());
         let id = ca
             .step(by, kind, step)
@@ -74,11 +74,16 @@ impl LocalAuthorityService {
             .map_err(|error| status::ca(what, &error))?;
         let after = ca.slots(kind);
         let all = [Some(after.active), after.prepared, after.old, before.old];
-        Ok(all
-            .into_iter()
-            .flatten()
-            .find(|state| state.id == id)
-            .map(told))
+        let in_slot = all.into_iter().flatten().find(|state| state.id == id);
+        // A JWT key may be revoked that stands in none.
+        let in_bundle = || {
+            let key = bundle.jwt.iter().find(|key| key.key_id == id)?;
+            Some(AuthorityState {
+                id: id.clone(),
+                expires_at: key.expires_at.unwrap_or(SystemTime::UNIX_EPOCH),
+            })
+        };
+        Ok(in_slot.or_else(in_bundle).map(told))
     }
 }
 

@@ -8,9 +8,15 @@ use std::{
     time::Duration,
 };
 
+use rcgen::PublicKeyData as _;
+use sekisho_authority::api::OURS;
 use sekisho_spire_api::{
     server::{
-        bundle::{GetFederatedBundleRequest, bundle_client::BundleClient},
+        bundle::{
+            AppendBundleRequest, BatchSetFederatedBundleRequest, GetFederatedBundleRequest,
+            bundle_client::BundleClient,
+        },
+        entry::{GetAuthorizedEntriesRequest, entry_client::EntryClient},
         trust_domain::{
             BatchCreateFederationRelationshipRequest, BatchDeleteFederationRelationshipRequest,
             BatchUpdateFederationRelationshipRequest, GetFederationRelationshipRequest,
@@ -32,7 +38,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, transport::Channel};
 
-use crate::harness::World;
+use crate::harness::{World, entry};
 
 type Client = TrustDomainClient<Channel>;
 
@@ -317,5 +323,106 @@ async fn a_bundle_is_refreshed_when_asked_and_when_a_relationship_is_made() {
     assert_eq!(refresh(&mut client, "b.example").await, Code::Ok);
     let stored = get(&mut client, "b.example").await.unwrap();
     assert_eq!(stored.trust_domain_bundle.unwrap().sequence_number, 7);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_bundle_that_cannot_be_kept_as_it_is_sent_is_refused() {
+    let world = World::start().await;
+    let site = Site::new("b.example");
+    let mut client = BundleClient::new(world.local().await);
+    let key = |key_id: &str| types::JwtKey {
+        public_key: rcgen::KeyPair::generate()
+            .unwrap()
+            .subject_public_key_info(),
+        key_id: key_id.into(),
+        ..Default::default()
+    };
+    let good = bundle(&site);
+    let too_high = Bundle {
+        sequence_number: 1 << 63,
+        ..good.clone()
+    };
+    let two_of_a_name = Bundle {
+        jwt_authorities: vec![key("k"), key("l"), key("k")],
+        ..good.clone()
+    };
+    let (twice, other) = (key("k"), key("l"));
+    let the_same_twice = Bundle {
+        jwt_authorities: vec![twice.clone(), other.clone(), twice.clone()],
+        sequence_number: (1 << 63) - 1,
+        ..good.clone()
+    };
+    let set = BatchSetFederatedBundleRequest {
+        bundle: vec![too_high, two_of_a_name, the_same_twice],
+        output_mask: None,
+    };
+    let answer = client.batch_set_federated_bundle(set).await.unwrap();
+    let results = answer.into_inner().results;
+    let codes: Vec<_> = results
+        .iter()
+        .map(|it| it.status.as_ref().unwrap().code)
+        .collect();
+    assert_eq!(codes, [3, 3, 0]);
+    let stored = results[2].bundle.clone().unwrap();
+    assert_eq!(stored.jwt_authorities, [twice, other]);
+    assert_eq!(stored.sequence_number, (1 << 63) - 1);
+    let append = AppendBundleRequest {
+        jwt_authorities: vec![key("k"), key("k")],
+        ..Default::default()
+    };
+    let refused = client.append_bundle(append).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn many_names_for_a_star_go_to_agents_of_ours_only() {
+    let world = World::start().await;
+    let agent = world.agent().await;
+    let path = agent.id.strip_prefix("spiffe://a.example").unwrap();
+    let mut star = entry("/star", path, "unix:uid:1");
+    star.federates_with = vec!["*".into()];
+    let created = world
+        .create(vec![star, entry("/plain", path, "unix:uid:2")])
+        .await;
+    assert!(created.iter().all(|status| status.code == 0));
+    let mut bundles = BundleClient::new(world.local().await);
+    let mut set = async |numbers: std::ops::Range<usize>| {
+        let one = |number| Bundle {
+            trust_domain: format!("d{number}.example"),
+            ..Default::default()
+        };
+        let request = BatchSetFederatedBundleRequest {
+            bundle: numbers.map(one).collect(),
+            output_mask: None,
+        };
+        bundles.batch_set_federated_bundle(request).await.unwrap();
+    };
+    let mut client = EntryClient::new(world.tls(Some(&agent)).await.unwrap());
+    // What the agent gets: path, names and revision.
+    let mut got = async |ours: bool| {
+        let mut request = tonic::Request::new(GetAuthorizedEntriesRequest::default());
+        if ours {
+            request.metadata_mut().insert(OURS, "1".parse().unwrap());
+        }
+        let answer = client.get_authorized_entries(request).await.unwrap();
+        let entries = answer.into_inner().entries.into_iter();
+        let told = entries.map(|it| {
+            let path = it.spiffe_id.unwrap().path;
+            (path, it.federates_with.len(), it.revision_number)
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort();
+        told
+    };
+    let plain = ("/plain".to_owned(), 0, 0);
+    set(0..100).await;
+    let all = vec![plain.clone(), ("/star".into(), 100, 100)];
+    assert_eq!(got(false).await, all);
+    assert_eq!(got(true).await, all);
+    set(100..101).await;
+    assert_eq!(got(false).await, [plain.clone()]);
+    assert_eq!(got(true).await, [plain, ("/star".into(), 101, 101)]);
     world.stop().await;
 }

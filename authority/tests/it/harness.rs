@@ -107,6 +107,11 @@ impl api::LogLevel for Log {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = TestClock::new();
         let domain = id::parse_trust_domain("a.example").unwrap();
@@ -123,17 +128,14 @@ impl World {
             Arc::<TestClock>::clone(&clock),
         );
         let ca = Arc::new(ca.await.unwrap());
-        let core = Core::new(
-            Settings {
-                // Tests do not wait.
-                attestations: 1000,
-                ..Settings::new(domain)
-            },
-            store,
-            ca,
-            Arc::<TestClock>::clone(&clock),
-        )
-        .with_log(Arc::new(Log::default()));
+        let mut settings = Settings {
+            // Tests do not wait.
+            attestations: 1000,
+            ..Settings::new(domain)
+        };
+        change(&mut settings);
+        let core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
+            .with_log(Arc::new(Log::default()));
         let doors = Doors {
             tcp: Some("127.0.0.1:0".parse().unwrap()),
             socket: Some(folder.path().join("api.sock")),

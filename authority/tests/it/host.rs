@@ -1,17 +1,21 @@
 //! What is there for administrators of this host only: health and log.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use sekisho_certs::Clock as _;
 use sekisho_spire_api::{
     health::{HealthCheckRequest, HealthListRequest, health_client::HealthClient},
-    server::logger::{
-        GetLoggerRequest, ResetLogLevelRequest, SetLogLevelRequest, logger_client::LoggerClient,
+    server::{
+        debug::{GetInfoRequest, debug_client::DebugClient},
+        logger::{
+            GetLoggerRequest, ResetLogLevelRequest, SetLogLevelRequest, logger_client::LoggerClient,
+        },
     },
     types::LogLevel,
 };
 use tonic::Code;
 
-use crate::harness::World;
+use crate::harness::{World, spiffe_id};
 
 #[tokio::test]
 async fn health_is_that_of_the_whole() {
@@ -72,5 +76,26 @@ async fn the_log_can_be_turned_up_and_back() {
     let mut afar = LoggerClient::new(world.tls(None).await.unwrap());
     let refused = afar.get_logger(GetLoggerRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_certificate_of_the_server_is_told_as_it_is() {
+    let world = World::start().await;
+    let mut client = DebugClient::new(world.local().await);
+    let info = client.get_info(GetInfoRequest {}).await.unwrap();
+    let chain = info.into_inner().svid_chain;
+    let [own] = chain.as_slice() else {
+        panic!("{chain:?}");
+    };
+    assert_eq!(own.id, spiffe_id("/spire/server"));
+    assert_eq!(own.subject, "O=SPIRE,C=US");
+    // An hour, not the 24 of the CA.
+    let now = world
+        .clock
+        .now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(own.expires_at, i64::try_from(now.as_secs() + 3600).unwrap());
     world.stop().await;
 }
