@@ -92,6 +92,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use sekisho_certs::id::parse_trust_domain;
 
     use super::*;
@@ -124,12 +126,12 @@ mod tests {
         let mut schedule = Schedule::default();
         let b = relationship("b.example", "https://b.example/");
         schedule.follow(vec![b.clone()]);
-        assert_eq!(schedule.due(at(0)), [b.clone()]);
+        assert_eq!(schedule.due(at(0)), slice::from_ref(&b));
         assert_eq!(schedule.due(at(1000)), [], "it runs");
         schedule.done(&b, Duration::ZERO, at(1));
         schedule.follow(vec![b.clone()]);
         assert_eq!(schedule.due(at(300)), []);
-        assert_eq!(schedule.due(at(301)), [b.clone()]);
+        assert_eq!(schedule.due(at(301)), slice::from_ref(&b));
         schedule.done(&b, Duration::from_secs(100), at(301));
         assert_eq!(schedule.due(at(325)), []);
         assert_eq!(schedule.due(at(326)), [b]);
@@ -147,7 +149,7 @@ mod tests {
         schedule.done(&b, Duration::ZERO, at(0));
         let moved = relationship("b.example", "https://b.example/new");
         schedule.follow(vec![moved.clone()]);
-        assert_eq!(schedule.due(at(1)), [moved.clone()]);
+        assert_eq!(schedule.due(at(1)), slice::from_ref(&moved));
         // The fetch from the place before says nothing of this one.
         schedule.done(&b, Duration::ZERO, at(1));
         schedule.done(&c, Duration::ZERO, at(1));
