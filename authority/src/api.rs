@@ -19,6 +19,6 @@ pub use debug::DebugService;
 pub use entry::{EntryService, OURS};
 pub use health::HealthService;
 pub use local_authority::LocalAuthorityService;
-pub use logger::{LogLevel, LoggerService};
+pub use logger::{Level, LogLevel, LoggerService};
 pub use svid::SvidService;
 pub use trust_domain::TrustDomainService;

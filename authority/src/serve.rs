@@ -11,15 +11,12 @@ mod unix;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::crypto::CryptoProvider;
-use sekisho_spire_api::{
-    health::health_server::HealthServer,
-    server::{
-        agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
-        debug::debug_server::DebugServer, entry::entry_server::EntryServer,
-        local_authority::local_authority_server::LocalAuthorityServer,
-        logger::logger_server::LoggerServer, svid::svid_server::SvidServer,
-        trust_domain::trust_domain_server::TrustDomainServer,
-    },
+use sekisho_spire_api::server::{
+    agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
+    debug::debug_server::DebugServer, entry::entry_server::EntryServer,
+    local_authority::local_authority_server::LocalAuthorityServer,
+    logger::logger_server::LoggerServer, svid::svid_server::SvidServer,
+    trust_domain::trust_domain_server::TrustDomainServer,
 };
 use tokio::{
     net::TcpListener,
@@ -28,6 +25,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Server, server::Router};
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     api::{

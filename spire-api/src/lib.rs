@@ -30,9 +30,6 @@ pub use generated::spire::api::types;
 /// `google.rpc`.
 pub use generated::google::rpc;
 
-/// The health protocol of gRPC.
-pub use generated::grpc::health::v1 as health;
-
 /// The SPIFFE Workload API.
 pub mod workload {
     pub use crate::generated::{

@@ -3,11 +3,11 @@
 use std::{pin::Pin, sync::Arc};
 
 use futures_util::Stream;
-use sekisho_spire_api::health::{
-    HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
-    health_check_response::ServingStatus, health_server::Health as Service,
-};
 use tonic::{Request, Response, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_server::Health as Service,
+};
 
 use crate::core::Core;
 
@@ -59,13 +59,6 @@ impl Service for HealthService {
         Ok(Response::new(HealthCheckResponse {
             status: status.into(),
         }))
-    }
-
-    async fn list(
-        &self,
-        _: Request<HealthListRequest>,
-    ) -> Result<Response<HealthListResponse>, Status> {
-        Err(Status::unimplemented("listing is not supported"))
     }
 
     async fn watch(

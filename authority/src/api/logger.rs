@@ -2,12 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
+pub use sekisho_spire_api::types::LogLevel as Level;
 use sekisho_spire_api::{
     server::logger::{
         GetLoggerRequest, ResetLogLevelRequest, SetLogLevelRequest,
         logger_server::Logger as Service,
     },
-    types::{LogLevel as Level, Logger},
+    types::Logger,
 };
 use tonic::{Request, Response, Status};
 
