@@ -34,20 +34,21 @@ pub(crate) fn start_changeable(log: &Log) -> Changeable {
     let builder = fmt()
         .with_env_filter(filter(name(log.level)))
         .with_writer(std::io::stderr)
-        .with_ansi(output::colour_err())
-        .with_filter_reloading();
+        .with_ansi(output::colour_err());
     let set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync> = match log.format {
         LogFormat::Json => {
             let builder = builder
                 .json()
                 .flatten_event(true)
                 .with_current_span(false)
-                .with_span_list(false);
+                .with_span_list(false)
+                .with_filter_reloading();
             let handle = builder.reload_handle();
             builder.init();
             Box::new(move |new| handle.reload(new).map_err(|error| error.to_string()))
         }
         LogFormat::Text => {
+            let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             builder.init();
             Box::new(move |new| handle.reload(new).map_err(|error| error.to_string()))

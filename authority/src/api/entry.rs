@@ -33,7 +33,7 @@ use crate::{
     store::{Creation, EntryFilter},
 };
 
-/// Sent with a call, as `1`, by agents of ours: they bear more names than [`NAMES`].
+/// Sent with a call, as `1`, by agents of ours: they bear any number of names.
 pub const OURS: &str = "sekisho-agent";
 /// Most trust domains that `*` is written out as towards other agents.
 const NAMES: usize = 100;

@@ -59,6 +59,9 @@ pub(super) fn ca(what: &str, error: &CaError) -> Status {
         CaError::Slot(slot) if slot.is_wrong_name() => {
             Status::invalid_argument(format!("{what}: {slot}"))
         }
+        CaError::HasUpstream | CaError::NoUpstream => {
+            Status::failed_precondition(format!("{what}: {error}"))
+        }
         CaError::KeyIdTaken(_) => Status::already_exists(format!("{what}: {error}")),
         CaError::Store(error) => store(what, error),
         error => {
