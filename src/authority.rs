@@ -88,9 +88,9 @@ pub(crate) fn authority(args: &AuthorityArgs) -> u8 {
         runtime.block_on(async {
             match &args.command {
                 None => {
-                    logging::start(&file.log);
+                    let log = Arc::new(logging::start_changeable(&file.log));
                     run::raise_file_limit();
-                    serve(&file, own).await
+                    serve(&file, own, log).await
                 }
                 Some(AuthorityCommand::Backup { file: copy }) => {
                     let store = existing(&own)?;
@@ -119,7 +119,8 @@ fn existing(config: &AuthorityConfig) -> anyhow::Result<Store> {
     if !path.exists() {
         bail!("{}: there is no database", path.display());
     }
-    Ok(Store::open(&path)?)
+    // An authority may be using it.
+    Ok(Store::open_read_only(&path)?)
 }
 
 async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {
@@ -136,7 +137,11 @@ async fn verify(config: &AuthorityConfig, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve(file: &Config, config: AuthorityConfig) -> anyhow::Result<()> {
+async fn serve(
+    file: &Config,
+    config: AuthorityConfig,
+    log: Arc<logging::Changeable>,
+) -> anyhow::Result<()> {
     let data = &config.data;
     let made = fs::DirBuilder::new()
         .recursive(true)
@@ -173,7 +178,7 @@ async fn serve(file: &Config, config: AuthorityConfig) -> anyhow::Result<()> {
         admin_ids: config.admins.clone(),
         ..Settings::new(file.site.clone())
     };
-    let core = Arc::new(Core::new(settings, store, ca, clock));
+    let core = Arc::new(Core::new(settings, store, ca, clock).with_log(log));
     let doors = Doors {
         tcp: config.listen,
         socket: Some(config.socket.clone()),

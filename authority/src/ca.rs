@@ -14,6 +14,7 @@ mod rotation;
 pub mod slots;
 #[cfg(test)]
 mod tests;
+pub mod upstream;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -32,6 +33,7 @@ use issue::{IssueError, X509Ca};
 use jwt::JwtKey;
 use keys::{KeyError, KeyFolder};
 use slots::{Authority, Next, SlotError, Slots};
+use upstream::{Upstream, UpstreamError};
 
 /// What the CA keeps to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,15 @@ pub enum CaError {
         /// Which.
         id: String,
     },
+    /// Asked of an authority that others believe for the sake of one above.
+    #[error("it has an authority above: taint and revoke that one's roots instead")]
+    HasUpstream,
+    /// Asked of an authority above, where there is none.
+    #[error("upstream authority is not configured")]
+    NoUpstream,
+    /// The authority above has not signed.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
     /// The step is not one that can be taken now.
     #[error(transparent)]
     Slot(#[from] SlotError),
@@ -73,6 +84,10 @@ pub enum CaError {
 }
 
 impl Authority for Arc<X509Ca> {
+    fn upstream_id(&self) -> &str {
+        X509Ca::upstream_id(self)
+    }
+
     fn id(&self) -> &str {
         X509Ca::id(self)
     }
@@ -115,6 +130,8 @@ pub struct AuthorityState {
     pub id: String,
     /// When it ends.
     pub expires_at: SystemTime,
+    /// The name of the root above; empty where there is none.
+    pub upstream_id: String,
 }
 
 /// The authorities of a kind as they are told to administrators.
@@ -134,6 +151,7 @@ pub struct Ca {
     settings: CaSettings,
     store: Arc<Store>,
     keys: KeyFolder,
+    upstream: Option<Arc<dyn Upstream>>,
     clock: Arc<dyn Clock>,
     state: RwLock<State>,
     /// One change at a time.
@@ -224,10 +242,20 @@ impl Ca {
     async fn take(&self, by: By, kind: Kind, step: Step) -> Result<String, CaError> {
         let _one = self.changing.lock().await;
         let mut state = self.state();
+        let mut roots = Vec::new();
         let id = match kind {
             Kind::X509 => {
+                if self.has_upstream() && matches!(step, Step::Taint(_) | Step::Revoke(_)) {
+                    return Err(CaError::HasUpstream);
+                }
                 let made = match step {
-                    Step::Prepare => Some(Arc::new(self.make_x509()?)),
+                    Step::Prepare => {
+                        let above = self.upstream.as_ref();
+                        let now = self.clock.now();
+                        let (made, above) = make_x509(above, &self.settings, now).await?;
+                        roots = above;
+                        Some(Arc::new(made))
+                    }
                     _ => None,
                 };
                 if let Some(made) = &made {
@@ -246,12 +274,22 @@ impl Ca {
                     self.keys
                         .put(&key_name(kind, made.id()), &made.private_key())?;
                 }
-                let (slots, id) = walk(&state.jwt, &step, made)?;
-                state.jwt = slots;
-                id
+                match (walk(&state.jwt, &step, made), &step) {
+                    // Put out of its slot by one that was prepared, and still believed.
+                    (Err(SlotError::Unknown(_)), Step::Revoke(id)) => {
+                        out_of_slot(&state.bundle, id)?;
+                        id.clone()
+                    }
+                    (walked, _) => {
+                        let (slots, id) = walked?;
+                        state.jwt = slots;
+                        id
+                    }
+                }
             }
         };
-        self.publish(by, kind, step, id.clone(), state).await?;
+        self.publish(by, kind, step, (id.clone(), roots), state)
+            .await?;
         Ok(id)
     }
 
@@ -261,7 +299,7 @@ impl Ca {
         by: By,
         kind: Kind,
         step: Step,
-        id: String,
+        (id, roots): (String, Vec<Vec<u8>>),
         mut state: State,
     ) -> Result<(), CaError> {
         let before = self.slots(kind);
@@ -278,7 +316,7 @@ impl Ca {
         let name = (step.action(), id.clone());
         let edit = {
             let (step, id) = (step.clone(), id.clone());
-            move |bundle: &mut Bundle| edit_bundle(bundle, kind, &step, &id, record)
+            move |bundle: &mut Bundle| edit_bundle(bundle, kind, &step, &id, record, roots)
         };
         let domain = self.settings.domain.clone();
         let bundle = self
@@ -340,6 +378,15 @@ impl Ca {
         edit: impl FnOnce(&mut Bundle) + Send + 'static,
     ) -> Result<Arc<Bundle>, CaError> {
         let _one = self.changing.lock().await;
+        self.edit_bundle_alone(by, edit).await
+    }
+
+    /// The same of whoever holds the lock.
+    async fn edit_bundle_alone(
+        &self,
+        by: By,
+        edit: impl FnOnce(&mut Bundle) + Send + 'static,
+    ) -> Result<Arc<Bundle>, CaError> {
         let domain = self.settings.domain.clone();
         let bundle = Arc::new(self.store.edit_own_bundle(by, domain, edit).await?);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -349,20 +396,23 @@ impl Ca {
         Ok(bundle)
     }
 
-    fn make_x509(&self) -> Result<X509Ca, CaError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
-        let (settings, now) = (&self.settings, self.clock.now());
-        Ok(X509Ca::self_signed(
-            &settings.domain,
-            key,
-            now,
-            settings.ttl,
-        )?)
-    }
-
     fn make_jwt(&self) -> Result<JwtKey, CaError> {
         make_jwt(&self.settings, self.clock.now())
     }
+}
+
+/// A new authority, and the roots above it where there are any.
+async fn make_x509(
+    upstream: Option<&Arc<dyn Upstream>>,
+    settings: &CaSettings,
+    now: SystemTime,
+) -> Result<(X509Ca, Vec<Vec<u8>>), CaError> {
+    if let Some(upstream) = upstream {
+        return upstream::make(upstream, settings, now).await;
+    }
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
+    let ca = X509Ca::self_signed(&settings.domain, key, now, settings.ttl)?;
+    Ok((ca, Vec::new()))
 }
 
 fn make_jwt(settings: &CaSettings, now: SystemTime) -> Result<JwtKey, CaError> {
@@ -373,6 +423,15 @@ fn make_jwt(settings: &CaSettings, now: SystemTime) -> Result<JwtKey, CaError> {
 
 fn key_name(kind: Kind, id: &str) -> String {
     format!("{}-{id}", kind.as_str())
+}
+
+/// Whether a JWT key that stands in no slot may be revoked: it is in the bundle, tainted.
+fn out_of_slot(bundle: &Bundle, id: &str) -> Result<(), SlotError> {
+    match bundle.jwt.iter().find(|key| key.key_id == id) {
+        None => Err(SlotError::Unknown(id.into())),
+        Some(key) if !key.tainted => Err(SlotError::NotTainted(id.into())),
+        Some(_) => Ok(()),
+    }
 }
 
 fn walk<A: Authority + Clone>(
@@ -396,6 +455,7 @@ fn states<A: Authority>(slots: &Slots<A>) -> SlotStates {
     let told = |authority: &A| AuthorityState {
         id: authority.id().into(),
         expires_at: authority.not_after(),
+        upstream_id: authority.upstream_id().into(),
     };
     let (mut prepared, mut old) = (None, None);
     match &slots.next {

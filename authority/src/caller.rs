@@ -201,7 +201,7 @@ impl Core {
         let by = self.by(&certificate.id.to_string());
         let promoted = self
             .store
-            .update_node(by, certificate.id.clone(), None, promote);
+            .update_node(by, certificate.id.clone(), "node.promote", promote);
         promoted
             .await
             .map_err(Denial::Store)?

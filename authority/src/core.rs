@@ -5,21 +5,51 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
+use rustls_pki_types::CertificateDer;
 use sekisho_certs::{Clock, SpiffeId, TrustDomain};
+use sekisho_federation::client::WebRoots;
 use sekisho_spire_api::types::permission_denied_details::Reason;
 use tokio::sync::Mutex;
 use tonic::Status;
 
 use crate::{
-    api::status,
+    api::{LogLevel, status},
     attest::Attestors,
     authorized::Arrangement,
     ca::Ca,
     caller::{Caller, denied},
     entry::Entry,
+    federation::Federation,
     limit::Limits,
     store::{By, EntryFilter, Store, StoreError},
 };
+
+/// How many connections the TCP door bears, so that nobody shuts the others out. Those above are
+/// closed at once. A network is a /24 of IPv4 or a /64 of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Established ones; default 10,000.
+    pub connections: usize,
+    /// Established ones from one network, which may be a NAT with many agents behind it; default
+    /// 4,000.
+    pub connections_of_one: usize,
+    /// Handshakes that run at a time; default 256. Whoever comes then waits.
+    pub handshakes: usize,
+    /// Handshakes from one network; default 64.
+    pub handshakes_of_one: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_of_one: 4000,
+            handshakes: 256,
+            handshakes_of_one: 64,
+        }
+    }
+}
 
 /// What an authority keeps to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +68,13 @@ pub struct Settings {
     pub attestors: Attestors,
     /// Who may administer it from afar, beside those whose entry says so. May be of other domains.
     pub admin_ids: Vec<SpiffeId>,
+    /// Attestations a second from one address, excess waits. Default, and SPIRE's: 1. Not in the
+    /// configuration file.
+    pub attestations: u32,
+    /// How many connections the TCP door bears.
+    pub connections: ConnectionLimits,
+    /// By what bundle endpoints of the profile `https_web` are verified; default: the host's roots.
+    pub web_roots: WebRoots,
 }
 
 impl Settings {
@@ -53,6 +90,9 @@ impl Settings {
             jwt_issuer: None,
             attestors: Attestors::default(),
             admin_ids: Vec::new(),
+            attestations: 1,
+            connections: ConnectionLimits::default(),
+            web_roots: WebRoots::default(),
         }
     }
 }
@@ -70,6 +110,12 @@ pub struct Core {
     pub clock: Arc<dyn Clock>,
     /// How often who may call.
     pub limits: Limits,
+    /// What fetches the bundles of others.
+    pub federation: Federation,
+    /// How much the process logs; without it the service `Logger` is not there.
+    pub log: Option<Arc<dyn LogLevel>>,
+    /// The certificate that the TCP door shows, the leaf first; empty before it serves.
+    pub own_chain: ArcSwap<Vec<CertificateDer<'static>>>,
     /// The entries as they were at a version.
     arranged: Mutex<(u64, Arc<Arrangement>)>,
 }
@@ -79,13 +125,23 @@ impl Core {
     #[must_use]
     pub fn new(settings: Settings, store: Arc<Store>, ca: Arc<Ca>, clock: Arc<dyn Clock>) -> Self {
         Self {
+            limits: Limits::new(settings.attestations),
+            federation: Federation::new(settings.web_roots.clone(), Arc::clone(&clock)),
             settings,
             store,
             ca,
             clock,
-            limits: Limits::default(),
+            log: None,
+            own_chain: ArcSwap::default(),
             arranged: Mutex::default(),
         }
+    }
+
+    /// The same, whose log can be changed by administrators of this host.
+    #[must_use]
+    pub fn with_log(mut self, log: Arc<dyn LogLevel>) -> Self {
+        self.log = Some(log);
+        self
     }
 
     /// What time it is.
@@ -179,7 +235,7 @@ impl Core {
         if let Err(error) = self.ca.prune(self.by("authority")).await {
             tracing::error!(%error, "authorities not pruned");
         }
-        if let Err(error) = self.store.prune_tokens(self.now()).await {
+        if let Err(error) = self.store.prune_tokens(self.by("authority")).await {
             tracing::error!(%error, "join tokens not pruned");
         }
     }

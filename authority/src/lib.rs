@@ -13,6 +13,7 @@ pub mod caller;
 pub mod core;
 pub mod entry;
 mod epoch;
+pub mod federation;
 pub mod limit;
 pub mod serve;
 pub mod store;

@@ -25,27 +25,43 @@ pub enum Costly {
     X509,
 }
 
-impl Costly {
-    /// A second, and as many at once.
-    const fn rate(self) -> u32 {
-        match self {
-            Self::Attest => 1,
-            Self::Jwt | Self::Publish | Self::X509 => 500,
-            Self::Status => 10,
-        }
-    }
-}
-
 /// Addresses that are remembered: those that have called last.
 const MOST: usize = 100_000;
 /// Longest wait: agents give up after 30 s.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// When an address has used up what it was given.
-#[derive(Debug, Default)]
-pub struct Limits(Mutex<HashMap<(Costly, IpAddr), Instant>>);
+#[derive(Debug)]
+pub struct Limits {
+    known: Mutex<HashMap<(Costly, IpAddr), Instant>>,
+    attestations: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
 
 impl Limits {
+    /// With so many attestations a second; at least one.
+    #[must_use]
+    pub fn new(attestations: u32) -> Self {
+        Self {
+            known: Mutex::default(),
+            attestations: attestations.max(1),
+        }
+    }
+
+    /// A second, and as many at once.
+    const fn rate(&self, what: Costly) -> u32 {
+        match what {
+            Costly::Attest => self.attestations,
+            Costly::Jwt | Costly::Publish | Costly::X509 => 500,
+            Costly::Status => 10,
+        }
+    }
+
     /// Waits until `address` may do this `count` times more.
     ///
     /// # Errors
@@ -75,7 +91,7 @@ impl Limits {
         now: Instant,
     ) -> Result<Instant, Status> {
         let exhausted = |text: &str| Err(Status::resource_exhausted(text));
-        let rate = what.rate();
+        let rate = self.rate(what);
         let count = match u32::try_from(count) {
             Ok(count) if count <= rate => count,
             _ => return exhausted("more than may be asked for at once"),
@@ -85,7 +101,7 @@ impl Limits {
             Duration::from_secs(1) * count / rate,
             Duration::from_secs(1),
         );
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST && !known.contains_key(&(what, address)) {
             known.retain(|_, full| *full > now);
             if known.len() >= MOST {

@@ -3,6 +3,7 @@
 
 mod authorize;
 mod door;
+mod places;
 mod tcp;
 mod tls;
 mod unix;
@@ -13,7 +14,9 @@ use rustls::crypto::CryptoProvider;
 use sekisho_spire_api::server::{
     agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
     debug::debug_server::DebugServer, entry::entry_server::EntryServer,
-    local_authority::local_authority_server::LocalAuthorityServer, svid::svid_server::SvidServer,
+    local_authority::local_authority_server::LocalAuthorityServer,
+    logger::logger_server::LoggerServer, svid::svid_server::SvidServer,
+    trust_domain::trust_domain_server::TrustDomainServer,
 };
 use tokio::{
     net::TcpListener,
@@ -22,13 +25,16 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Server, server::Router};
+use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     api::{
-        AgentService, BundleService, DebugService, EntryService, LocalAuthorityService, SvidService,
+        AgentService, BundleService, DebugService, EntryService, HealthService,
+        LocalAuthorityService, LoggerService, SvidService, TrustDomainService,
     },
     ca::CaError,
     core::Core,
+    federation,
     store::StoreError,
 };
 use authorize::{Authorize, Stack};
@@ -118,7 +124,8 @@ impl Serving {
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             serving.address = Some(listener.local_addr().map_err(failed)?);
             let (ready, connections) = mpsc::channel(READY);
-            serving.run(tcp::accept(listener, Arc::new(config), ready));
+            let limits = core.settings.connections;
+            serving.run(tcp::accept(listener, Arc::new(config), limits, ready));
             let router = routes(&core);
             let stopped = serving.stopped();
             serving.run(async move {
@@ -134,8 +141,7 @@ impl Serving {
                 what: "socket".into(),
                 error,
             })?;
-            let router =
-                routes(&core).add_service(DebugServer::new(DebugService::new(Arc::clone(&core))));
+            let router = routes_of_this_host(&core);
             serving.socket = Some(path.clone());
             let stopped = serving.stopped();
             let (ready, connections) = mpsc::channel(READY);
@@ -148,6 +154,13 @@ impl Serving {
                 told(served);
             });
         }
+        let (polled, stopped) = (Arc::clone(&core), serving.stopped());
+        serving.run(async move {
+            tokio::select! {
+                () = federation::poll(polled) => {}
+                () = stopped => {}
+            }
+        });
         let stopped = serving.stopped();
         serving.run(async move {
             tokio::select! {
@@ -214,6 +227,19 @@ fn routes(core: &Arc<Core>) -> Router<Stack> {
             LocalAuthorityService::new(core()),
         ))
         .add_service(SvidServer::new(SvidService::new(core())))
+        .add_service(TrustDomainServer::new(TrustDomainService::new(core())))
+}
+
+/// What is there for administrators of this host only.
+fn routes_of_this_host(core: &Arc<Core>) -> Router<Stack> {
+    let log = core.log.as_ref().map(|log| {
+        let (core, log) = (Arc::clone(core), Arc::clone(log));
+        LoggerServer::new(LoggerService::new(core, log))
+    });
+    routes(core)
+        .add_service(DebugServer::new(DebugService::new(Arc::clone(core))))
+        .add_service(HealthServer::new(HealthService::new(Arc::clone(core))))
+        .add_optional_service(log)
 }
 
 /// What has to be done from time to time.

@@ -10,6 +10,7 @@ mod bundles;
 mod entries;
 mod nodes;
 mod open;
+mod relationships;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use bundles::{Bundle, Deletion, JwtAuthority, X509Authority};
 pub use entries::{Creation, EntryFilter, Page, SetMatch, Update};
 pub use nodes::{Certificate, Node, NodeFilter, Token};
 pub use open::OpenError;
+pub use relationships::{EndpointProfile, Refreshed, Relationship};
 
 /// Jobs that wait for the thread: past it the authority is overloaded and says so.
 const WAITING: usize = 4096;
@@ -130,10 +132,19 @@ impl Store {
         .await
     }
 
-    /// The same of what decides which entries an agent may have. The version is raised by the job
-    /// itself: whoever asked may be gone by then, and what was done counts.
+    /// The same of what decides which entries an agent may have.
     async fn change_entries<T: Send + 'static>(
         &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.change_entries_if(|_| true, work).await
+    }
+
+    /// The same where `changed` says so of what was done. The version is raised by the job itself:
+    /// whoever asked may be gone by then, and what was done counts.
+    async fn change_entries_if<T: Send + 'static>(
+        &self,
+        changed: impl FnOnce(&T) -> bool + Send + 'static,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let version = Arc::clone(&self.version);
@@ -142,7 +153,9 @@ impl Store {
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = work(&transaction)?;
             transaction.commit()?;
-            version.fetch_add(1, Ordering::SeqCst);
+            if changed(&done) {
+                version.fetch_add(1, Ordering::SeqCst);
+            }
             Ok(done)
         })
         .await

@@ -14,6 +14,7 @@ use crate::{id::TrustDomain, x509::CertificateInfo};
 
 pub mod file;
 pub mod json;
+pub mod jwk;
 
 /// The most CAs one bundle may hold: SPIRE's users reached a few dozen.
 pub const MAX_AUTHORITIES: usize = 256;

@@ -38,7 +38,7 @@ pub fn unix_time(time: SystemTime) -> UnixTime {
 
 /// Lets rustls read our clock.
 #[derive(Debug)]
-pub(crate) struct TlsTime(pub(crate) Arc<dyn Clock>);
+pub struct TlsTime(pub Arc<dyn Clock>);
 
 impl rustls::time_provider::TimeProvider for TlsTime {
     fn current_time(&self) -> Option<UnixTime> {

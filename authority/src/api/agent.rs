@@ -25,7 +25,7 @@ use crate::{
     core::Core,
     entry::{self, Draft, Selector},
     limit::Costly,
-    store::{Certificate, Creation, Node, Token},
+    store::{Certificate, Node, Token},
 };
 use list::{Mask, to_agent};
 
@@ -128,11 +128,7 @@ impl Service for AgentService {
             node.next = None;
         };
         let by = self.0.by(caller.name());
-        let banned = self
-            .0
-            .store
-            .update_node(by, id, Some("node.ban"), ban)
-            .await;
+        let banned = self.0.store.update_node(by, id, "node.ban", ban).await;
         let banned = banned.map_err(|error| status::store("failed to ban agent", &error))?;
         banned
             .map(|_| Response::new(()))
@@ -148,7 +144,11 @@ impl Service for AgentService {
             .limits
             .wait(Costly::Attest, caller.address(), 1)
             .await?;
-        let answers = attest::answers(Arc::clone(&self.0), request.into_inner());
+        let answers = attest::answers(
+            Arc::clone(&self.0),
+            caller.name().into(),
+            request.into_inner(),
+        );
         Ok(Response::new(answers))
     }
 
@@ -185,7 +185,7 @@ impl Service for AgentService {
         let renewed = self
             .0
             .store
-            .update_node(by, id.clone(), Some("node.renew"), renew)
+            .update_node(by, id.clone(), "node.renew", renew)
             .await;
         let renewed = renewed.map_err(|error| status::store(WHAT, &error))?;
         let renewed = renewed.ok_or_else(|| Status::not_found("agent not found"))?;
@@ -229,26 +229,11 @@ impl Service for AgentService {
             agent_id: alias.clone(),
             expires_at,
         };
+        let entry = alias.map(|alias| of_token(parent, alias));
         let by = self.0.by(caller.name());
-        let added = self.0.store.add_token(by.clone(), token).await;
+        let added = self.0.store.add_token(by, token, entry).await;
         if !added.map_err(|error| status::store(WHAT, &error))? {
             return Err(Status::internal(format!("{WHAT}: it exists already")));
-        }
-        if let Some(alias) = alias {
-            let created = self
-                .0
-                .store
-                .create_entries(by, vec![of_token(parent, alias)])
-                .await;
-            let created = created.map_err(|error| status::store(WHAT, &error))?;
-            if !matches!(
-                created.as_slice(),
-                [Creation::Created(_) | Creation::Exists(_)]
-            ) {
-                return Err(Status::internal(format!(
-                    "{WHAT}: its entry cannot be made"
-                )));
-            }
         }
         Ok(Response::new(types::JoinToken {
             value,
@@ -274,7 +259,7 @@ impl Service for AgentService {
         if let Some(id) = caller.agent_id().cloned() {
             let by = self.0.by(caller.name());
             let note = move |node: &mut Node| node.version = version;
-            let noted = self.0.store.update_node(by, id, None, note).await;
+            let noted = self.0.store.update_node(by, id, "node.version", note).await;
             noted.map_err(|error| status::store("failed to post status", &error))?;
         }
         Ok(Response::new(PostStatusResponse {}))

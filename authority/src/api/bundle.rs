@@ -1,6 +1,6 @@
 //! `spire.api.server.bundle.v1`: our own bundle, and those of domains that we are federated with.
 
-mod edit;
+pub(crate) mod edit;
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::{
     limit::Costly,
     store::{Bundle, Deletion},
 };
-use edit::{Mask, authorities, federated, jwt_key, to_bundle, to_key};
+use edit::{Mask, authorities, federated, jwt_key, jwt_keys, to_bundle, to_key};
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -121,11 +121,7 @@ impl Service for BundleService {
             return Err(Status::invalid_argument("no authorities to append"));
         }
         let x509 = authorities(&request.x509_authorities, &self.0.settings.domain)?;
-        let jwt = request
-            .jwt_authorities
-            .iter()
-            .map(jwt_key)
-            .collect::<Result<_, _>>()?;
+        let jwt = jwt_keys(&request.jwt_authorities)?;
         let by = self.0.by(caller.name());
         let bundle = self.0.ca.append(by, x509, jwt).await;
         let bundle = bundle.map_err(|error| status::ca("failed to append bundle", &error))?;

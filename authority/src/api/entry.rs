@@ -3,8 +3,12 @@
 mod sync;
 mod update;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
+use sekisho_certs::TrustDomain;
 use sekisho_spire_api::{
     server::entry::{
         BatchCreateEntryRequest, BatchCreateEntryResponse, BatchDeleteEntryRequest,
@@ -16,7 +20,7 @@ use sekisho_spire_api::{
     },
     types,
 };
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     status,
@@ -25,24 +29,36 @@ use super::{
 use crate::{
     caller::Caller,
     core::Core,
-    entry::Draft,
+    entry::{Draft, Entry, Federated},
     store::{Creation, EntryFilter},
 };
 
+/// Sent with a call, as `1`, by agents of ours: they bear any number of names.
+pub const OURS: &str = "sekisho-agent";
+/// Most trust domains that `*` is written out as towards other agents.
+const NAMES: usize = 100;
+
 /// The service.
 #[derive(Clone, Debug)]
-pub struct EntryService(Arc<Core>);
+pub struct EntryService {
+    core: Arc<Core>,
+    /// The state of entries and bundles of which it was last told that some are kept back.
+    told: Arc<AtomicU64>,
+}
 
 impl EntryService {
     /// On the state of an authority.
     #[must_use]
-    pub const fn new(core: Arc<Core>) -> Self {
-        Self(core)
+    pub fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            told: Arc::default(),
+        }
     }
 
     fn filter(&self, sent: Option<SentFilter>) -> Result<EntryFilter, Status> {
         let sent = sent.unwrap_or_default();
-        let domain = &self.0.settings.domain;
+        let domain = &self.core.settings.domain;
         let id = |field, sent: Option<types::Spiffeid>| {
             let id = sent
                 .map(|sent| wire::own_id(field, Some(&sent), domain))
@@ -74,13 +90,13 @@ impl EntryService {
         const WHAT: &str = "failed to create entry";
         let checked: Vec<_> = sent
             .into_iter()
-            .map(|entry| wire::draft(entry, &self.0.settings.domain))
+            .map(|entry| wire::draft(entry, &self.core.settings.domain))
             .collect();
         let good: Vec<Draft> = checked.iter().flatten().cloned().collect();
         let stored = self
-            .0
+            .core
             .store
-            .create_entries(self.0.by(caller.name()), good)
+            .create_entries(self.core.by(caller.name()), good)
             .await;
         let mut stored = stored
             .map_err(|error| status::store(WHAT, &error))?
@@ -120,6 +136,46 @@ impl EntryService {
     }
 }
 
+impl EntryService {
+    /// What the caller may have, without what its kind of agent cannot bear.
+    async fn authorized<T>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<(Vec<Arc<Entry>>, Vec<TrustDomain>), Status> {
+        let caller = Caller::of(request)?;
+        let (mut entries, domains) = self.core.authorized(&caller).await?;
+        if !is_ours(request.metadata()) {
+            let before = entries.len();
+            entries.retain(|entry| is_bearable(entry, &domains));
+            self.tell_of(before - entries.len());
+        }
+        Ok((entries, domains))
+    }
+
+    /// Says once for each state of entries and bundles that an agent does not get everything.
+    fn tell_of(&self, refused: usize) {
+        let version = self.core.store.version();
+        if refused > 0 && self.told.swap(version, Ordering::Relaxed) != version {
+            tracing::warn!(
+                refused,
+                "entries federated with `*` are kept from agents that are not sekisho's: there are \
+                 more than {NAMES} federated trust domains"
+            );
+        }
+    }
+}
+
+/// Whether an agent says that it is sekisho's: it takes any number of names.
+fn is_ours(metadata: &MetadataMap) -> bool {
+    metadata.get(OURS).is_some_and(|value| value == "1")
+}
+
+/// Whether an entry is short enough for every agent, with `*` written out.
+fn is_bearable(entry: &Entry, domains: &[TrustDomain]) -> bool {
+    let all = entry.draft.federates_with.contains(&Federated::All);
+    !all || domains.len() <= NAMES
+}
+
 #[tonic::async_trait]
 impl Service for EntryService {
     type SyncAuthorizedEntriesStream = sync::Answers;
@@ -129,7 +185,7 @@ impl Service for EntryService {
         request: Request<CountEntriesRequest>,
     ) -> Result<Response<CountEntriesResponse>, Status> {
         let filter = self.filter(request.into_inner().filter)?;
-        let page = self.0.store.entries(filter, 0, usize::MAX).await;
+        let page = self.core.store.entries(filter, 0, usize::MAX).await;
         let page = page.map_err(|error| status::store("failed to count entries", &error))?;
         let count = i32::try_from(page.items.len()).unwrap_or(i32::MAX);
         Ok(Response::new(CountEntriesResponse { count }))
@@ -142,7 +198,7 @@ impl Service for EntryService {
         let request = request.into_inner();
         let filter = self.filter(request.filter)?;
         let (after, most) = wire::page(request.page_size, &request.page_token)?;
-        let page = self.0.store.entries(filter, after, most).await;
+        let page = self.core.store.entries(filter, after, most).await;
         let page = page.map_err(|error| status::store("failed to list entries", &error))?;
         let mask = Mask::new(request.output_mask);
         Ok(Response::new(ListEntriesResponse {
@@ -163,7 +219,7 @@ impl Service for EntryService {
         if request.id.is_empty() {
             return Err(Status::invalid_argument("missing ID"));
         }
-        let entry = self.0.store.entry(request.id).await;
+        let entry = self.core.store.entry(request.id).await;
         let entry = entry.map_err(|error| status::store("failed to fetch entry", &error))?;
         let entry = entry.ok_or_else(|| Status::not_found("entry not found"))?;
         let mask = Mask::new(request.output_mask);
@@ -209,9 +265,9 @@ impl Service for EntryService {
                 status::item(Code::InvalidArgument, "missing entry ID")
             } else {
                 match self
-                    .0
+                    .core
                     .store
-                    .delete_entry(self.0.by(caller.name()), id.clone())
+                    .delete_entry(self.core.by(caller.name()), id.clone())
                     .await
                 {
                     Ok(true) => status::ok(),
@@ -228,9 +284,8 @@ impl Service for EntryService {
         &self,
         request: Request<GetAuthorizedEntriesRequest>,
     ) -> Result<Response<GetAuthorizedEntriesResponse>, Status> {
-        let caller = Caller::of(&request)?;
-        let mask = Mask::new(request.into_inner().output_mask);
-        let (entries, domains) = self.0.authorized(&caller).await?;
+        let mask = Mask::new(request.get_ref().output_mask);
+        let (entries, domains) = self.authorized(&request).await?;
         let entries = entries
             .iter()
             .map(|entry| wire::to_entry(entry, mask, Some(&domains)));
@@ -243,8 +298,7 @@ impl Service for EntryService {
         &self,
         request: Request<Streaming<SyncAuthorizedEntriesRequest>>,
     ) -> Result<Response<Self::SyncAuthorizedEntriesStream>, Status> {
-        let caller = Caller::of(&request)?;
-        let (entries, domains) = self.0.authorized(&caller).await?;
+        let (entries, domains) = self.authorized(&request).await?;
         let answers = sync::answers(request.into_inner(), entries, domains);
         Ok(Response::new(answers))
     }

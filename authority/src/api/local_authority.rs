@@ -1,6 +1,6 @@
 //! `spire.api.server.localauthority.v1`: our own keys, from preparation to the end of trust.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use sekisho_spire_api::server::local_authority::{
     ActivateJwtAuthorityRequest, ActivateJwtAuthorityResponse, ActivateX509AuthorityRequest,
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{status, wire};
 use crate::{
-    ca::{AuthorityState, Step},
+    ca::{AuthorityState, Step, upstream::RootStep},
     caller::Caller,
     core::Core,
     store::Kind,
@@ -31,7 +31,7 @@ fn told(state: AuthorityState) -> Told {
     Told {
         authority_id: state.id,
         expires_at: wire::seconds(state.expires_at),
-        upstream_authority_subject_key_id: String::new(),
+        upstream_authority_subject_key_id: state.upstream_id,
     }
 }
 
@@ -42,18 +42,30 @@ fn named(id: String) -> Result<String, Status> {
     Ok(id)
 }
 
-/// Calls on an authority above, where there is none.
-fn no_upstream<T>() -> Result<T, Status> {
-    Err(Status::failed_precondition(
-        "upstream authority is not configured",
-    ))
-}
-
 impl LocalAuthorityService {
     /// On the state of an authority.
     #[must_use]
     pub const fn new(core: Arc<Core>) -> Self {
         Self(core)
+    }
+
+    /// Takes a step with a root above, and returns its name.
+    async fn root_step<T>(
+        &self,
+        request: &Request<T>,
+        step: RootStep,
+        root: String,
+        what: &str,
+    ) -> Result<String, Status> {
+        let caller = Caller::of(request)?;
+        let ca = &self.0.ca;
+        if ca.has_upstream() && root.is_empty() {
+            return Err(Status::invalid_argument("no subject key ID provided"));
+        }
+        let by = self.0.by(caller.name());
+        let taken = ca.root_step(by, step, root.clone()).await;
+        taken.map_err(|error| status::ca(what, &error))?;
+        Ok(root)
     }
 
     /// Takes a step; `None` where it ends the authority, of which nothing is known after it.
@@ -66,7 +78,7 @@ impl LocalAuthorityService {
     ) -> Result<Option<Told>, Status> {
         let caller = Caller::of(request)?;
         let ca = &self.0.ca;
-        let before = ca.slots(kind);
+        let (before, bundle) = (ca.slots(kind), Arc::clone(&ca.bundle().borrow()));
         let by = self.0.by(caller.name());
         let id = ca
             .step(by, kind, step)
@@ -74,11 +86,17 @@ impl LocalAuthorityService {
             .map_err(|error| status::ca(what, &error))?;
         let after = ca.slots(kind);
         let all = [Some(after.active), after.prepared, after.old, before.old];
-        Ok(all
-            .into_iter()
-            .flatten()
-            .find(|state| state.id == id)
-            .map(told))
+        let in_slot = all.into_iter().flatten().find(|state| state.id == id);
+        // A JWT key may be revoked that stands in none.
+        let in_bundle = || {
+            let key = bundle.jwt.iter().find(|key| key.key_id == id)?;
+            Some(AuthorityState {
+                id: id.clone(),
+                expires_at: key.expires_at.unwrap_or(SystemTime::UNIX_EPOCH),
+                upstream_id: String::new(),
+            })
+        };
+        Ok(in_slot.or_else(in_bundle).map(told))
     }
 }
 
@@ -192,9 +210,16 @@ impl Service for LocalAuthorityService {
 
     async fn taint_x509_upstream_authority(
         &self,
-        _: Request<TaintX509UpstreamAuthorityRequest>,
+        request: Request<TaintX509UpstreamAuthorityRequest>,
     ) -> Result<Response<TaintX509UpstreamAuthorityResponse>, Status> {
-        no_upstream()
+        let root = request.get_ref().subject_key_id.clone();
+        let what = "failed to taint X.509 upstream authority";
+        let root = self
+            .root_step(&request, RootStep::Taint, root, what)
+            .await?;
+        Ok(Response::new(TaintX509UpstreamAuthorityResponse {
+            upstream_authority_subject_key_id: root,
+        }))
     }
 
     async fn revoke_x509_authority(
@@ -211,8 +236,15 @@ impl Service for LocalAuthorityService {
 
     async fn revoke_x509_upstream_authority(
         &self,
-        _: Request<RevokeX509UpstreamAuthorityRequest>,
+        request: Request<RevokeX509UpstreamAuthorityRequest>,
     ) -> Result<Response<RevokeX509UpstreamAuthorityResponse>, Status> {
-        no_upstream()
+        let root = request.get_ref().subject_key_id.clone();
+        let what = "failed to revoke X.509 upstream authority";
+        let root = self
+            .root_step(&request, RootStep::Revoke, root, what)
+            .await?;
+        Ok(Response::new(RevokeX509UpstreamAuthorityResponse {
+            upstream_authority_subject_key_id: root,
+        }))
     }
 }

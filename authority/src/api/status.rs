@@ -24,6 +24,14 @@ pub(super) fn of(status: &Status) -> Option<types::Status> {
     item(status.code(), status.message())
 }
 
+/// The status of an item, however it went.
+pub(super) fn of_outcome<T>(outcome: &Result<T, Status>) -> Option<types::Status> {
+    match outcome {
+        Ok(_) => ok(),
+        Err(refused) => of(refused),
+    }
+}
+
 /// What the store says.
 pub(crate) fn store(what: &str, error: &StoreError) -> Status {
     let code = match error {
@@ -50,6 +58,9 @@ pub(super) fn ca(what: &str, error: &CaError) -> Status {
     match error {
         CaError::Slot(slot) if slot.is_wrong_name() => {
             Status::invalid_argument(format!("{what}: {slot}"))
+        }
+        CaError::HasUpstream | CaError::NoUpstream => {
+            Status::failed_precondition(format!("{what}: {error}"))
         }
         CaError::KeyIdTaken(_) => Status::already_exists(format!("{what}: {error}")),
         CaError::Store(error) => store(what, error),

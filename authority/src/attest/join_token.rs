@@ -1,12 +1,12 @@
 //! Attestation by a token that an administrator has made (SPIRE's `join_token`).
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::collections::BTreeSet;
 
 use aws_lc_rs::digest;
 use sekisho_certs::{TrustDomain, id};
 
 use super::{AttestError, Attested};
-use crate::store::{Store, Token};
+use crate::store::{By, Store, Token};
 
 /// Its name in the protocol.
 pub const TYPE: &str = "join_token";
@@ -57,15 +57,16 @@ pub async fn attest(
     payload: &[u8],
     domain: &TrustDomain,
     store: &Store,
-    now: SystemTime,
+    by: By,
 ) -> Result<Attested, AttestError> {
     let unknown = || {
         AttestError::Invalid(
             "failed to attest: join token does not exist or has already been used".into(),
         )
     };
+    let now = by.at;
     let token = std::str::from_utf8(payload).map_err(|_| unknown())?;
-    let taken = store.take_token(lookup(token)).await;
+    let taken = store.take_token(by, lookup(token)).await;
     let taken = taken.map_err(|error| AttestError::Unavailable(error.to_string()))?;
     let Token { expires_at, .. } = taken.ok_or_else(unknown)?;
     if expires_at < now {

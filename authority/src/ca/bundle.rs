@@ -12,16 +12,27 @@ pub(super) fn edit_bundle(
     step: &Step,
     id: &str,
     record: Option<AuthorityRecord>,
+    roots: Vec<Vec<u8>>,
 ) {
     let is = |own: &X509Authority| issue::authority_id(&own.der).as_deref() == Some(id);
     match (kind, step) {
         (_, Step::Activate(_)) => {}
         (Kind::X509, Step::Prepare) => {
-            let der = record.and_then(|record| record.public.into_iter().next());
-            bundle.x509.extend(der.map(|der| X509Authority {
-                der,
-                tainted: false,
-            }));
+            let own = record.and_then(|record| record.public.into_iter().next());
+            // Below others, it is they who are believed.
+            let believed = if roots.is_empty() {
+                own.into_iter().collect()
+            } else {
+                roots
+            };
+            for der in believed {
+                if bundle.x509.iter().all(|known| known.der != der) {
+                    bundle.x509.push(X509Authority {
+                        der,
+                        tainted: false,
+                    });
+                }
+            }
         }
         (Kind::Jwt, Step::Prepare) => {
             bundle.jwt.extend(record.map(|record| JwtAuthority {

@@ -70,6 +70,7 @@ pub struct X509Ca {
     chain: Vec<CertificateDer<'static>>,
     issuer: Issuer<'static, KeyPair>,
     id: String,
+    upstream_id: String,
     self_signed: bool,
     not_before: SystemTime,
     not_after: SystemTime,
@@ -161,6 +162,14 @@ fn authority_params(domain: &TrustDomain) -> Result<CertificateParams, rcgen::Er
     Ok(params)
 }
 
+/// A signing request for a CA of a trust domain (PKCS#10, DER).
+pub(super) fn request(domain: &TrustDomain, key: &KeyPair) -> Result<Vec<u8>, IssueError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named("SPIFFE")?;
+    params.subject_alt_names = vec![SanType::URI(format!("spiffe://{domain}").try_into()?)];
+    Ok(params.serialize_request(key)?.der().to_vec())
+}
+
 impl X509Ca {
     /// Makes an authority that nobody has signed but itself.
     ///
@@ -209,11 +218,25 @@ impl X509Ca {
         Ok(Self {
             issuer,
             id,
+            upstream_id: String::new(),
             self_signed,
             not_before,
             not_after,
             chain,
         })
+    }
+
+    /// The same below a root of this name.
+    #[must_use]
+    pub fn with_upstream(mut self, id: String) -> Self {
+        self.upstream_id = id;
+        self
+    }
+
+    /// The name of the root above: its subject key identifier; empty where there is none.
+    #[must_use]
+    pub fn upstream_id(&self) -> &str {
+        &self.upstream_id
     }
 
     /// Its name: the subject key identifier, in lower-case hexadecimal.

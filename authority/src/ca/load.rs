@@ -13,8 +13,9 @@ use super::{
     jwt::JwtKey,
     key_name,
     keys::KeyFolder,
-    make_jwt,
+    make_jwt, make_x509,
     slots::{Authority, Next, Slots},
+    upstream::Upstream,
 };
 use crate::store::{AuthorityRecord, By, Kind, Slot, Store};
 
@@ -24,7 +25,7 @@ pub(super) fn x509_record(ca: &Arc<X509Ca>) -> AuthorityRecord {
         slot: Slot::Active,
         tainted: false,
         public: ca.chain().iter().map(|der| der.to_vec()).collect(),
-        upstream_id: String::new(),
+        upstream_id: ca.upstream_id().into(),
         not_before: X509Ca::not_before(ca),
         not_after: X509Ca::not_after(ca),
     }
@@ -92,6 +93,21 @@ impl Ca {
         keys: KeyFolder,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CaError> {
+        Self::open_below(None, settings, store, keys, clock).await
+    }
+
+    /// The same below another authority. One that signs for itself already goes on until it is
+    /// rotated.
+    ///
+    /// # Errors
+    /// Those of [`Ca::open`], and when the authority above does not sign.
+    pub async fn open_below(
+        upstream: Option<Arc<dyn Upstream>>,
+        settings: CaSettings,
+        store: Arc<Store>,
+        keys: KeyFolder,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CaError> {
         let by = By {
             caller: "authority".into(),
             at: clock.now(),
@@ -114,11 +130,12 @@ impl Ca {
                 .into_iter()
                 .map(CertificateDer::from)
                 .collect();
-            Ok(Arc::new(X509Ca::restore(chain, pair)?))
+            let ca = X509Ca::restore(chain, pair)?;
+            Ok(Arc::new(ca.with_upstream(record.upstream_id)))
         })?;
         let x509 = match known {
             Some(known) => known,
-            None => Slots::new(first_x509(&settings, &store, &keys, &by).await?),
+            None => Slots::new(first_x509(upstream.as_ref(), &settings, &store, &keys, &by).await?),
         };
         let known = restore(store.authorities(Kind::Jwt).await?, |record| {
             let pair = pair(Kind::Jwt, &record.id)?;
@@ -135,6 +152,7 @@ impl Ca {
         let ca = Self {
             store,
             keys,
+            upstream,
             clock,
             bundle: watch::Sender::new(Arc::clone(&bundle)),
             state: RwLock::new(State { x509, jwt, bundle }),
@@ -148,16 +166,17 @@ impl Ca {
 }
 
 async fn first_x509(
+    upstream: Option<&Arc<dyn Upstream>>,
     settings: &CaSettings,
     store: &Store,
     keys: &KeyFolder,
     by: &By,
 ) -> Result<Arc<X509Ca>, CaError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
-    let ca = X509Ca::self_signed(&settings.domain, key, by.at, settings.ttl)?;
+    let (ca, roots) = make_x509(upstream, settings, by.at).await?;
     let ca = Arc::new(ca);
     keys.put(&key_name(Kind::X509, ca.id()), &ca.key())?;
-    enter(settings, store, by, Kind::X509, x509_record(&ca)).await?;
+    let record = x509_record(&ca);
+    enter(settings, store, by, Kind::X509, record, roots).await?;
     Ok(ca)
 }
 
@@ -169,7 +188,8 @@ async fn first_jwt(
 ) -> Result<Arc<JwtKey>, CaError> {
     let key = Arc::new(make_jwt(settings, by.at)?);
     keys.put(&key_name(Kind::Jwt, key.id()), &key.private_key())?;
-    enter(settings, store, by, Kind::Jwt, jwt_record(&key)).await?;
+    let record = jwt_record(&key);
+    enter(settings, store, by, Kind::Jwt, record, Vec::new()).await?;
     Ok(key)
 }
 
@@ -179,12 +199,13 @@ async fn enter(
     by: &By,
     kind: Kind,
     record: AuthorityRecord,
+    roots: Vec<Vec<u8>>,
 ) -> Result<(), CaError> {
     let name = ("authority.create", record.id.clone());
     let all = vec![record.clone()];
     let edit = move |bundle: &mut crate::store::Bundle| {
         let id = record.id.clone();
-        edit_bundle(bundle, kind, &Step::Prepare, &id, Some(record));
+        edit_bundle(bundle, kind, &Step::Prepare, &id, Some(record), roots);
     };
     let domain = settings.domain.clone();
     store

@@ -11,6 +11,10 @@ pub trait Authority {
     fn not_before(&self) -> SystemTime;
     /// When it ends.
     fn not_after(&self) -> SystemTime;
+    /// The name of the root above; empty where there is none.
+    fn upstream_id(&self) -> &str {
+        ""
+    }
 }
 
 /// What stands beside the one that signs.

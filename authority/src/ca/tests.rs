@@ -209,3 +209,30 @@ async fn a_key_of_another_is_added_once_and_takes_no_name() {
     let error = add(key(vec![2])).await.unwrap_err();
     assert!(matches!(error, CaError::KeyIdTaken(_)));
 }
+
+#[tokio::test]
+async fn a_tainted_jwt_key_can_be_revoked_when_it_has_lost_its_slot() {
+    let world = World::new();
+    let ca = world.open().await.unwrap();
+    let step = async |step| ca.step(world.by(), Kind::Jwt, step).await;
+    let first = ca.slots(Kind::Jwt).active.id;
+    let second = step(Step::Prepare).await.unwrap();
+    step(Step::Activate(second.clone())).await.unwrap();
+    step(Step::Taint(first.clone())).await.unwrap();
+    let third = step(Step::Prepare).await.unwrap();
+    let expected = [format!("{first}*"), second.clone(), third.clone()];
+    assert_eq!(bundled(&ca)[1], expected);
+    step(Step::Revoke(first.clone())).await.unwrap();
+    assert_eq!(bundled(&ca)[1], [second.clone(), third.clone()]);
+    // Nothing else is touched by it, and neither of those that sign, or will, can be revoked.
+    assert_eq!(ca.slots(Kind::Jwt).prepared.unwrap().id, third);
+    for id in [first, second, third.clone()] {
+        let refused = step(Step::Revoke(id)).await.unwrap_err();
+        assert!(matches!(refused, CaError::Slot(slot) if slot.is_wrong_name()));
+    }
+    // One that was never tainted.
+    let fourth = step(Step::Prepare).await.unwrap();
+    let refused = step(Step::Revoke(third)).await.unwrap_err();
+    assert!(matches!(refused, CaError::Slot(SlotError::NotTainted(_))));
+    assert_eq!(ca.slots(Kind::Jwt).prepared.unwrap().id, fourth);
+}

@@ -13,6 +13,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
+use super::places::Place;
 use crate::caller::Connection;
 
 /// Wait after the system has refused a connection: too many files are open, and it would do so again
@@ -24,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Known<S> {
     pub(super) stream: S,
     pub(super) connection: Connection,
+    /// Given back when the connection ends; the Unix socket's are not counted.
+    pub(super) _place: Option<Place>,
 }
 
 /// Tells of a connection that the system has refused, and waits a little.

@@ -11,11 +11,11 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     door::{Known, not_accepted},
+    places::{Place, Places},
     tls::Callers,
 };
+use crate::core::ConnectionLimits;
 
-/// Handshakes at a time.
-const HANDSHAKES: usize = 256;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -26,12 +26,15 @@ pub(super) type Secured = Known<TlsStream<TcpStream>>;
 pub(super) async fn accept(
     listener: TcpListener,
     config: Arc<ServerConfig>,
+    limits: ConnectionLimits,
     ready: mpsc::Sender<io::Result<Secured>>,
 ) {
     let acceptor = TlsAcceptor::from(config);
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    let turns = Arc::new(Semaphore::new(limits.handshakes.max(1)));
+    let handshakes = Places::new(usize::MAX, limits.handshakes_of_one);
+    let connections = Places::new(limits.connections, limits.connections_of_one);
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+        let Ok(turn) = Arc::clone(&turns).acquire_owned().await else {
             return;
         };
         let accepted = tokio::select! {
@@ -45,10 +48,17 @@ pub(super) async fn accept(
                 continue;
             }
         };
+        let from = address.ip();
+        let (Some(handshake), Some(place)) = (handshakes.take(from), connections.take(from)) else {
+            // Closed. No more than that, or whoever fills the door would fill the log too.
+            tracing::debug!(%address, "connection refused: there are too many");
+            continue;
+        };
         let (acceptor, ready) = (acceptor.clone(), ready.clone());
         tokio::spawn(async move {
-            let secured = tokio::time::timeout(PATIENCE, secure(acceptor, stream, address)).await;
-            drop(place);
+            let securing = secure(acceptor, stream, address, place);
+            let secured = tokio::time::timeout(PATIENCE, securing).await;
+            drop((turn, handshake));
             match secured {
                 // The server is ending.
                 Ok(Ok(secured)) => drop(ready.send(Ok(secured)).await),
@@ -63,6 +73,7 @@ async fn secure(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
+    place: Place,
 ) -> io::Result<Secured> {
     // One that refuses is slower.
     let _ = stream.set_nodelay(true);
@@ -75,5 +86,9 @@ async fn secure(
     let chain = session.peer_certificates();
     let connection = Callers::connection(address.ip().to_canonical(), chain)
         .ok_or_else(|| io::Error::other("the client's certificate cannot be read"))?;
-    Ok(Known { stream, connection })
+    Ok(Known {
+        stream,
+        connection,
+        _place: Some(place),
+    })
 }

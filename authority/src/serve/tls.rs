@@ -97,6 +97,7 @@ fn issue(core: &Core, provider: &CryptoProvider) -> Result<Current, CaError> {
     let der = PrivatePkcs8KeyDer::from(key.serialize_der());
     let key = provider.key_provider.load_private_key(der.into());
     let key = key.map_err(|_| IssueError::KeyMismatch)?;
+    core.own_chain.store(Arc::new(issued.chain.clone()));
     Ok(Current {
         certified: Arc::new(CertifiedKey::new(issued.chain, key)),
         authority: ca.id().into(),

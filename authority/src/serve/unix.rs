@@ -72,5 +72,6 @@ fn known(stream: UnixStream) -> Known<UnixStream> {
     Known {
         stream,
         connection: Connection::Local { user },
+        _place: None,
     }
 }

@@ -180,6 +180,29 @@ fn tell(
     )
 }
 
+/// Stores the bundle of another domain. False, and nothing is written, if it is stored already.
+pub(super) fn put(
+    transaction: &Transaction<'_>,
+    by: &By,
+    bundle: &Bundle,
+) -> Result<bool, StoreError> {
+    let before = read(transaction, &bundle.domain)?.map(|(_, bundle)| bundle);
+    if before.as_ref() == Some(bundle) {
+        return Ok(false);
+    }
+    write(transaction, bundle)?;
+    let (new, action) = match before {
+        None => (true, "bundle.create"),
+        Some(_) => (false, "bundle.set"),
+    };
+    tell(transaction, by, action, bundle)?;
+    if new {
+        // Entries with `*` are federated with one more.
+        entries::federation_changed(transaction, by, &bundle.domain)?;
+    }
+    Ok(true)
+}
+
 /// Changes our own bundle, whose sequence rises if it does.
 pub(super) fn edit_own(
     transaction: &Transaction<'_>,
@@ -268,25 +291,11 @@ impl Store {
     ) -> Result<Result<Bundle, E>, StoreError> {
         self.change_entries(move |transaction| {
             let before = read(transaction, &domain)?.map(|(_, bundle)| bundle);
-            let after = match edit(before.clone()) {
+            let after = match edit(before) {
                 Ok(after) => after,
                 Err(refused) => return Ok(Err(refused)),
             };
-            if before.as_ref() == Some(&after) {
-                return Ok(Ok(after));
-            }
-            write(transaction, &after)?;
-            let new = before.is_none();
-            tell(
-                transaction,
-                &by,
-                if new { "bundle.create" } else { "bundle.set" },
-                &after,
-            )?;
-            if new {
-                // Entries with `*` are federated with one more.
-                entries::federation_changed(transaction, &domain)?;
-            }
+            put(transaction, &by, &after)?;
             Ok(Ok(after))
         })
         .await
@@ -329,7 +338,7 @@ impl Store {
             if !linked.is_empty() && deletion == Deletion::Restrict {
                 return Ok(Some(Err(linked)));
             }
-            entries::federation_changed(transaction, &domain)?;
+            entries::federation_changed(transaction, &by, &domain)?;
             if deletion == Deletion::Delete {
                 for id in linked {
                     transaction.execute("DELETE FROM entries WHERE id = ?1", params![id])?;

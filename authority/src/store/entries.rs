@@ -172,7 +172,12 @@ fn list(
     }
 }
 
-fn create(transaction: &Transaction<'_>, by: &By, draft: Draft) -> Result<Creation, StoreError> {
+/// Stores an entry that nothing stands against.
+pub(super) fn create(
+    transaction: &Transaction<'_>,
+    by: &By,
+    draft: Draft,
+) -> Result<Creation, StoreError> {
     if let Some((_, same)) = rows::same(transaction, &draft)? {
         return Ok(Creation::Exists(Box::new(same)));
     }
@@ -253,14 +258,20 @@ pub(super) fn delete_of_token(
 /// agents ask again.
 pub(super) fn federation_changed(
     transaction: &Transaction<'_>,
+    by: &By,
     domain: &TrustDomain,
 ) -> Result<(), StoreError> {
-    transaction
+    let raised = transaction
         .prepare_cached(
             "UPDATE entries SET revision = revision + 1 WHERE number IN \
              (SELECT entry FROM entry_federation WHERE trust_domain IN (?1, '*'))",
         )?
         .execute(params![domain.as_str()])?;
+    if raised > 0 {
+        let detail = serde_json::json!({ "entries": raised });
+        let (action, object) = ("entry.federation", domain.as_str());
+        audit::append(transaction, by, action, object, detail.to_string())?;
+    }
     Ok(())
 }
 

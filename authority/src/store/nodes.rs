@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, time::SystemTime};
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sekisho_certs::{SpiffeId, id};
 
-use super::{By, Page, SetMatch, Store, StoreError, audit, seconds, time};
-use crate::entry::Selector;
+use super::{By, Page, SetMatch, Store, StoreError, audit, entries, seconds, time};
+use crate::entry::{Draft, Selector};
 
 /// A certificate of an agent, as far as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,6 +192,22 @@ fn write(transaction: &Transaction<'_>, node: &Node) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// What of a node has changed that a reader of the audit log would look for.
+fn detail(before: &Node, after: &Node) -> String {
+    let serial = |own: &Option<Certificate>| own.as_ref().map(|own| own.serial.clone());
+    let mut detail = serde_json::Map::new();
+    if before.active != after.active {
+        detail.insert("serial".into(), serial(&after.active).into());
+    }
+    if before.next != after.next && after.next.is_some() {
+        detail.insert("next_serial".into(), serial(&after.next).into());
+    }
+    if before.version != after.version {
+        detail.insert("version".into(), after.version.as_str().into());
+    }
+    serde_json::Value::Object(detail).to_string()
+}
+
 impl Store {
     /// The node whose agent has this ID.
     ///
@@ -258,8 +274,8 @@ impl Store {
         .await
     }
 
-    /// Lets `edit` change what is known of a node; `None` if nothing is. `action` is its name in the
-    /// audit log: without one it is no more than what any agent does all day.
+    /// Lets `edit` change what is known of a node; `None` if nothing is. Where it has changed
+    /// something, `action` is its name in the audit log; where not, nothing is written.
     ///
     /// # Errors
     /// Those of the store.
@@ -267,17 +283,24 @@ impl Store {
         &self,
         by: By,
         id: SpiffeId,
-        action: Option<&'static str>,
+        action: &'static str,
         edit: impl FnOnce(&mut Node) + Send + 'static,
     ) -> Result<Option<Node>, StoreError> {
         self.change(move |transaction| {
-            let Some((_, mut node)) = by_id(transaction, &id)? else {
+            let Some((_, before)) = by_id(transaction, &id)? else {
                 return Ok(None);
             };
+            let mut node = before.clone();
             edit(&mut node);
-            write(transaction, &node)?;
-            if let Some(action) = action {
-                audit::append(transaction, &by, action, &id.to_string(), "{}".into())?;
+            if node != before {
+                write(transaction, &node)?;
+                audit::append(
+                    transaction,
+                    &by,
+                    action,
+                    &id.to_string(),
+                    detail(&before, &node),
+                )?;
             }
             Ok(Some(node))
         })
@@ -303,38 +326,52 @@ impl Store {
             };
             audit::append(transaction, &by, "node.evict", &text, "{}".into())?;
             if kind == "join_token" {
-                super::entries::delete_of_token(transaction, &by, &id)?;
+                entries::delete_of_token(transaction, &by, &id)?;
             }
             Ok(true)
         })
         .await
     }
 
-    /// Keeps a join token. False if it is there already.
+    /// Keeps a join token, together with the entry of whom it makes where it has one. False, and
+    /// nothing is kept, if it is there already.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn add_token(&self, by: By, token: Token) -> Result<bool, StoreError> {
-        self.change(move |transaction| {
-            let agent = token.agent_id.as_ref().map(ToString::to_string);
-            let agent = agent.unwrap_or_default();
-            let added = transaction
-                .prepare_cached(
-                    "INSERT INTO join_tokens (lookup, evidence_key, agent_id, expires_at) \
-                     VALUES (?1, ?2, ?3, ?4) ON CONFLICT (lookup) DO NOTHING",
-                )?
-                .execute(params![
-                    token.lookup,
-                    token.evidence_key,
-                    agent,
-                    seconds(token.expires_at)
-                ])?;
-            if added > 0 {
+    pub async fn add_token(
+        &self,
+        by: By,
+        token: Token,
+        entry: Option<Draft>,
+    ) -> Result<bool, StoreError> {
+        self.change_entries_if(
+            |added| *added,
+            move |transaction| {
+                let agent = token.agent_id.as_ref().map(ToString::to_string);
+                let agent = agent.unwrap_or_default();
+                let added = transaction
+                    .prepare_cached(
+                        "INSERT INTO join_tokens (lookup, evidence_key, agent_id, expires_at) \
+                         VALUES (?1, ?2, ?3, ?4) ON CONFLICT (lookup) DO NOTHING",
+                    )?
+                    .execute(params![
+                        token.lookup,
+                        token.evidence_key,
+                        agent,
+                        seconds(token.expires_at)
+                    ])?;
+                if added == 0 {
+                    return Ok(false);
+                }
                 let detail = serde_json::json!({ "expires_at": seconds(token.expires_at) });
                 audit::append(transaction, &by, "token.create", &agent, detail.to_string())?;
-            }
-            Ok(added > 0)
-        })
+                if let Some(entry) = entry {
+                    // One that is there already is as good.
+                    entries::create(transaction, &by, entry)?;
+                }
+                Ok(true)
+            },
+        )
         .await
     }
 
@@ -342,7 +379,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn take_token(&self, lookup: [u8; 32]) -> Result<Option<Token>, StoreError> {
+    pub async fn take_token(&self, by: By, lookup: [u8; 32]) -> Result<Option<Token>, StoreError> {
         self.change(move |transaction| {
             let found = transaction
                 .prepare_cached(
@@ -353,9 +390,11 @@ impl Store {
                     Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?))
                 })
                 .optional()?;
-            let Some((evidence_key, agent, expires_at)) = found else {
+            let Some((evidence_key, agent, expires_at)): Option<(_, _, i64)> = found else {
                 return Ok(None);
             };
+            let detail = serde_json::json!({ "expires_at": expires_at });
+            audit::append(transaction, &by, "token.take", &agent, detail.to_string())?;
             let agent_id = (!agent.is_empty()).then(|| id::parse_workload_id(&agent));
             Ok(Some(Token {
                 lookup,
@@ -369,14 +408,19 @@ impl Store {
         .await
     }
 
-    /// Removes the join tokens that have ended.
+    /// Removes the join tokens that have ended at the time of `by`, and says how many.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn prune_tokens(&self, now: SystemTime) -> Result<usize, StoreError> {
+    pub async fn prune_tokens(&self, by: By) -> Result<usize, StoreError> {
         self.change(move |transaction| {
             let ended = "DELETE FROM join_tokens WHERE expires_at < ?1";
-            Ok(transaction.execute(ended, params![seconds(now)])?)
+            let gone = transaction.execute(ended, params![seconds(by.at)])?;
+            if gone > 0 {
+                let detail = serde_json::json!({ "tokens": gone });
+                audit::append(transaction, &by, "token.prune", "", detail.to_string())?;
+            }
+            Ok(gone)
         })
         .await
     }

@@ -47,6 +47,16 @@ pub enum OpenError {
         /// Ours.
         known: usize,
     },
+    /// It was written by an older sekisho, and is not to be changed.
+    #[error("{}: has version {found}, and this program reads version {known}: start the authority with this program once, or use the program that wrote it", path.display())]
+    Older {
+        /// Which.
+        path: PathBuf,
+        /// Its version.
+        found: usize,
+        /// Ours.
+        known: usize,
+    },
     /// SQLite refuses.
     #[error("{}: {error}", path.display())]
     Store {
@@ -68,16 +78,7 @@ impl Store {
             path: path.into(),
             error,
         };
-        let failed = |error: rusqlite::Error| match StoreError::from(error) {
-            StoreError::Corrupt(problem) => OpenError::Damaged {
-                path: path.into(),
-                problem,
-            },
-            error => OpenError::Store {
-                path: path.into(),
-                error,
-            },
-        };
+        let failed = |error| refused(path, error);
         // Made by us first: SQLite would use the umask. Its companions get the rights of the file.
         let file = fs::OpenOptions::new()
             .create(true)
@@ -108,6 +109,28 @@ impl Store {
         Self::start(connection, path.into())
     }
 
+    /// Opens the database in `path` to read it, while an authority may be writing it. Nothing is made
+    /// there or changed: it must have this program's version.
+    ///
+    /// # Errors
+    /// Each of [`OpenError`]'s variants.
+    pub fn open_read_only(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error| refused(path, error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(PATIENCE).map_err(failed)?;
+        check(&connection, path, failed)?;
+        let (found, known) = (version(&connection, path, failed)?, MIGRATIONS.len());
+        if found < known {
+            return Err(OpenError::Older {
+                path: path.into(),
+                found,
+                known,
+            });
+        }
+        Self::start(connection, path.into())
+    }
+
     /// Copies the database, as it is at this moment, to `path`: a file that is not there yet.
     ///
     /// # Errors
@@ -135,6 +158,19 @@ impl Store {
     }
 }
 
+fn refused(path: &Path, error: rusqlite::Error) -> OpenError {
+    match StoreError::from(error) {
+        StoreError::Corrupt(problem) => OpenError::Damaged {
+            path: path.into(),
+            problem,
+        },
+        error => OpenError::Store {
+            path: path.into(),
+            error,
+        },
+    }
+}
+
 /// SQLite's own look at all pages: a damaged database would be found much later otherwise.
 fn check(
     connection: &Connection,
@@ -153,11 +189,12 @@ fn check(
     })
 }
 
-fn migrate(
-    connection: &mut Connection,
+/// The version of the database, which is not above ours.
+fn version(
+    connection: &Connection,
     path: &Path,
-    failed: impl Fn(rusqlite::Error) -> OpenError + Copy,
-) -> Result<(), OpenError> {
+    failed: impl Fn(rusqlite::Error) -> OpenError,
+) -> Result<usize, OpenError> {
     let found: usize = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(failed)?;
@@ -168,6 +205,15 @@ fn migrate(
             known: MIGRATIONS.len(),
         });
     }
+    Ok(found)
+}
+
+fn migrate(
+    connection: &mut Connection,
+    path: &Path,
+    failed: impl Fn(rusqlite::Error) -> OpenError + Copy,
+) -> Result<(), OpenError> {
+    let found = version(connection, path, failed)?;
     for (version, migration) in MIGRATIONS.iter().enumerate().skip(found) {
         let transaction = connection.transaction().map_err(failed)?;
         transaction.execute_batch(migration).map_err(failed)?;

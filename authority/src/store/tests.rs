@@ -273,6 +273,42 @@ async fn a_backup_is_whole_and_overwrites_nothing() {
     assert!(restored.entry("later".into()).await.unwrap().is_none());
 }
 
+#[tokio::test]
+async fn a_look_at_a_database_in_use_changes_nothing() {
+    let Folder { folder, store } = store();
+    let path = folder.path().join("db");
+    created(&store, draft("w")).await;
+    let reader = Store::open_read_only(&path).unwrap();
+    assert_eq!(reader.verify_audit().await.unwrap().0, 1);
+    reader.backup(folder.path().join("copy")).await.unwrap();
+    reader
+        .create_entries(by(), vec![draft("x")])
+        .await
+        .unwrap_err();
+    created(&store, draft("y")).await;
+    assert_eq!(reader.verify_audit().await.unwrap().0, 2);
+    let copy = Store::open(&folder.path().join("copy")).unwrap();
+    assert!(copy.entry("w".into()).await.unwrap().is_some());
+    // One that is not in use.
+    drop((store, reader));
+    drop(Store::open_read_only(&path).unwrap());
+    for (version, older) in [(0, true), (99, false)] {
+        let raw = Connection::open(&path).unwrap();
+        raw.pragma_update(None, "user_version", version).unwrap();
+        drop(raw);
+        let error = Store::open_read_only(&path).unwrap_err();
+        assert_eq!(matches!(error, OpenError::Older { .. }), older, "{error}");
+        assert_eq!(matches!(error, OpenError::Newer { .. }), !older, "{error}");
+        let raw = Connection::open(&path).unwrap();
+        let left: i64 = raw
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        assert_eq!(left, version);
+    }
+    Store::open_read_only(&folder.path().join("none")).unwrap_err();
+    assert!(!folder.path().join("none").exists());
+}
+
 #[test]
 fn what_is_damaged_or_newer_is_told_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();

@@ -20,6 +20,7 @@ use sekisho_spire_api::{
     },
     types::{self, PermissionDeniedDetails, permission_denied_details::Reason},
 };
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tonic::{Code, Status};
 
 use crate::harness::{Identity, World, entry, identity, request};
@@ -274,5 +275,87 @@ async fn many_entries_are_synced_by_revisions_and_then_by_name() {
     assert_eq!((page.entries.len(), page.more), (499, false));
     drop(ask);
     assert!(answers.message().await.unwrap().is_none());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn entries_that_do_not_fit_into_a_message_are_synced_in_several() {
+    let world = World::start().await;
+    let agent = world.agent().await;
+    let path = agent.id.strip_prefix("spiffe://a.example").unwrap();
+    let long = format!("unix:{}", "x".repeat(300_000));
+    for batch in 0..2 {
+        let all = (0..10).map(|at| entry(&format!("/w{batch}-{at}"), path, &long));
+        let created = world.create(all.collect()).await;
+        assert!(created.iter().all(|status| status.code == 0));
+    }
+    let mut client = EntryClient::new(world.tls(Some(&agent)).await.unwrap());
+    let (ask, asked) = tokio::sync::mpsc::channel(4);
+    let first = SyncAuthorizedEntriesRequest::default();
+    ask.send(first).await.unwrap();
+    let requests = tokio_stream::wrappers::ReceiverStream::new(asked);
+    let mut answers = client
+        .sync_authorized_entries(requests)
+        .await
+        .unwrap()
+        .into_inner();
+    let page = answers.message().await.unwrap().unwrap();
+    assert_eq!((page.entries.len(), page.entry_revisions.len()), (0, 20));
+    assert!(!page.more);
+    let second = SyncAuthorizedEntriesRequest {
+        ids: page.entry_revisions.into_iter().map(|it| it.id).collect(),
+        ..Default::default()
+    };
+    ask.send(second).await.unwrap();
+    let mut pages = Vec::new();
+    loop {
+        // The client takes 4 MiB, as agents do.
+        let page = answers.message().await.unwrap().unwrap();
+        pages.push(page.entries.len());
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(pages, [10, 10]);
+    // The server ends when its calls have.
+    drop(ask);
+    assert!(answers.message().await.unwrap().is_none());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_door_bears_so_many_connections_and_no_more() {
+    let world = World::start_with(|settings| settings.connections.connections = 1).await;
+    let mut first = BundleClient::new(world.tls(None).await.unwrap());
+    let get = GetBundleRequest::default;
+    first.get_bundle(get()).await.unwrap();
+    world.tls(None).await.unwrap_err();
+    // Who is in stays in, and what is given back can be taken.
+    first.get_bundle(get()).await.unwrap();
+    drop(first);
+    let again = async { while world.tls(None).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn handshakes_that_are_not_finished_shut_out_their_own_network_only() {
+    let world = World::start_with(|settings| settings.connections.handshakes_of_one = 2).await;
+    let silent = [
+        TcpStream::connect(world.address).await.unwrap(),
+        TcpStream::connect(world.address).await.unwrap(),
+    ];
+    let mut third = TcpStream::connect(world.address).await.unwrap();
+    // Closed, without a word.
+    let mut byte = [0];
+    assert_eq!(third.read(&mut byte).await.unwrap_or(0), 0);
+    world.tls(None).await.unwrap_err();
+    drop(silent);
+    let again = async { while world.tls(None).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(10), again)
+        .await
+        .unwrap();
     world.stop().await;
 }

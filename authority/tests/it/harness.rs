@@ -1,12 +1,18 @@
 //! An authority that serves, and those who call it.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::{ClientConfig, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use sekisho_authority::{
+    api,
     ca::{Ca, CaSettings, keys::KeyFolder},
     core::{Core, Settings},
     serve::{Doors, Serving},
@@ -21,7 +27,7 @@ use sekisho_spire_api::{
         },
         entry::{BatchCreateEntryRequest, entry_client::EntryClient},
     },
-    types,
+    types::{self, LogLevel},
 };
 use sekisho_testkit::{Issued, TestClock, danger};
 use tokio::net::{TcpStream, UnixStream};
@@ -80,8 +86,32 @@ pub(crate) fn entry(path: &str, parent: &str, given: &str) -> types::Entry {
     }
 }
 
+/// A log of level `INFO` that says nothing.
+#[derive(Debug, Default)]
+struct Log(Mutex<Option<LogLevel>>);
+
+impl api::LogLevel for Log {
+    fn now(&self) -> LogLevel {
+        self.0.lock().unwrap().unwrap_or(LogLevel::Info)
+    }
+
+    fn at_start(&self) -> LogLevel {
+        LogLevel::Info
+    }
+
+    fn set(&self, level: LogLevel) -> Result<(), String> {
+        *self.0.lock().unwrap() = Some(level);
+        Ok(())
+    }
+}
+
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With other settings.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = TestClock::new();
         let domain = id::parse_trust_domain("a.example").unwrap();
@@ -98,12 +128,14 @@ impl World {
             Arc::<TestClock>::clone(&clock),
         );
         let ca = Arc::new(ca.await.unwrap());
-        let core = Core::new(
-            Settings::new(domain),
-            store,
-            ca,
-            Arc::<TestClock>::clone(&clock),
-        );
+        let mut settings = Settings {
+            // Tests do not wait.
+            attestations: 1000,
+            ..Settings::new(domain)
+        };
+        change(&mut settings);
+        let core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
+            .with_log(Arc::new(Log::default()));
         let doors = Doors {
             tcp: Some("127.0.0.1:0".parse().unwrap()),
             socket: Some(folder.path().join("api.sock")),

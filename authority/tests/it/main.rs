@@ -8,4 +8,7 @@
 )]
 
 mod agents;
+mod authorities;
+mod federation;
 mod harness;
+mod host;

@@ -33,10 +33,18 @@ const PAYLOAD: usize = 256 * 1024;
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<AttestAgentResponse, Status>> + Send>>;
 
 /// Attests one agent.
-pub(super) fn answers(core: Arc<Core>, requests: Streaming<AttestAgentRequest>) -> Answers {
+pub(super) fn answers(
+    core: Arc<Core>,
+    from: String,
+    requests: Streaming<AttestAgentRequest>,
+) -> Answers {
     let (sender, answers) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut talk = Talk { requests, sender };
+        let mut talk = Talk {
+            from,
+            requests,
+            sender,
+        };
         let outcome = talk.attest(&core).await;
         if let Err(status) = &outcome {
             tracing::warn!(code = ?status.code(), reason = status.message(), "agent not attested");
@@ -48,6 +56,8 @@ pub(super) fn answers(core: Arc<Core>, requests: Streaming<AttestAgentRequest>) 
 }
 
 struct Talk {
+    /// Who it is, as far as is known: for the audit log.
+    from: String,
     requests: Streaming<AttestAgentRequest>,
     sender: mpsc::Sender<Result<AttestAgentResponse, Status>>,
 }
@@ -93,7 +103,8 @@ impl Talk {
         let settings = &core.settings;
         let attested = match (kind, &settings.attestors.x509pop) {
             (join_token::TYPE, _) if settings.attestors.join_token => {
-                join_token::attest(payload, &settings.domain, &core.store, core.now()).await
+                let by = core.by(&self.from);
+                join_token::attest(payload, &settings.domain, &core.store, by).await
             }
             (x509pop::TYPE, Some(mode)) => {
                 let own = certificates(&core.ca.bundle().borrow());

@@ -1,9 +1,12 @@
 //! Bundles as they are sent and as they are stored.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use rustls_pki_types::CertificateDer;
-use sekisho_certs::{TrustBundle, TrustDomain};
+use sekisho_certs::{
+    BundleError, TrustBundle, TrustDomain,
+    bundle::{Authority, jwk::JwtKey},
+};
 use sekisho_spire_api::types;
 use tonic::Status;
 use x509_parser::{prelude::FromDer as _, x509::SubjectPublicKeyInfo};
@@ -13,7 +16,7 @@ use crate::store::{Bundle, JwtAuthority, X509Authority};
 
 /// Which fields of a bundle: all where none is named.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mask(Option<types::BundleMask>);
+pub(in crate::api) struct Mask(Option<types::BundleMask>);
 
 impl Mask {
     pub(super) const fn new(sent: Option<types::BundleMask>) -> Self {
@@ -116,24 +119,81 @@ fn is_usable(key: &SubjectPublicKeyInfo<'_>) -> bool {
     }
 }
 
+/// Keys that agents can use, each name once. The same key twice is no matter; another key by the same
+/// name is: one of them would be lost.
+pub(in crate::api) fn jwt_keys(sent: &[types::JwtKey]) -> Result<Vec<JwtAuthority>, Status> {
+    let mut keys: Vec<JwtAuthority> = Vec::new();
+    for key in sent {
+        let key = jwt_key(key)?;
+        match keys.iter().find(|known| known.key_id == key.key_id) {
+            None => keys.push(key),
+            Some(known) if known.public_key == key.public_key => {}
+            Some(_) => {
+                return Err(Status::invalid_argument(format!(
+                    "invalid JWT authority {:?}: the key ID is there twice, with different keys",
+                    key.key_id
+                )));
+            }
+        }
+    }
+    Ok(keys)
+}
+
 /// A whole bundle of another domain.
-pub(super) fn federated(sent: &types::Bundle, domain: &TrustDomain) -> Result<Bundle, Status> {
-    let jwt: Vec<_> = sent
-        .jwt_authorities
-        .iter()
-        .map(jwt_key)
-        .collect::<Result<_, _>>()?;
+pub(in crate::api) fn federated(
+    sent: &types::Bundle,
+    domain: &TrustDomain,
+) -> Result<Bundle, Status> {
+    // What is stored is signed.
+    if i64::try_from(sent.sequence_number).is_err() {
+        return Err(Status::invalid_argument(format!(
+            "invalid sequence number {}: more than 2^63-1",
+            sent.sequence_number
+        )));
+    }
+    let mut x509 = authorities(&sent.x509_authorities, domain)?;
+    let mut seen = HashSet::new();
+    x509.retain(|authority| seen.insert(authority.der.clone()));
     Ok(Bundle {
-        x509: authorities(&sent.x509_authorities, domain)?,
-        jwt,
+        x509,
+        jwt: jwt_keys(&sent.jwt_authorities)?,
         refresh_hint: Duration::from_secs(u64::try_from(sent.refresh_hint).unwrap_or_default()),
         sequence: sent.sequence_number,
         ..Bundle::empty(domain.clone())
     })
 }
 
+/// A fetched bundle, held to what one that is sent is held to.
+pub(crate) fn fetched(bundle: &TrustBundle) -> Result<Bundle, Status> {
+    let bad = |error: BundleError| Status::invalid_argument(error.to_string());
+    let domain = bundle.trust_domain();
+    let x509 = |authority: &Authority| types::X509Certificate {
+        asn1: authority.der().to_vec(),
+        tainted: false,
+    };
+    let jwt = |key: JwtKey| types::JwtKey {
+        public_key: key.public_key,
+        key_id: key.key_id,
+        ..Default::default()
+    };
+    let hint = bundle.refresh_hint().unwrap_or_default().as_secs();
+    let sent = types::Bundle {
+        trust_domain: domain.to_string(),
+        x509_authorities: bundle.authorities().iter().map(x509).collect(),
+        jwt_authorities: bundle
+            .jwt_keys()
+            .map_err(bad)?
+            .into_iter()
+            .map(jwt)
+            .collect(),
+        refresh_hint: i64::try_from(hint).unwrap_or(i64::MAX),
+        sequence_number: bundle.sequence().unwrap_or_default(),
+    };
+    federated(&sent, domain)
+}
+
 /// A bundle as it is told: the fields of a mask, its domain always.
-pub(super) fn to_bundle(bundle: &Bundle, mask: Mask) -> types::Bundle {
+pub(in crate::api) fn to_bundle(bundle: &Bundle, mask: Mask) -> types::Bundle {
     let mut told = types::Bundle {
         trust_domain: bundle.domain.to_string(),
         ..Default::default()

@@ -25,10 +25,10 @@ impl EntryService {
                 status::item(Code::InvalidArgument, "failed to convert entry: missing ID");
             return answer(refused, None);
         }
-        let (id, domain) = (sent.id.clone(), self.0.settings.domain.clone());
+        let (id, domain) = (sent.id.clone(), self.core.settings.domain.clone());
         let edit = move |draft: &mut Draft| apply(draft, sent, input, &domain);
-        let by = self.0.by(caller.name());
-        match self.0.store.update_entry(by, id, edit).await {
+        let by = self.core.by(caller.name());
+        match self.core.store.update_entry(by, id, edit).await {
             Ok(Update::Updated(entry)) => {
                 answer(status::ok(), Some(wire::to_entry(&entry, output, None)))
             }

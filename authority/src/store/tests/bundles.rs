@@ -107,3 +107,26 @@ async fn an_entry_for_all_domains_changes_with_their_number() {
     let other = store.entry("none".into()).await.unwrap().unwrap();
     assert_eq!(other.revision, 0);
 }
+
+#[tokio::test]
+async fn revisions_that_rise_by_a_change_of_federation_are_told_in_one_line() {
+    let Folder { store, .. } = store();
+    for name in ["all", "all-too"] {
+        let mut wanted = draft(name);
+        wanted.federates_with = vec![Federated::All];
+        created(&store, wanted).await;
+    }
+    put(&store, bundle("b.example")).await;
+    put(&store, bundle("b.example")).await;
+    let deleted = store.delete_bundle(by(), domain("b.example"), Deletion::Restrict);
+    deleted.await.unwrap().unwrap().unwrap();
+    let revision = store.entry("all".into()).await.unwrap().unwrap().revision;
+    assert_eq!(revision, 2);
+    let lines = store.audit_lines(0, 100).await.unwrap();
+    let raised: Vec<_> = lines
+        .iter()
+        .filter(|line| line.action == "entry.federation")
+        .map(|line| (line.object.as_str(), line.detail.as_str()))
+        .collect();
+    assert_eq!(raised, [("b.example", r#"{"entries":2}"#); 2]);
+}

@@ -50,9 +50,7 @@ async fn a_banned_node_does_not_come_back_before_it_is_evicted() {
         node.banned = true;
         node.active = None;
     };
-    let banned = store
-        .update_node(by(), id.clone(), Some("node.ban"), ban)
-        .await;
+    let banned = store.update_node(by(), id.clone(), "node.ban", ban).await;
     assert!(banned.unwrap().unwrap().banned);
     assert_eq!(store.attest_node(by(), node("x")).await.unwrap(), None);
     assert!(
@@ -140,13 +138,87 @@ async fn a_token_is_taken_once() {
         agent_id: Some(node("x").id),
         expires_at: time(1_800_000_600),
     };
-    assert!(store.add_token(by(), token(1)).await.unwrap());
-    assert!(!store.add_token(by(), token(1)).await.unwrap());
-    assert_eq!(store.take_token([1; 32]).await.unwrap(), Some(token(1)));
-    assert_eq!(store.take_token([1; 32]).await.unwrap(), None);
-    store.add_token(by(), token(2)).await.unwrap();
-    assert_eq!(store.prune_tokens(time(1_800_000_600)).await.unwrap(), 0);
-    assert_eq!(store.prune_tokens(time(1_800_000_601)).await.unwrap(), 1);
+    assert!(store.add_token(by(), token(1), None).await.unwrap());
+    assert!(!store.add_token(by(), token(1), None).await.unwrap());
+    let take = async || store.take_token(by(), [1; 32]).await.unwrap();
+    assert_eq!(take().await, Some(token(1)));
+    assert_eq!(take().await, None);
+    store.add_token(by(), token(2), None).await.unwrap();
+    let prune = async |at| {
+        let by = By {
+            at: time(at),
+            ..by()
+        };
+        store.prune_tokens(by).await.unwrap()
+    };
+    assert_eq!(prune(1_800_000_600).await, 0);
+    assert_eq!(prune(1_800_000_601).await, 1);
+    let expected = ["token.create", "token.take", "token.create", "token.prune"];
+    assert_eq!(actions(&store).await, expected);
     let text = format!("{:?}", token(1));
     assert!(!text.contains("[9") && !text.contains("[1"), "{text}");
+}
+
+/// What the audit log tells of.
+async fn actions(store: &Store) -> Vec<String> {
+    let lines = store.audit_lines(0, 100).await.unwrap();
+    lines.into_iter().map(|line| line.action).collect()
+}
+
+#[tokio::test]
+async fn a_token_and_its_entry_are_there_together_or_not_at_all() {
+    let Folder { store, .. } = store();
+    let token = Token {
+        lookup: [1; 32],
+        evidence_key: [9; 32],
+        agent_id: None,
+        expires_at: time(1_800_000_600),
+    };
+    let add = async |entry| store.add_token(by(), token.clone(), Some(entry)).await;
+    // The entry cannot be written: the token is not there either.
+    store
+        .change(|transaction| Ok(transaction.execute_batch("DROP TABLE entry_dns_names")?))
+        .await
+        .unwrap();
+    add(draft("w")).await.unwrap_err();
+    assert_eq!(store.take_token(by(), [1; 32]).await.unwrap(), None);
+    let Folder { store, .. } = super::store();
+    let version = store.version();
+    let add = async |entry| store.add_token(by(), token.clone(), Some(entry)).await;
+    assert!(add(draft("w")).await.unwrap());
+    assert!(store.entry("w".into()).await.unwrap().is_some());
+    assert!(store.version() > version, "agents are to see it");
+    // One that is there already makes no entry.
+    assert!(!add(draft("x")).await.unwrap());
+    assert!(store.entry("x".into()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn what_a_node_becomes_is_told_once() {
+    let Folder { store, .. } = store();
+    attested(&store, node("x")).await;
+    let update = async |action, edit: fn(&mut Node)| {
+        let updated = store.update_node(by(), node("x").id, action, edit).await;
+        updated.unwrap().unwrap();
+    };
+    for _ in 0..3 {
+        update("node.version", |node| node.version = "1.2".into()).await;
+    }
+    update("node.renew", |node| node.next = node.active.clone()).await;
+    for _ in 0..2 {
+        update("node.promote", |node| {
+            if let Some(next) = node.next.take() {
+                node.active = Some(Certificate {
+                    serial: "7".into(),
+                    ..next
+                });
+            }
+        })
+        .await;
+    }
+    let expected = ["node.attest", "node.version", "node.renew", "node.promote"];
+    assert_eq!(actions(&store).await, expected);
+    let lines = store.audit_lines(1, 100).await.unwrap();
+    assert_eq!(lines[0].detail, r#"{"version":"1.2"}"#);
+    assert_eq!(lines[2].detail, r#"{"serial":"7"}"#);
 }
