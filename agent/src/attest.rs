@@ -105,15 +105,9 @@ pub struct Attested {
 pub(crate) struct Talk {
     requests: mpsc::Sender<AttestAgentRequest>,
     answers: Streaming<AttestAgentResponse>,
-    public_key: Vec<u8>,
 }
 
 impl Talk {
-    /// The key for which the certificate is asked, SubjectPublicKeyInfo in DER.
-    pub(crate) fn public_key(&self) -> &[u8] {
-        &self.public_key
-    }
-
     async fn next(&mut self) -> Result<Response, AttestError> {
         let answer = self.answers.message().await.map_err(AttestError::of)?;
         let step = answer.and_then(|answer| answer.step);
@@ -186,6 +180,5 @@ async fn begin(
     Ok(Talk {
         requests,
         answers: answers.map_err(AttestError::of)?.into_inner(),
-        public_key: request.public_key(),
     })
 }

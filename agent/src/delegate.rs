@@ -179,7 +179,8 @@ fn complain(sender: &watch::Sender<Arc<Supply>>, socket: &Path, status: &Status)
         if news {
             tracing::warn!(problem = &*problem, withdrawn, "delegated identity");
         }
-        if !news && !(withdrawn && !supply.svids.is_empty()) {
+        let withdraws = withdrawn && !supply.svids.is_empty();
+        if !news && !withdraws {
             return false;
         }
         let supply = Arc::make_mut(supply);

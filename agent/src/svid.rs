@@ -73,12 +73,6 @@ impl Request {
         Ok(Self { key, csr })
     }
 
-    /// Its public key, SubjectPublicKeyInfo in DER.
-    #[must_use]
-    pub fn public_key(&self) -> Vec<u8> {
-        rcgen::PublicKeyData::subject_public_key_info(&self.key)
-    }
-
     /// The answer to it, with its key.
     #[must_use]
     pub fn signed(&self, chain: Vec<Vec<u8>>) -> Held {

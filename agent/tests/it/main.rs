@@ -7,6 +7,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod delegated;
 mod harness;
 mod life;
 mod sds;

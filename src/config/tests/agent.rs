@@ -24,7 +24,10 @@ fn an_agent_alone_needs_an_authority_a_bundle_and_a_token() {
     let token = NodeProof::JoinToken(Secret::File("etc/token".into()));
     assert_eq!(agent.attest, Some(token));
     assert_eq!(agent.socket, Path::new("/run/sekisho/agent/api.sock"));
-    assert_eq!(agent.workloads, [WorkloadAttestorSpec::Unix(UnixSpec::default())]);
+    assert_eq!(
+        agent.workloads,
+        [WorkloadAttestorSpec::Unix(UnixSpec::default())]
+    );
     assert!(agent.keyring);
 }
 
@@ -36,7 +39,10 @@ fn workload_attestors_have_settings() {
          - k8s: {{node: n1, port: 10251, ca: ca.pem, cert: c.pem, key: k.pem, namespace_labels: true}}\n    - slurm\n"
     );
     let agent = load_text(&text).unwrap().agent.unwrap();
-    let kubelet = KubeServer::kubelet().named("n1").at(10251).with_ca("etc/ca.pem");
+    let kubelet = KubeServer::kubelet()
+        .named("n1")
+        .at(10251)
+        .with_ca("etc/ca.pem");
     let kubelet = kubelet.with_login(KubeLogin::Certificate {
         certificate: "etc/c.pem".into(),
         key: "etc/k.pem".into(),
@@ -103,10 +109,22 @@ fn what_is_wrong_is_told_with_its_place() {
             "  workloads: [k8x]\n",
             "6:15: agent.workloads[0]: expected a list of unix, systemd, docker, k8s and slurm, or {docker: {…}} with settings, found \"k8x\"",
         ),
-        ("  workloads: [unix, {unix: {path: false}}]\n", "6:21: agent.workloads[1]: this kind of attestation is there already"),
-        ("  workloads: [{unix: {}, docker: {socket: s}}]\n", "6:15: agent.workloads[0]: one kind of attestation in each item of the list"),
-        ("  workloads: [{k8s: {token: t, read_only_port: 10255}}]\n", "6:22: agent.workloads[0].k8s.token: the read-only port has no TLS and no log-in"),
-        ("  workloads: [{k8s: {skip_kubelet_verification: true}}]\n", "6:22: agent.workloads[0].k8s.skip_kubelet_verification: unknown key; expected one of: node, port, ca, token, cert, key, read_only_port, namespace_labels"),
+        (
+            "  workloads: [unix, {unix: {path: false}}]\n",
+            "6:21: agent.workloads[1]: this kind of attestation is there already",
+        ),
+        (
+            "  workloads: [{unix: {}, docker: {socket: s}}]\n",
+            "6:15: agent.workloads[0]: one kind of attestation in each item of the list",
+        ),
+        (
+            "  workloads: [{k8s: {token: t, read_only_port: 10255}}]\n",
+            "6:22: agent.workloads[0].k8s.token: the read-only port has no TLS and no log-in",
+        ),
+        (
+            "  workloads: [{k8s: {skip_kubelet_verification: true}}]\n",
+            "6:22: agent.workloads[0].k8s.skip_kubelet_verification: unknown key; expected one of: node, port, ca, token, cert, key, read_only_port, namespace_labels",
+        ),
         (
             "  availability: 3y\n",
             "6:17: agent.availability: expected a duration with its unit (ms, s, m, h, d), as in 300ms, 30s or 1h30m, found \"3y\"",

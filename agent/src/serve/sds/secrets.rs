@@ -91,10 +91,7 @@ impl<'a> Secrets<'a> {
             return Err(Status::internal(text));
         }
         let all = self.view.bundles();
-        let all: Vec<_> = all
-            .iter()
-            .map(|(domain, bundle)| (domain, bundle))
-            .collect();
+        let all: Vec<_> = all.iter().collect();
         Ok(self.context(&self.names.all_bundles, &all))
     }
 
