@@ -14,6 +14,7 @@
 )]
 
 mod certificates;
+mod clients;
 mod demo;
 mod drain;
 mod explain;

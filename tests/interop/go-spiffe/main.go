@@ -2,6 +2,7 @@
 //
 //	go-spiffe serve -listen ADDR -forward ADDR …   mTLS in, plain TCP out
 //	go-spiffe dial  -listen ADDR -forward ADDR …   plain TCP in, mTLS out
+//	go-spiffe workload SOCKET AUDIENCE             what the Workload API has: workload.go
 //
 // with -cert, -key: our SVID; -domain, -bundle: the peer's trust domain and its CA in PEM; -peer:
 // the only SPIFFE ID that is let through; -pieces: write in pieces of random sizes. It verifies and authorizes as go-spiffe does, and prints
@@ -36,6 +37,10 @@ func main() {
 		log.Fatal("expected serve or dial")
 	}
 	mode := os.Args[1]
+	if mode == "workload" && len(os.Args) == 4 {
+		workload(os.Args[2], os.Args[3])
+		return
+	}
 	flags := flag.NewFlagSet(mode, flag.ExitOnError)
 	listen := flags.String("listen", "", "address to listen at")
 	forward := flags.String("forward", "", "address to forward to")

@@ -32,6 +32,17 @@ impl Whole {
     /// Starts a site whose entries want `selectors` of a process, and sends to `service`; waits until
     /// it is ready.
     pub(crate) fn start(world: &World, service: SocketAddr, selectors: &str) -> Self {
+        Self::start_with(world, service, selectors, "", "")
+    }
+
+    /// The same with more entries and endpoints (YAML, two spaces deep).
+    pub(crate) fn start_with(
+        world: &World,
+        service: SocketAddr,
+        selectors: &str,
+        entries: &str,
+        endpoints: &str,
+    ) -> Self {
         let (listen, gate, sender) = (ports::free(), ports::free(), ports::free());
         world.write(
             "site.yaml",
@@ -43,7 +54,7 @@ impl Whole {
                  in:\n    listen: mtls://{gate}\n    forward: tcp://{service}\n    as: /in\n    \
                  accept: [spiffe://{SITE}/out]\n  \
                  out:\n    listen: tcp://{sender}\n    forward: mtls://{gate}/in\n    as: /out\n    \
-                 expect: [spiffe://{SITE}/in]\n",
+                 expect: [spiffe://{SITE}/in]\n{endpoints}",
                 world.name("admin.sock")
             ),
         );
@@ -51,7 +62,7 @@ impl Whole {
             "entries.yaml",
             &format!(
                 "entries:\n  - {{spiffe_id: /in, selectors: {selectors}}}\n  \
-                 - {{spiffe_id: /out, selectors: {selectors}}}\n"
+                 - {{spiffe_id: /out, selectors: {selectors}}}\n{entries}"
             ),
         );
         let mut command = Command::new(SEKISHO);
