@@ -6,6 +6,7 @@ mod caller;
 mod delegated;
 mod door;
 mod header;
+mod lenient;
 mod sds;
 mod validated;
 mod view;

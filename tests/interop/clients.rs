@@ -14,7 +14,12 @@ use sekisho_testkit::danger;
 use serde_json::{Value, json};
 use tokio_rustls::TlsConnector;
 
-use crate::support::{Process, World, http, ports, program::program, wait::until, whole::Whole};
+use crate::support::{
+    Process, World, http, ports,
+    program::{self, program},
+    wait::until,
+    whole::Whole,
+};
 
 fn selectors() -> String {
     format!("[\"unix:uid:{}\"]", getuid())
@@ -98,6 +103,46 @@ fn go_spiffe_takes_what_the_agent_says_and_sees_its_rotation() {
             .all(|serial| !before.contains(serial))
             .then_some(())
     });
+}
+
+/// gRPC's C core names the socket in `:authority` as no other does.
+#[test]
+fn py_spiffe_takes_what_the_agent_says() {
+    let (python, Some(packages)) = (program!("python3"), program::packages("py-spiffe")) else {
+        return;
+    };
+    let world = World::new();
+    let whole = Whole::start(&world, echo(), &selectors());
+    let script = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/interop/clients/workload.py"
+    );
+    let mut command = Command::new(python);
+    command
+        .env("PYTHONPATH", packages)
+        .arg(script)
+        .arg(&whole.agent);
+    let process = Process::start(command.args(["kafka", "spiffe://a.example/in"]));
+    let json = |line: &str| serde_json::from_str::<Value>(line).ok();
+    let (said, _) = process.line("what the API has", 0, json);
+    assert_eq!(
+        said["ids"],
+        json!(["spiffe://a.example/in", "spiffe://a.example/out"])
+    );
+    assert_eq!(
+        (&said["authorities"], &said["keys"]),
+        (&json!(1), &json!(1))
+    );
+    for key in ["token", "validated"] {
+        assert_eq!(said[key], "spiffe://a.example/in", "{key}");
+    }
+    for (key, code) in [
+        ("refused", "INVALID_ARGUMENT"),
+        ("foreign", "PERMISSION_DENIED"),
+    ] {
+        let text = said[key].as_str().unwrap();
+        assert!(text.contains(code), "{key}: {text}");
+    }
 }
 
 const TLS: &str = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";

@@ -23,6 +23,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::lenient::Lenient;
 use crate::workload::{Accepted, Peer, PeerError};
 
 /// For everybody on this host: who asks is found out, not admitted.
@@ -33,6 +34,8 @@ pub(super) const OWNER: u32 = 0o700;
 const MOST: usize = 4096;
 /// Connections of one user among them.
 const MOST_OF_ONE: usize = 1024;
+/// Bytes that are read at a time.
+const PIECE: usize = 4096;
 /// Connections that wait to be served.
 const READY: usize = 16;
 /// Wait after the system has refused a connection: it would do so again at once.
@@ -54,6 +57,9 @@ pub(super) enum Stream {
 pub(super) struct Known {
     stream: Stream,
     who: Who,
+    lenient: Lenient,
+    /// What was read and has yet to be taken, and how much of it was.
+    read: (Vec<u8>, usize),
     _place: Place,
 }
 
@@ -194,6 +200,8 @@ async fn hand_over(
     let known = Known {
         stream,
         who: Arc::new(who),
+        lenient: Lenient::default(),
+        read: (Vec::new(), 0),
         _place: place,
     };
     // Where nobody takes it, the door is closing.
@@ -214,9 +222,30 @@ impl AsyncRead for Known {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+        let this = &mut *self;
+        loop {
+            let (bytes, taken) = &mut this.read;
+            if let Some(left) = bytes.get(*taken..)
+                && !left.is_empty()
+            {
+                let (now, _) = left.split_at(left.len().min(buffer.remaining()));
+                buffer.put_slice(now);
+                *taken += now.len();
+                return Poll::Ready(Ok(()));
+            }
+            // An idle connection keeps nothing.
+            this.read = (Vec::new(), 0);
+            let mut space = [0; PIECE];
+            let mut piece = ReadBuf::new(&mut space);
+            let read = match &mut this.stream {
+                Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut piece),
+                Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut piece),
+            };
+            match read {
+                Poll::Ready(Ok(())) if piece.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => this.lenient.feed(piece.filled(), &mut this.read.0),
+                other => return other,
+            }
         }
     }
 }
