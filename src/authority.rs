@@ -148,6 +148,13 @@ async fn serve(
         .mode(0o700)
         .create(data);
     made.with_context(|| data.display().to_string())?;
+    if let Some(folder) = config.socket.parent()
+        && !folder.as_os_str().is_empty()
+    {
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o755).create(folder);
+        made.with_context(|| folder.display().to_string())?;
+    }
     // Two would issue by different keys, and each undo what the other writes.
     let lock_path = data.join("lock");
     let lock = fs::File::create(&lock_path).with_context(|| lock_path.display().to_string())?;

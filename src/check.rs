@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     cli,
-    config::EndpointConfig,
+    config::{EndpointConfig, entries},
     node::{self, Loaded},
     output::{self, Colour, paint},
 };
@@ -29,12 +29,28 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
             return cli::INVALID;
         }
     };
-    let now = SystemClock.now();
+    let config = &loaded.config;
+    let entries = config
+        .authority
+        .as_ref()
+        .and_then(|own| own.entries.as_ref());
+    if let Some(file) = entries
+        && let Err(errors) = entries::load(file, &config.site)
+    {
+        if as_json {
+            let text = errors.render(false);
+            output::json(&json!({"ok": false, "errors": text.lines().collect::<Vec<_>>()}));
+        } else {
+            output::complain(errors.render(output::colour_err()));
+        }
+        return cli::INVALID;
+    }
+    let (agent, now) = (config.agent.as_ref(), SystemClock.now());
     let findings: Vec<_> = loaded
         .config
         .endpoints
         .iter()
-        .map(|endpoint| (endpoint, world::look(endpoint, now)))
+        .map(|endpoint| (endpoint, world::look(endpoint, agent, now)))
         .collect();
     let ok = findings.iter().all(|(_, found)| found.problems.is_empty());
     if as_json {

@@ -14,7 +14,10 @@ use sekisho_certs::{
 };
 use sekisho_proxy::endpoint::spec::EndpointSpec;
 
-use crate::{config::EndpointConfig, node};
+use crate::{
+    config::{AgentConfig, EndpointConfig},
+    node,
+};
 
 /// What was found of one endpoint.
 #[derive(Debug, Default)]
@@ -55,15 +58,24 @@ pub(crate) fn sockets(spec: &EndpointSpec) -> Vec<String> {
     refused.collect()
 }
 
-/// Looks at everything that one endpoint needs.
-pub(crate) fn look(endpoint: &EndpointConfig, now: SystemTime) -> Found {
+/// Looks at everything that one endpoint needs. The sockets of `agent`, where the same file starts one,
+/// are not there yet.
+pub(crate) fn look(
+    endpoint: &EndpointConfig,
+    agent: Option<&AgentConfig>,
+    now: SystemTime,
+) -> Found {
     let mut found = Found::default();
     found.warnings.extend(sockets(&endpoint.spec));
     match &endpoint.identity {
         Some(SourceSpec::Files { cert, key }) => files(&mut found, endpoint, cert, key, now),
         Some(SourceSpec::WorkloadApi { socket } | SourceSpec::Delegated { socket, .. }) => {
             let there = std::fs::metadata(socket).is_ok_and(|data| data.file_type().is_socket());
-            if !there {
+            let comes = agent.is_some_and(|agent| {
+                let delegated = agent.delegated.as_ref();
+                agent.socket == *socket || delegated.is_some_and(|own| own.socket == *socket)
+            });
+            if !there && !comes {
                 let path = socket.display();
                 found
                     .problems

@@ -5,7 +5,7 @@ use std::{
     fs, io,
     net::SocketAddr,
     os::unix::{
-        fs::{FileTypeExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
         net::UnixStream as StdStream,
     },
     path::Path,
@@ -122,6 +122,15 @@ pub(super) fn unix(path: &Path, mode: u32) -> io::Result<Connections> {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
         }
         Ok(_) => fs::remove_file(path)?,
+    }
+    if let Some(folder) = path.parent()
+        && !folder.as_os_str().is_empty()
+    {
+        // Whoever may enter is told by the socket's own mode.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(folder)?;
     }
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
