@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    agent, authority, bench, bundle, check, completions, config::parse_duration, demo, explain,
-    policy, run, status,
+    agent, authority, bench, bundle, check, commands, completions, config::parse_duration, demo,
+    explain, policy, run, status,
 };
 
 /// Everything went as asked.
@@ -92,6 +92,24 @@ enum Command {
         sekisho authority -c authority.yaml backup /var/backups/authority.db"
     )]
     Authority(authority::AuthorityArgs),
+    /// Entries of an authority: which processes of which nodes have which identity
+    #[command(subcommand)]
+    Entry(commands::entry::EntryCommand),
+    /// Join tokens, by which nodes attest
+    #[command(subcommand)]
+    Token(commands::token::TokenCommand),
+    /// Nodes that have attested
+    #[command(subcommand)]
+    Node(commands::node::NodeCommand),
+    /// The authorities that sign, and their rotation
+    #[command(subcommand)]
+    Ca(commands::ca::CaCommand),
+    /// Bring entries to what a file says
+    #[command(
+        after_help = "Shows the difference first. Entries that did not come from a file are left alone.\n\n\
+        Examples:\n  sekisho apply -f entries.yaml --dry-run\n  sekisho apply -f entries.yaml --yes"
+    )]
+    Apply(commands::apply::ApplyArgs),
     /// Run this node's agent: SPIFFE Workload API and Envoy's SDS for the processes of this host
     #[command(
         after_help = "Signals: SIGUSR1 renews all SVIDs now, SIGTERM and Ctrl-C end it. Exit code 1 also when the authority does not take \
@@ -178,6 +196,11 @@ pub(crate) fn main() -> ExitCode {
             alone,
         } => run::run(&config.config, with_parent, alone),
         Command::Agent(args) => agent::agent(&args),
+        Command::Entry(command) => commands::entry::entry(&command),
+        Command::Token(command) => commands::token::token(&command),
+        Command::Node(command) => commands::node::node(&command),
+        Command::Ca(command) => commands::ca::ca(&command),
+        Command::Apply(args) => commands::apply::apply(&args),
         Command::Authority(args) => authority::authority(&args),
         Command::Check { config, json } => check::check(&config.config, json),
         Command::Demo(args) => demo::demo(&args),

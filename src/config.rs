@@ -42,7 +42,7 @@ mod tests;
 pub(crate) use self::{
     admin::{Admin, Log, LogFormat, LogLevel},
     agent::{AgentConfig, NodeProof},
-    authority::{Attest, AuthorityConfig, Secret},
+    authority::{Attest, AuthorityConfig, SOCKET as AUTHORITY_SOCKET, Secret},
     error::ConfigErrors,
     location::Location,
     policy::PolicyConfig,

@@ -11,6 +11,7 @@ mod bench;
 mod bundle;
 mod check;
 mod cli;
+mod commands;
 mod completions;
 mod config;
 mod demo;

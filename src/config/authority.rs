@@ -14,7 +14,7 @@ use super::{
 };
 
 /// Where administrators of this host come unless `authority.socket` says otherwise.
-const SOCKET: &str = "/run/sekisho/authority/api.sock";
+pub(crate) const SOCKET: &str = "/run/sekisho/authority/api.sock";
 /// Where an authority keeps its data unless `authority.data` says otherwise.
 const DATA: &str = "/var/lib/sekisho/authority";
 

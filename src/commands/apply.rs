@@ -1,0 +1,85 @@
+//! `sekisho apply`: entries as a file says.
+
+use std::{io::IsTerminal as _, path::PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Asked, run};
+use crate::{
+    apply, cli,
+    config::entries,
+    output::{self, Colour, paint},
+};
+
+/// Options of `sekisho apply`.
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    #[command(flatten)]
+    asked: Asked,
+    /// The file of entries
+    #[arg(short, long, value_name = "FILE")]
+    file: PathBuf,
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+    /// Show what would be done, and do nothing; exit code 1 if there is something to do
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
+}
+
+/// Does it.
+pub(crate) fn apply(args: &ApplyArgs) -> u8 {
+    run(&args.asked, async |authority| {
+        let wanted = match entries::load(&args.file, &authority.site) {
+            Ok(wanted) => wanted,
+            Err(errors) => {
+                output::complain(errors.render(output::colour_err()));
+                return Ok(cli::INVALID);
+            }
+        };
+        let plan = apply::plan(authority.channel.clone(), wanted).await?;
+        if args.asked.json {
+            output::json(&json!({
+                "create": plan.create.iter().map(|entry| &entry.id).collect::<Vec<_>>(),
+                "update": plan.update.iter().map(|(_, new)| &new.id).collect::<Vec<_>>(),
+                "delete": plan.delete.iter().map(|entry| &entry.id).collect::<Vec<_>>(),
+                "same": plan.same,
+            }));
+        } else {
+            for line in plan.to_string().lines() {
+                let colour = match line.chars().next() {
+                    Some('+') => Colour::Green,
+                    Some('-') => Colour::Red,
+                    _ => Colour::Yellow,
+                };
+                output::line(paint(line, colour, output::colour_out()));
+            }
+        }
+        if plan.is_empty() {
+            return Ok(cli::OK);
+        }
+        if args.dry_run {
+            return Ok(cli::FAILED);
+        }
+        if !args.yes && !agreed()? {
+            output::complain("nothing was done");
+            return Ok(cli::FAILED);
+        }
+        apply::apply(authority.channel, &plan).await?;
+        Ok(cli::OK)
+    })
+}
+
+/// Asks, where somebody can answer.
+fn agreed() -> anyhow::Result<bool> {
+    let input = std::io::stdin();
+    if !input.is_terminal() {
+        output::complain("nobody can be asked here: give --yes to do it");
+        return Ok(false);
+    }
+    output::complain("Do it? [y/N]");
+    let mut answer = String::new();
+    input.read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
