@@ -88,7 +88,7 @@ async fn serve(args: &AgentArgs, file: &Config, own: AgentConfig) -> anyhow::Res
         domain: file.site.clone(),
         servers: own.authority.clone(),
         bootstrap: bootstrap(args, &own, handed_over.as_ref())?,
-        attestor: attestor(&own, handed_over.as_ref())?,
+        attestor: attestor(args, &own, handed_over.as_ref())?,
         availability: own.availability,
         data: own.data.clone(),
         seal: if own.keyring {
@@ -166,13 +166,19 @@ fn bootstrap(
         _ if args.insecure_bootstrap => Ok(Bootstrap::Insecure),
         (Some(path), _) => Ok(Bootstrap::File(path.clone())),
         (None, Some(handed_over)) => Ok(Bootstrap::Text(handed_over.bundle.as_bytes().into())),
+        // The supervisor had none to give, for now: what was kept may do.
+        (None, None) if args.with_parent.is_some() => Ok(Bootstrap::Nothing),
         (None, None) => bail!(
             "`agent.bootstrap` is missing: the file of the site's bundle (sekisho bundle show), or start both by `sekisho run`"
         ),
     }
 }
 
-fn attestor(own: &AgentConfig, handed_over: Option<&HandedOver>) -> anyhow::Result<NodeAttestor> {
+fn attestor(
+    args: &AgentArgs,
+    own: &AgentConfig,
+    handed_over: Option<&HandedOver>,
+) -> anyhow::Result<NodeAttestor> {
     Ok(match (&own.attest, handed_over) {
         (Some(NodeProof::JoinToken(secret)), _) => NodeAttestor::JoinToken(token(secret)?),
         (Some(NodeProof::X509Pop { cert, key }), _) => NodeAttestor::X509Pop {
@@ -182,6 +188,7 @@ fn attestor(own: &AgentConfig, handed_over: Option<&HandedOver>) -> anyhow::Resu
         (None, Some(handed_over)) => {
             NodeAttestor::JoinToken(Token::Value(handed_over.token.clone()))
         }
+        (None, None) if args.with_parent.is_some() => NodeAttestor::None,
         (None, None) => bail!(
             "`agent.join_token` is missing: where the token is (sekisho token create), or start both by `sekisho run`"
         ),

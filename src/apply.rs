@@ -94,9 +94,9 @@ fn said(entry: &types::Entry) -> Vec<(&'static str, String)> {
     vec![
         ("spiffe_id", id(&entry.spiffe_id)),
         ("parent", id(&entry.parent_id)),
-        ("selectors", selectors.join(" ")),
-        ("federates_with", federates.join(" ")),
-        ("dns_names", entry.dns_names.join(" ")),
+        ("selectors", format!("{selectors:?}")),
+        ("federates_with", format!("{federates:?}")),
+        ("dns_names", format!("{:?}", entry.dns_names)),
         ("x509_ttl", format!("{}s", entry.x509_svid_ttl)),
         ("jwt_ttl", format!("{}s", entry.jwt_svid_ttl)),
         ("hint", entry.hint.clone()),
@@ -163,21 +163,21 @@ pub(crate) async fn all(channel: Channel) -> anyhow::Result<Vec<types::Entry>> {
     }
 }
 
-/// Does it: what is to go first, so that what replaces it can come.
+/// Does it: what is to go last, but for what stands in the way of an entry that is to come.
 ///
 /// # Errors
 /// When the authority refuses something. What it has done before stays done; the next plan shows the
 /// rest.
 pub(crate) async fn apply(channel: Channel, plan: &Plan) -> anyhow::Result<()> {
     let mut client = EntryClient::new(channel);
-    let ids: Vec<String> = plan.delete.iter().map(|entry| entry.id.clone()).collect();
-    for ids in ids.chunks(PAGE) {
-        let request = BatchDeleteEntryRequest { ids: ids.to_vec() };
-        let answer = client.batch_delete_entry(request).await;
-        let answer = answer.answered("BatchDeleteEntry")?;
-        let results = answer.results.iter();
-        good(results.map(|result| (result.id.as_str(), &result.status)))?;
-    }
+    let (before, after): (Vec<_>, Vec<_>) = plan.delete.iter().partition(|old| {
+        let mut new = plan
+            .create
+            .iter()
+            .chain(plan.update.iter().map(|(_, new)| new));
+        new.any(|new| stands_in_the_way(old, new))
+    });
+    delete(&mut client, &before).await?;
     let updates: Vec<_> = plan.update.iter().map(|(_, new)| new.clone()).collect();
     for entries in updates.chunks(PAGE) {
         let request = BatchUpdateEntryRequest {
@@ -199,6 +199,31 @@ pub(crate) async fn apply(channel: Channel, plan: &Plan) -> anyhow::Result<()> {
         let answer = answer.answered("BatchCreateEntry")?;
         let ids = entries.iter().map(|entry| entry.id.as_str());
         good(ids.zip(answer.results.iter().map(|result| &result.status)))?;
+    }
+    delete(&mut client, &after).await
+}
+
+/// Two entries are not the same in these (spire-api.md §7).
+fn stands_in_the_way(old: &types::Entry, new: &types::Entry) -> bool {
+    let key = |entry: &types::Entry| {
+        let said = said(entry).into_iter();
+        said.filter(|(name, _)| ["spiffe_id", "parent", "selectors"].contains(name))
+            .collect::<Vec<_>>()
+    };
+    key(old) == key(new)
+}
+
+async fn delete(
+    client: &mut EntryClient<Channel>,
+    entries: &[&types::Entry],
+) -> anyhow::Result<()> {
+    let ids: Vec<String> = entries.iter().map(|entry| entry.id.clone()).collect();
+    for ids in ids.chunks(PAGE) {
+        let request = BatchDeleteEntryRequest { ids: ids.to_vec() };
+        let answer = client.batch_delete_entry(request).await;
+        let answer = answer.answered("BatchDeleteEntry")?;
+        let results = answer.results.iter();
+        good(results.map(|result| (result.id.as_str(), &result.status)))?;
     }
     Ok(())
 }

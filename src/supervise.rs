@@ -11,10 +11,12 @@ use sekisho_certs::source::Changes;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{cli, config::Config};
-use child::{Child, Part};
+use child::{Child, Event, Part};
 
 /// How long the processes have to end, the endpoints' beside their drain.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// How long the authority may take to hand over a token, while a restart waits for it.
+const CALLS: Duration = Duration::from_secs(5);
 
 /// Runs them until a signal ends this process, or one of them cannot be started at all.
 pub(crate) fn supervise(path: &Path, config: &Config) -> u8 {
@@ -68,7 +70,13 @@ async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
                     children.signal(Part::Proxy, nix::sys::signal::Signal::SIGUSR1);
                 }
                 () = changes.next(), if entries.is_some() => reapply(config).await,
-                part = children.ended() => children.again(part, config).await?,
+                (part, event) = children.event() => match event {
+                    Event::Ended(status) => {
+                        tracing::error!(process = part.as_str(), status, "has ended; is started again");
+                        children.later(part);
+                    }
+                    Event::Due => children.again(part, config).await,
+                },
             }
         }
         children
@@ -107,7 +115,7 @@ async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
     }
     if let Some(agent) = &config.agent {
         let handed_over = site::hand_over(config).await?;
-        children.add(Part::Agent, config, handed_over)?;
+        children.add(Part::Agent, config, handed_over.as_ref())?;
         if let Err(error) = site::reach(&agent.socket, site::AGENT).await {
             tracing::warn!(error = %format_args!("{error:#}"), "agent");
         }
@@ -121,7 +129,9 @@ async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
 /// What has changed in the file of entries is applied; what is wrong with it is told, and changes
 /// nothing.
 async fn reapply(config: &Config) {
-    if let Err(error) = site::apply(config).await {
+    let applied = tokio::time::timeout(PATIENCE, site::apply(config)).await;
+    let applied = applied.unwrap_or_else(|_| Err(anyhow::anyhow!("the authority does not answer")));
+    if let Err(error) = applied {
         tracing::error!(error = %format_args!("{error:#}"), "entries not applied");
     }
 }
@@ -131,7 +141,7 @@ impl Children {
         &mut self,
         part: Part,
         config: &Config,
-        handed_over: Option<crate::agent::HandedOver>,
+        handed_over: Option<&crate::agent::HandedOver>,
     ) -> anyhow::Result<()> {
         let child = Child::start(part, &self.path, config, handed_over)?;
         self.list.push(child);
@@ -144,45 +154,50 @@ impl Children {
         }
     }
 
-    /// Waits until one of them has ended.
-    async fn ended(&mut self) -> Part {
+    /// Waits until something has become of one of them.
+    async fn event(&mut self) -> (Part, Event) {
         let waits = self.list.iter_mut().map(|child| {
             Box::pin(async move {
-                let status = child.wait().await;
-                let part = child.part();
-                tracing::error!(process = part.as_str(), %status, "has ended; is started again");
-                part
+                let event = child.event().await;
+                (child.part(), event)
             })
         });
         futures_util::future::select_all(waits).await.0
     }
 
-    /// Starts one again, after a while that grows.
-    async fn again(&mut self, part: Part, config: &Config) -> anyhow::Result<()> {
-        let Some(place) = self.list.iter().position(|child| child.part() == part) else {
-            return Ok(());
-        };
-        let wait = self
-            .list
-            .get_mut(place)
-            .map(Child::pause)
-            .unwrap_or_default();
-        tokio::time::sleep(wait).await;
+    fn later(&mut self, part: Part) {
+        for child in self.list.iter_mut().filter(|child| child.part() == part) {
+            child.later();
+        }
+    }
+
+    /// Starts one again. What fails is tried once more after a while.
+    async fn again(&mut self, part: Part, config: &Config) {
         let handed_over = match part {
-            Part::Agent => match site::hand_over(config).await {
-                Ok(handed_over) => handed_over,
-                // The authority is on its way back too: what is cached may do.
-                Err(error) => {
-                    tracing::warn!(error = %format_args!("{error:#}"), "no token for the agent");
-                    None
+            Part::Agent => {
+                let handed_over = tokio::time::timeout(CALLS, site::hand_over(config)).await;
+                match handed_over {
+                    Ok(Ok(handed_over)) => handed_over,
+                    // The authority is on its way back too: what is cached may do.
+                    Ok(Err(error)) => {
+                        tracing::warn!(error = %format_args!("{error:#}"), "no token for the agent");
+                        None
+                    }
+                    Err(_) => {
+                        tracing::warn!("no token for the agent: the authority does not answer");
+                        None
+                    }
                 }
-            },
+            }
             Part::Authority | Part::Proxy => None,
         };
-        if let Some(child) = self.list.get_mut(place) {
-            child.restart(&self.path, config, handed_over)?;
+        let path = Arc::clone(&self.path);
+        for child in self.list.iter_mut().filter(|child| child.part() == part) {
+            if let Err(error) = child.restart(&path, config, handed_over.as_ref()) {
+                tracing::error!(process = part.as_str(), error = %format_args!("{error:#}"), "not started");
+                child.later();
+            }
         }
-        Ok(())
     }
 
     /// Ends them, those that need others first.

@@ -33,6 +33,8 @@ pub enum Token {
 /// How a node proves which one it is.
 #[derive(Clone, Debug)]
 pub enum NodeAttestor {
+    /// There is nothing to show now: the agent goes on with what was kept, as long as that is good.
+    None,
     /// By a token, which is good for one attempt.
     JoinToken(Token),
     /// By a certificate and its key.
@@ -56,6 +58,9 @@ impl fmt::Debug for Token {
 /// Why this node is not known to the authority.
 #[derive(Debug, thiserror::Error)]
 pub enum AttestError {
+    /// There is nothing to be presented.
+    #[error("there is no token or certificate to attest with")]
+    Nothing,
     /// What is to be presented cannot be read or made.
     #[error("{kind}: {problem}")]
     Own {
@@ -79,6 +84,12 @@ pub enum AttestError {
 }
 
 impl AttestError {
+    /// Whether the authority wants nothing to do with this node: it has been banned, or what it shows
+    /// does not count any more (spire-api.md §3).
+    pub(crate) fn is_denial(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() == tonic::Code::PermissionDenied)
+    }
+
     /// What a call of the attestation has ended with.
     fn of(status: Status) -> Self {
         use tonic::Code::{FailedPrecondition, InvalidArgument, PermissionDenied, Unimplemented};
@@ -138,12 +149,13 @@ impl Talk {
 pub async fn attest(channel: Channel, attestor: &NodeAttestor) -> Result<Attested, AttestError> {
     let request = svid::Request::new(None)?;
     let (kind, payload) = match attestor {
+        NodeAttestor::None => return Err(AttestError::Nothing),
         NodeAttestor::JoinToken(token) => (join_token::TYPE, join_token::payload(token)?),
         NodeAttestor::X509Pop { cert, .. } => (x509pop::TYPE, x509pop::payload(cert)?),
     };
     let mut talk = begin(channel, kind, payload, &request).await?;
     match attestor {
-        NodeAttestor::JoinToken(_) => {}
+        NodeAttestor::JoinToken(_) | NodeAttestor::None => {}
         NodeAttestor::X509Pop { key, .. } => x509pop::prove(&mut talk, key).await?,
     }
     let Response::Result(result) = talk.next().await? else {

@@ -54,6 +54,17 @@ pub enum CacheError {
     Locked(PathBuf),
 }
 
+impl CacheError {
+    /// Whether the file itself is of no use, and not only out of reach.
+    #[must_use]
+    pub const fn is_of_the_content(&self) -> bool {
+        matches!(
+            self,
+            Self::Content { .. } | Self::Seal(SealError::Damaged(_))
+        )
+    }
+}
+
 /// The agent's own certificate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct KeptNode {

@@ -21,6 +21,7 @@ use tonic::transport::Channel;
 
 use crate::{
     attest::{AttestError, NodeAttestor},
+    bundle::Bundle,
     cache::{Cache, CacheError, Kept, SealKind},
     pace::Pace,
     server::Servers,
@@ -33,11 +34,13 @@ pub use turn::TurnError;
 /// Whom the agent believes before it knows any bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bootstrap {
-    /// A file with the site's bundle, PEM or SPIFFE bundle JSON. It is read again when the authority
-    /// is not the one that the cached bundle tells.
+    /// A file with the site's bundle, PEM or SPIFFE bundle JSON. Once a bundle is known it is not looked
+    /// at again: a CA in it may have been revoked since.
     File(PathBuf),
     /// The same text, handed over by whoever started the agent.
     Text(Arc<[u8]>),
+    /// Nothing: what was kept has to do.
+    Nothing,
     /// Whoever says it is the site's server, once. On the command line only.
     Insecure,
 }
@@ -162,8 +165,8 @@ pub struct Agent {
     put_out: bool,
     /// The address to begin with, counted on when one fails.
     first: usize,
-    /// The connection is that of this certificate.
-    connected: Option<String>,
+    /// The connection is that of this certificate, and verified by this bundle.
+    connected: Option<(String, Arc<Bundle>)>,
     state: watch::Sender<Arc<State>>,
     health: watch::Sender<Health>,
     channel: watch::Sender<Option<Channel>>,
@@ -213,9 +216,10 @@ impl Agent {
             Ok(Some(kept)) => agent.take_up(kept),
             Ok(None) => {}
             Err(error) => {
-                let aside = agent.cache.set_aside();
-                let aside =
-                    aside.map_or_else(|error| error.to_string(), |at| at.display().to_string());
+                // One that only cannot be read now is left where it is.
+                let aside = error.is_of_the_content().then(|| agent.cache.set_aside());
+                let aside = aside.and_then(Result::ok);
+                let aside = aside.map(|at| at.display().to_string());
                 tracing::error!(%error, aside, "what was kept cannot be used; begins anew");
             }
         }
@@ -287,12 +291,19 @@ impl Agent {
 
     /// What follows from a turn that failed.
     fn react(&mut self, error: TurnError) -> Result<(), AgentError> {
-        // Whatever it was: the next turn begins with a connection of its own, to the next address.
-        self.disconnect();
-        self.first = self.first.wrapping_add(1);
-        if let TurnError::Attest(refused @ AttestError::Refused(_)) = error {
-            if self.put_out || !self.serves() {
+        if error.is_of_the_connection() {
+            // The next turn begins with a connection of its own, to the next address.
+            self.disconnect();
+            self.first = self.first.wrapping_add(1);
+        }
+        if let TurnError::Attest(refused @ (AttestError::Refused(_) | AttestError::Nothing)) = error
+        {
+            if self.put_out || refused.is_denial() {
                 self.forget();
+                return Err(AgentError::Refused(refused));
+            }
+            if !self.serves() {
+                // What is kept stays: a clock that was wrong may be right at the next start.
                 return Err(AgentError::Refused(refused));
             }
             let error = TurnError::Attest(refused);

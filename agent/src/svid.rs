@@ -143,7 +143,7 @@ pub struct Signed {
 
 impl Signed {
     /// Checks that it is an SVID of `wanted`, or of anybody where that is `None`, whose key is its
-    /// own, and that `trust` verifies it at `now`.
+    /// own, and that `trust` has a path for it at `now`, or at the end of its validity that is nearer.
     ///
     /// # Errors
     /// Each of [`SignedError`]'s variants but the first.
@@ -163,7 +163,10 @@ impl Signed {
                 given: svid.id().clone(),
             });
         }
-        trust.verify(svid.chain(), now)?;
+        // Whether it may be shown now is asked when it is: one that comes while the clock is wrong is not
+        // thrown away.
+        let inside = now.max(svid.not_before()).min(svid.not_after());
+        trust.verify(svid.chain(), inside)?;
         Ok(Self {
             id: svid.id().clone(),
             serial: svid.serial().to_owned(),

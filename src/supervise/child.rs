@@ -49,6 +49,16 @@ pub(super) struct Child {
     process: process::Child,
     started: Instant,
     pause: Duration,
+    /// When it is to be started again.
+    due: Option<Instant>,
+}
+
+/// What has become of a process.
+pub(super) enum Event {
+    /// It has ended, in these words.
+    Ended(String),
+    /// It is time to start it again.
+    Due,
 }
 
 impl Child {
@@ -57,13 +67,14 @@ impl Child {
         part: Part,
         path: &Path,
         config: &Config,
-        handed_over: Option<HandedOver>,
+        handed_over: Option<&HandedOver>,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             part,
             process: spawn(part, path, config, handed_over)?,
             started: Instant::now(),
             pause: FIRST,
+            due: None,
         })
     }
 
@@ -79,14 +90,24 @@ impl Child {
         }
     }
 
-    /// How long to wait before it is started again: twice as long each time that it did not last.
-    pub(super) fn pause(&mut self) -> Duration {
+    /// Waits until it has ended, or is to be started again.
+    pub(super) async fn event(&mut self) -> Event {
+        match self.due {
+            Some(due) => {
+                tokio::time::sleep_until(due.into()).await;
+                Event::Due
+            }
+            None => Event::Ended(self.wait().await),
+        }
+    }
+
+    /// Has it started again after a while: twice as long each time that it did not last.
+    pub(super) fn later(&mut self) {
         if self.started.elapsed() > STEADY {
             self.pause = FIRST;
         }
-        let now = self.pause;
-        self.pause = (now * 2).min(LONGEST);
-        now
+        self.due = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST);
     }
 
     /// Starts it again.
@@ -94,10 +115,11 @@ impl Child {
         &mut self,
         path: &Path,
         config: &Config,
-        handed_over: Option<HandedOver>,
+        handed_over: Option<&HandedOver>,
     ) -> anyhow::Result<()> {
         self.process = spawn(self.part, path, config, handed_over)?;
         self.started = Instant::now();
+        self.due = None;
         Ok(())
     }
 
@@ -114,9 +136,10 @@ fn spawn(
     part: Part,
     path: &Path,
     config: &Config,
-    handed_over: Option<HandedOver>,
+    handed_over: Option<&HandedOver>,
 ) -> anyhow::Result<process::Child> {
-    let mut command = process::Command::new(std::env::current_exe()?);
+    // This very program, even if another has been put in its place.
+    let mut command = process::Command::new("/proc/self/exe");
     let name = match part {
         Part::Proxy => "run",
         other => other.as_str(),
@@ -147,7 +170,7 @@ fn spawn(
         .spawn()
         .with_context(|| format!("cannot start the {}", part.as_str()))?;
     if let (Some(handed_over), Some(mut stdin)) = (handed_over, child.stdin.take()) {
-        let text = Zeroizing::new(serde_json::to_vec(&handed_over)?);
+        let text = Zeroizing::new(serde_json::to_vec(handed_over)?);
         tokio::spawn(async move {
             // Where the process has ended, that is told elsewhere.
             let _ = stdin.write_all(&text).await;

@@ -160,12 +160,17 @@ fn from_keyring(folder: &Path) -> io::Result<Zeroizing<[u8; KEY]>> {
         "sekisho agent cache {}",
         hex(whole.as_os_str().as_encoded_bytes())
     );
-    if let Ok(found) = ring.search(&name) {
-        let bytes = Zeroizing::new(found.read_to_vec().map_err(told)?);
-        let key = <[u8; KEY]>::try_from(bytes.as_slice());
-        return key
-            .map(Zeroizing::new)
-            .map_err(|_| io::Error::other("the key in the keyring has another length"));
+    match ring.search(&name) {
+        Ok(found) => {
+            let bytes = Zeroizing::new(found.read_to_vec().map_err(told)?);
+            let key = <[u8; KEY]>::try_from(bytes.as_slice());
+            return key
+                .map(Zeroizing::new)
+                .map_err(|_| io::Error::other("the key in the keyring has another length"));
+        }
+        // Anything else may pass, and a new key would take the place of the one in use.
+        Err(linux_keyutils::KeyError::KeyDoesNotExist) => {}
+        Err(error) => return Err(told(error)),
     }
     let key = new_key()?;
     let added = ring.add_key(&name, key.as_slice()).map_err(told)?;

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use prost::Message as _;
-use sekisho_certs::{Trust, TrustBundle};
+use sekisho_certs::{Trust, TrustBundle, TrustDomain};
 use sekisho_spire_api::{
     rpc,
     server::agent::{
@@ -26,6 +27,10 @@ use crate::{
     svid::{self, Signed, SignedError},
     sync::{self, Entries, SyncError},
 };
+
+/// How often a bundle is asked for after an attestation, and the time between.
+const TRIES: u32 = 5;
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Why a turn has not come to its end; what was known before stays.
 #[derive(Debug, thiserror::Error)]
@@ -60,14 +65,22 @@ impl TurnError {
         }
     }
 
-    fn is_untrusted(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect(ConnectError::Unreachable {
-                untrusted: true,
-                ..
-            })
-        )
+    fn is_denial(&self) -> bool {
+        matches!(self, Self::Attest(error) if error.is_denial())
+    }
+
+    /// Whether another connection, to another address, may do better.
+    pub(super) fn is_of_the_connection(&self) -> bool {
+        match self {
+            Self::Connect(_) => true,
+            Self::Attest(AttestError::Refused(_) | AttestError::Nothing) => true,
+            Self::Attest(AttestError::Failed(status))
+            | Self::Sync(SyncError::Call { status, .. }) => !matches!(
+                status.code(),
+                Code::Internal | Code::NotFound | Code::InvalidArgument | Code::ResourceExhausted
+            ),
+            _ => false,
+        }
     }
 }
 
@@ -82,6 +95,18 @@ fn denial(status: &Status) -> Option<Reason> {
     let detail = details.find(|detail| detail.type_url == NAME)?;
     let decoded = PermissionDeniedDetails::decode(detail.value.as_slice());
     decoded.ok().map(|details| details.reason())
+}
+
+/// The bundle after an attestation: the token is used up, so that one failure must not be the end.
+async fn first_bundle(channel: Channel, domain: &TrustDomain) -> Result<Bundle, SyncError> {
+    for _ in 1..TRIES {
+        match sync::own_bundle(channel.clone(), domain).await {
+            Ok(bundle) => return Ok(bundle),
+            Err(error) => tracing::warn!(%error, "no bundle after the attestation; asks again"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+    sync::own_bundle(channel, domain).await
 }
 
 impl Agent {
@@ -105,6 +130,13 @@ impl Agent {
         let Some(trust) = own.trust(&domain).ok().and_then(|own| self.trust_of(own)) else {
             return Err(SyncError::Protocol("with an unusable bundle").into());
         };
+        if let Some(node) = &self.node
+            && !node.reattestable
+            && own.taints(&node.signed.held.certificates())
+        {
+            // Before anything else is replaced: once the CA is revoked, nobody listens to its certificates.
+            self.renew(channel.clone(), &trust).await?;
+        }
         bundles.insert(domain.to_string(), own);
         let mut state = State {
             known: true,
@@ -150,8 +182,11 @@ impl Agent {
                 tracing::warn!(entry = answer.entry.id, %error, "no new SVID");
             }
         };
-        sign::sign(channel, &stale, trust, &self.provider, now, &mut each).await?;
-        Ok(())
+        let signed = sign::sign(channel, &stale, trust, &self.provider, now, &mut each).await;
+        if all && signed.is_err() {
+            self.wanted.renew.store(true, Ordering::Relaxed);
+        }
+        Ok(signed?)
     }
 
     fn publish(&self, state: State, before: &State) {
@@ -179,14 +214,28 @@ impl Agent {
         if !tainted && now < self.renewal(&node.signed) {
             return Ok(());
         }
-        if node.reattestable {
-            return self.attest().await;
+        let renewed = if node.reattestable {
+            self.attest().await
+        } else {
+            self.renew_own().await
+        };
+        match renewed {
+            Err(error) if error.denied().is_none() && !error.is_denial() => {
+                // It is good for a while: everything else goes on, and this is tried again.
+                tracing::warn!(%error, "the agent's own certificate is not renewed");
+                Ok(())
+            }
+            renewed => renewed,
         }
-        self.renew().await
     }
 
-    async fn renew(&mut self) -> Result<(), TurnError> {
+    async fn renew_own(&mut self) -> Result<(), TurnError> {
         let channel = self.connection().await?;
+        let trust = self.own_trust()?;
+        self.renew(channel, &trust).await
+    }
+
+    async fn renew(&mut self, channel: Channel, trust: &Trust) -> Result<(), TurnError> {
         let request = svid::Request::new(None)?;
         let params = Some(AgentX509svidParams {
             csr: request.csr.clone(),
@@ -197,10 +246,9 @@ impl Agent {
         let answer = answer.map_err(SyncError::call("RenewAgent"))?.into_inner();
         let chain = answer.svid.map(|svid| svid.cert_chain).unwrap_or_default();
         let wanted = self.node.as_ref().map(|node| node.signed.id.clone());
-        let trust = self.own_trust()?;
         let now = self.clock.now();
         let held = request.signed(chain);
-        let signed = Signed::check(held, wanted.as_ref(), &trust, now, &self.provider)?;
+        let signed = Signed::check(held, wanted.as_ref(), trust, now, &self.provider)?;
         self.become_node(Node {
             signed,
             reattestable: false,
@@ -210,25 +258,16 @@ impl Agent {
 
     async fn attest(&mut self) -> Result<(), TurnError> {
         self.disconnect();
-        match self.attest_by(self.server_trust()).await {
-            // The authority was built anew: the file that an administrator has put here may know.
-            Err(error) if error.is_untrusted() && self.state.borrow().known => {
-                if self.settings.bootstrap == Bootstrap::Insecure {
-                    return Err(error);
-                }
-                let trust = self.bootstrap();
-                self.attest_by(trust).await
-            }
-            outcome => outcome,
-        }
+        let trust = self.server_trust()?;
+        self.attest_by(trust).await
     }
 
-    async fn attest_by(&mut self, trust: Result<ServerTrust, TurnError>) -> Result<(), TurnError> {
-        let channel = self.servers.connect(&trust?, None, self.first).await?;
+    async fn attest_by(&mut self, trust: ServerTrust) -> Result<(), TurnError> {
+        let channel = self.servers.connect(&trust, None, self.first).await?;
         let attested = attest::attest(channel.clone(), &self.settings.attestor).await?;
         let domain = self.settings.domain.clone();
         // On the same connection: there is no other by which the first bundle could be believed.
-        let own = sync::own_bundle(channel, &domain).await?;
+        let own = first_bundle(channel, &domain).await?;
         let bundle = own.trust(&domain).map_err(|error| {
             let problem = error.to_string();
             TurnError::Bootstrap(problem)
@@ -262,8 +301,12 @@ impl Agent {
             return Err(AttestError::Protocol("no certificate").into());
         };
         let serial = node.signed.serial.clone();
+        let own = self.state.borrow().own_bundle().cloned();
+        let own =
+            own.ok_or_else(|| TurnError::Bootstrap("no bundle of the site is known".into()))?;
+        let now = Some((serial, own));
         let open = self.channel.borrow().clone();
-        if let Some(channel) = open.filter(|_| self.connected.as_ref() == Some(&serial)) {
+        if let Some(channel) = open.filter(|_| self.connected == now) {
             return Ok(channel);
         }
         let held = Arc::clone(&node.signed.held);
@@ -273,7 +316,7 @@ impl Agent {
             .connect(&trust, Some(&held), self.first)
             .await?;
         self.greet(channel.clone()).await;
-        self.connected = Some(serial);
+        self.connected = now;
         self.channel.send_replace(Some(channel.clone()));
         Ok(channel)
     }
@@ -307,6 +350,10 @@ impl Agent {
     fn bootstrap(&self) -> Result<ServerTrust, TurnError> {
         let (name, text) = match &self.settings.bootstrap {
             Bootstrap::Insecure => return Ok(ServerTrust::NameOnly),
+            Bootstrap::Nothing => {
+                let text = "no bundle of the site is known, and none to begin with";
+                return Err(TurnError::Bootstrap(text.into()));
+            }
             Bootstrap::Text(text) => (None, Ok(text.to_vec())),
             Bootstrap::File(path) => (Some(path), std::fs::read(path)),
         };

@@ -249,7 +249,7 @@ impl DelegatedIdentity for Service {
         &self,
         request: Request<FetchJwtsviDsRequest>,
     ) -> Result<Response<FetchJwtsviDsResponse>, Status> {
-        if request.get_ref().audience.is_empty() {
+        if request.get_ref().audience.iter().all(String::is_empty) {
             return Err(Status::invalid_argument("audience must be specified"));
         }
         let caller = self.delegate(&request).await?;
@@ -262,7 +262,9 @@ impl DelegatedIdentity for Service {
         }
         let mut svids = Vec::with_capacity(view.entries.len());
         for entry in &view.entries {
-            let token = self.tokens.fetch(&state, entry, &message.audience).await;
+            let audience = message.audience.iter().filter(|one| !one.is_empty());
+            let audience: Vec<String> = audience.cloned().collect();
+            let token = self.tokens.fetch(&state, entry, &audience).await;
             let token = token.map_err(|error| {
                 Status::unavailable(format!("could not fetch JWT-SVID: {error}"))
             })?;
