@@ -15,6 +15,7 @@
 
 mod certificates;
 mod clients;
+mod commands;
 mod demo;
 mod drain;
 mod explain;
