@@ -136,12 +136,23 @@ pub(crate) fn entry(command: &EntryCommand) -> u8 {
                 output::complain("--entry-id is needed: which entry (sekisho entry list)");
                 return Ok(cli::INVALID);
             }
+            let mut entry = said.entry(&authority)?;
+            let mut client = EntryClient::new(authority.channel);
+            let request = GetEntryRequest {
+                id: entry.id.clone(),
+                output_mask: None,
+            };
+            let before = client.get_entry(request).await.answered("GetEntry")?;
+            // What no option says stays as it is.
+            entry.additional_attributes = before.additional_attributes;
+            entry.expires_at = before.expires_at;
+            entry.store_svid = before.store_svid;
             let request = BatchUpdateEntryRequest {
-                entries: vec![said.entry(&authority)?],
+                entries: vec![entry],
                 input_mask: None,
                 output_mask: None,
             };
-            let answer = EntryClient::new(authority.channel)
+            let answer = client
                 .batch_update_entry(request)
                 .await
                 .answered("BatchUpdateEntry")?;
