@@ -140,6 +140,10 @@ pub(crate) fn remaining(at: i64) -> String {
 pub(crate) fn outcome<'a>(
     results: impl Iterator<Item = (String, Option<&'a types::Status>)>,
 ) -> anyhow::Result<u8> {
+    let mut results = results.peekable();
+    if results.peek().is_none() {
+        bail!("the authority has answered nothing");
+    }
     let mut code = cli::OK;
     for (name, status) in results {
         let Some(status) = status else {

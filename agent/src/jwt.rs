@@ -20,6 +20,8 @@ use crate::{bundle, entry::Entry, run::Shared, state::State};
 
 /// Most tokens that are remembered.
 const MOST: usize = 1000;
+/// Most bytes of an audience whose token is remembered: a caller may ask for any.
+const LONGEST_AUDIENCE: usize = 4096;
 
 /// A token.
 #[derive(Clone)]
@@ -147,6 +149,9 @@ impl Tokens {
     }
 
     fn remember(&self, name: Name, token: Token, now: SystemTime) {
+        if name.2.iter().map(String::len).sum::<usize>() > LONGEST_AUDIENCE {
+            return;
+        }
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MOST {
             known.retain(|_, token| now < token.expires_at);

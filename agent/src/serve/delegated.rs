@@ -189,15 +189,6 @@ fn with_key(entry: &Entry, signed: &Signed) -> X509svidWithKey {
     }
 }
 
-fn by_id(
-    view: &View,
-    encode: impl Fn(&Bundle) -> Vec<u8>,
-) -> std::collections::HashMap<String, Vec<u8>> {
-    let all = view.bundles().into_iter();
-    all.map(|(domain, bundle)| (format!("spiffe://{domain}"), encode(&bundle)))
-        .collect()
-}
-
 #[tonic::async_trait]
 impl DelegatedIdentity for Service {
     type SubscribeToX509SVIDsStream = Messages<SubscribeToX509sviDsResponse>;
@@ -240,7 +231,7 @@ impl DelegatedIdentity for Service {
     ) -> Result<Response<Self::SubscribeToX509BundlesStream>, Status> {
         let caller = self.delegate(&request).await?;
         let messages = self.bundles(caller, |view| SubscribeToX509BundlesResponse {
-            ca_certificates: by_id(view, Bundle::concatenated),
+            ca_certificates: view.by_id(Bundle::concatenated),
         });
         Ok(Response::new(messages))
     }
@@ -286,7 +277,7 @@ impl DelegatedIdentity for Service {
     ) -> Result<Response<Self::SubscribeToJWTBundlesStream>, Status> {
         let caller = self.delegate(&request).await?;
         let messages = self.bundles(caller, |view| SubscribeToJwtBundlesResponse {
-            bundles: by_id(view, jwks),
+            bundles: view.by_id(jwks),
         });
         Ok(Response::new(messages))
     }

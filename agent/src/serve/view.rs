@@ -1,7 +1,11 @@
 //! What one caller sees of what the agent knows, and streams of it: the full set each time, at once
 //! and whenever it has changed (SPIFFE_Workload_API.md §4.3).
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -75,6 +79,13 @@ impl View {
             all.insert(self.domain.clone(), Arc::clone(own));
         }
         all
+    }
+
+    /// The same encoded, by the ID of their domain.
+    pub(super) fn by_id(&self, encode: impl Fn(&Bundle) -> Vec<u8>) -> HashMap<String, Vec<u8>> {
+        let all = self.bundles().into_iter();
+        all.map(|(domain, bundle)| (format!("spiffe://{domain}"), encode(&bundle)))
+            .collect()
     }
 
     /// Entries whose SVID has yet to be made: those on demand are asked for.

@@ -91,7 +91,7 @@ impl SpiffeWorkloadApi for Service {
         let make = |view: &View| {
             Made::Message(X509BundlesResponse {
                 crl: Vec::new(),
-                bundles: by_id(view, Bundle::concatenated),
+                bundles: view.by_id(Bundle::concatenated),
             })
         };
         let messages = stream(self.callers.shared(), bundles, make);
@@ -155,7 +155,7 @@ impl SpiffeWorkloadApi for Service {
         let bundles = move |state: &State| views(state).map(only_bundles);
         let make = |view: &View| {
             Made::Message(JwtBundlesResponse {
-                bundles: by_id(view, jwks),
+                bundles: view.by_id(jwks),
             })
         };
         let messages = stream(self.callers.shared(), bundles, make);
@@ -188,15 +188,6 @@ fn only_bundles(mut view: View) -> View {
     view.identities.clear();
     view.entries.clear();
     view
-}
-
-fn by_id(
-    view: &View,
-    encode: impl Fn(&Bundle) -> Vec<u8>,
-) -> std::collections::HashMap<String, Vec<u8>> {
-    let all = view.bundles().into_iter();
-    all.map(|(domain, bundle)| (format!("spiffe://{domain}"), encode(&bundle)))
-        .collect()
 }
 
 fn x509_svids(view: &View) -> X509svidResponse {
