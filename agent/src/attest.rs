@@ -1,10 +1,12 @@
 //! Node attestation: this node proves to an authority which one it is.
 
+pub mod evidence;
 pub mod join_token;
 pub mod x509pop;
 
 use std::{fmt, path::PathBuf};
 
+use sekisho_certs::TrustDomain;
 use sekisho_spire_api::{
     server::agent::{
         AgentX509svidParams, AttestAgentRequest, AttestAgentResponse,
@@ -20,6 +22,7 @@ use tonic::{Status, Streaming, transport::Channel};
 use zeroize::Zeroizing;
 
 use crate::svid::{self, Held, SignedError};
+pub use evidence::Evidence;
 
 /// Where a join token is.
 #[derive(Clone)]
@@ -44,6 +47,8 @@ pub enum NodeAttestor {
         /// PEM: PKCS#8, SEC1 or PKCS#1.
         key: PathBuf,
     },
+    /// By several pieces together, at sekisho's own authority.
+    Evidence(Vec<Evidence>),
 }
 
 impl fmt::Debug for Token {
@@ -142,21 +147,29 @@ impl Talk {
     }
 }
 
-/// Attests over `channel`, on which no certificate was shown.
+/// Attests over `channel`, on which no certificate was shown, at the authority of `domain`.
 ///
 /// # Errors
 /// Each of [`AttestError`]'s variants.
-pub async fn attest(channel: Channel, attestor: &NodeAttestor) -> Result<Attested, AttestError> {
+pub async fn attest(
+    channel: Channel,
+    attestor: &NodeAttestor,
+    domain: &TrustDomain,
+) -> Result<Attested, AttestError> {
     let request = svid::Request::new(None)?;
     let (kind, payload) = match attestor {
         NodeAttestor::None => return Err(AttestError::Nothing),
         NodeAttestor::JoinToken(token) => (join_token::TYPE, join_token::payload(token)?),
         NodeAttestor::X509Pop { cert, .. } => (x509pop::TYPE, x509pop::payload(cert)?),
+        NodeAttestor::Evidence(evidence) => (evidence::TYPE, evidence::payload(evidence)?),
     };
     let mut talk = begin(channel, kind, payload, &request).await?;
     match attestor {
         NodeAttestor::JoinToken(_) | NodeAttestor::None => {}
         NodeAttestor::X509Pop { key, .. } => x509pop::prove(&mut talk, key).await?,
+        NodeAttestor::Evidence(all) => {
+            evidence::prove(&mut talk, all, &request.public_key(), domain.as_str()).await?;
+        }
     }
     let Response::Result(result) = talk.next().await? else {
         return Err(AttestError::Protocol("with a challenge too many"));

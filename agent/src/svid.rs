@@ -7,7 +7,8 @@ use std::{
 };
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256, SanType,
+    CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData as _, SanType,
 };
 use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -71,6 +72,12 @@ impl Request {
         }
         let csr = params.serialize_request(&key)?.der().to_vec();
         Ok(Self { key, csr })
+    }
+
+    /// The key that is to be certified: SubjectPublicKeyInfo, DER.
+    #[must_use]
+    pub fn public_key(&self) -> Vec<u8> {
+        self.key.subject_public_key_info()
     }
 
     /// The answer to it, with its key.

@@ -1,5 +1,6 @@
 //! Node attestation: what an agent presents, and what it proves.
 
+pub mod evidence;
 pub mod join_token;
 pub mod x509pop;
 
@@ -17,6 +18,8 @@ pub struct Attestors {
     pub join_token: bool,
     /// By certificate and possession of its key.
     pub x509pop: Option<x509pop::Mode>,
+    /// By several pieces of evidence together.
+    pub evidence: Option<evidence::Setting>,
 }
 
 impl Default for Attestors {
@@ -25,6 +28,7 @@ impl Default for Attestors {
         Self {
             join_token: true,
             x509pop: None,
+            evidence: None,
         }
     }
 }
@@ -42,6 +46,32 @@ pub struct Attested {
     pub ttl: Option<Duration>,
     /// After so long it has to attest again, whatever its certificate says.
     pub reattest_in: Option<Duration>,
+    /// Whom else it makes: its agent gets their SVIDs too.
+    pub aliases: Vec<SpiffeId>,
+}
+
+impl Attested {
+    /// A node with no more than an ID, by what it can show once.
+    #[must_use]
+    pub const fn once(id: SpiffeId) -> Self {
+        Self {
+            id,
+            selectors: BTreeSet::new(),
+            can_reattest: false,
+            ttl: None,
+            reattest_in: None,
+            aliases: Vec::new(),
+        }
+    }
+
+    /// A node with no more than an ID, by what it can show again.
+    #[must_use]
+    pub fn again(id: SpiffeId) -> Self {
+        Self {
+            can_reattest: true,
+            ..Self::once(id)
+        }
+    }
 }
 
 /// Why an agent is not let in.

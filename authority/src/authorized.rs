@@ -162,6 +162,7 @@ mod tests {
             next: None,
             can_reattest: false,
             reattest_at: None,
+            svid_ttl: None,
             banned: false,
             version: String::new(),
         }

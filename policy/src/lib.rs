@@ -27,6 +27,7 @@ mod input;
 mod limits;
 mod load;
 mod policy;
+mod question;
 mod sources;
 mod syntax;
 
@@ -39,3 +40,4 @@ pub use limits::{
     MAX_FOLDER_DEPTH, MAX_SOURCE_BYTES,
 };
 pub use policy::{DEFAULT_DECISION, Policy};
+pub use question::{AskError, Question};

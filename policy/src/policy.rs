@@ -5,7 +5,7 @@ use std::{fmt, path::Path, sync::Arc};
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::{
-    Evaluator, Limits, LoadError, MAX_DECISION_SEGMENTS,
+    Evaluator, Limits, LoadError, MAX_DECISION_SEGMENTS, Question,
     load::Program,
     sources::{Sources, Text},
 };
@@ -33,9 +33,46 @@ impl Policy {
     /// # Errors
     /// Whatever is wrong with the policy that its text can tell: see [`LoadError`].
     pub fn load(dir: &Path, decision: &str, limits: Limits) -> Result<Self, LoadError> {
-        let names = segments(decision)?;
         let mut sources = Sources::read(dir, &limits)?;
         sources.rego.retain(|source| !source.is_test());
+        Self::of(sources, dir, decision, limits)
+    }
+
+    /// The same policy as it stands in `dir` now, where it is another than this one.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn changed(&self, dir: &Path) -> Result<Option<Self>, LoadError> {
+        let mut sources = Sources::read(dir, &self.limits)?;
+        sources.rego.retain(|source| !source.is_test());
+        if revision(&sources, &self.decision) == *self.revision {
+            return Ok(None);
+        }
+        Self::of(sources, dir, &self.decision, self.limits).map(Some)
+    }
+
+    /// The policy of one text, which `file` names in errors: one that comes with the program.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn from_text(
+        file: &str,
+        text: &str,
+        decision: &str,
+        limits: Limits,
+    ) -> Result<Self, LoadError> {
+        let sources = Sources {
+            rego: vec![Text {
+                file: file.into(),
+                text: text.into(),
+            }],
+            data: Vec::new(),
+        };
+        Self::of(sources, Path::new(file), decision, limits)
+    }
+
+    fn of(sources: Sources, dir: &Path, decision: &str, limits: Limits) -> Result<Self, LoadError> {
+        let names = segments(decision)?;
         let revision = revision(&sources, decision);
         let program = Program::check(sources)?;
         let rule = decision_rule(&program, dir, &names)?;
@@ -64,6 +101,17 @@ impl Policy {
     #[must_use]
     pub fn evaluator(&self) -> Evaluator {
         Evaluator::new(
+            Arc::clone(&self.program),
+            Arc::clone(&self.rule),
+            Arc::clone(&self.revision),
+            self.limits,
+        )
+    }
+
+    /// An engine for questions that are not about a connection. It is made ready by the first.
+    #[must_use]
+    pub fn question(&self) -> Question {
+        Question::new(
             Arc::clone(&self.program),
             Arc::clone(&self.rule),
             Arc::clone(&self.revision),

@@ -6,7 +6,10 @@ use std::path::Path;
 use aws_lc_rs::{
     rand::{self, SystemRandom},
     rsa,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PSS_SHA256},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair,
+        EcdsaSigningAlgorithm, RSA_PSS_SHA256,
+    },
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
@@ -36,6 +39,16 @@ struct Payload {
 /// # Errors
 /// When the file cannot be read or has none in it.
 pub fn payload(cert: &Path) -> Result<Vec<u8>, AttestError> {
+    let chain = chain(cert)?;
+    let certificates = chain.iter().map(|der| BASE64.encode(der)).collect();
+    serde_json::to_vec(&Payload { certificates }).map_err(own)
+}
+
+/// The same as they are.
+///
+/// # Errors
+/// As [`payload`].
+pub fn chain(cert: &Path) -> Result<Vec<CertificateDer<'static>>, AttestError> {
     let problem = |error: &dyn std::fmt::Display| own(format!("{}: {error}", cert.display()));
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
@@ -43,8 +56,22 @@ pub fn payload(cert: &Path) -> Result<Vec<u8>, AttestError> {
     if chain.is_empty() {
         return Err(problem(&"no certificate in it"));
     }
-    let certificates = chain.iter().map(|der| BASE64.encode(der)).collect();
-    serde_json::to_vec(&Payload { certificates }).map_err(own)
+    Ok(chain)
+}
+
+/// A signature of the key in a file: ECDSA in DER, or RSA-PSS; with SHA-256.
+///
+/// # Errors
+/// When the key cannot be read, or does not sign.
+pub fn signature(key: &Path, message: &[u8]) -> Result<Vec<u8>, AttestError> {
+    match Key::read(key, &ECDSA_P256_SHA256_ASN1_SIGNING)? {
+        Key::Rsa(pair) => sign_rsa(&pair, message),
+        Key::Ecdsa(Ecdsa(pair)) => {
+            let signed = pair.sign(&SystemRandom::new(), message);
+            let signed = signed.map_err(|_| own("cannot sign"))?;
+            Ok(signed.as_ref().to_vec())
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -66,7 +93,8 @@ pub(crate) async fn prove(talk: &mut Talk, key: &Path) -> Result<(), AttestError
     let challenge = talk.challenge().await?;
     let asked: Asked = serde_json::from_slice(&challenge)
         .map_err(|_| AttestError::Protocol("a challenge that cannot be read"))?;
-    let key = Key::read(key)?;
+    // The protocol has the two numbers of a signature apart.
+    let key = Key::read(key, &ECDSA_P256_SHA256_FIXED_SIGNING)?;
     let (Some(nonce), wants_rsa) = (match (asked.rsa_signature, asked.ecdsa_signature) {
         (Some(nonce), None) => (Some(nonce), true),
         (None, Some(nonce)) => (Some(nonce), false),
@@ -125,7 +153,7 @@ impl Ecdsa {
 }
 
 impl Key {
-    fn read(path: &Path) -> Result<Self, AttestError> {
+    fn read(path: &Path, algorithm: &'static EcdsaSigningAlgorithm) -> Result<Self, AttestError> {
         let problem = |text: &dyn std::fmt::Display| own(format!("{}: {text}", path.display()));
         let key = PrivateKeyDer::from_pem_file(path).map_err(|error| problem(&error))?;
         if let PrivateKeyDer::Pkcs1(der) = &key {
@@ -137,7 +165,6 @@ impl Key {
             return Ok(Self::Rsa(pair));
         }
         // The protocol has SHA-256 for all curves, and our library that only for this one.
-        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let pair = match &key {
             PrivateKeyDer::Sec1(_) => EcdsaKeyPair::from_private_key_der(algorithm, der),
             _ => EcdsaKeyPair::from_pkcs8(algorithm, der),

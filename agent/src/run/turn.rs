@@ -264,7 +264,12 @@ impl Agent {
 
     async fn attest_by(&mut self, trust: ServerTrust) -> Result<(), TurnError> {
         let channel = self.servers.connect(&trust, None, self.first).await?;
-        let attested = attest::attest(channel.clone(), &self.settings.attestor).await?;
+        let attested = attest::attest(
+            channel.clone(),
+            &self.settings.attestor,
+            &self.settings.domain,
+        )
+        .await?;
         let domain = self.settings.domain.clone();
         // On the same connection: there is no other by which the first bundle could be believed.
         let own = first_bundle(channel, &domain).await?;

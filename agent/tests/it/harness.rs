@@ -23,15 +23,20 @@ use sekisho_authority::{
 use sekisho_certs::{Clock, IdList, SpiffeId, TrustDomain, id, tls};
 use sekisho_spire_api::{
     server::{
-        agent::{CreateJoinTokenRequest, agent_client::AgentClient},
+        agent::{CreateJoinTokenRequest, ListAgentsRequest, agent_client::AgentClient},
         bundle::{GetBundleRequest, bundle_client::BundleClient},
         entry::{BatchCreateEntryRequest, entry_client::EntryClient},
     },
     types,
     workload::spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
-use sekisho_testkit::{TestClock, wait_until};
-use tokio::{net::UnixStream, sync::oneshot, task::JoinHandle};
+use sekisho_testkit::{TestClock, danger, wait_until};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+use tokio_rustls::TlsConnector;
 use tonic::{
     Request,
     transport::{Channel, Endpoint, Uri},
@@ -118,6 +123,13 @@ impl Site {
 
     pub(crate) async fn stop_authority(&mut self) {
         self.authority.take().unwrap().stop().await;
+    }
+
+    /// What the authority says of its agents.
+    pub(crate) async fn agents(&self) -> Vec<types::Agent> {
+        let mut client = AgentClient::new(self.admin().await);
+        let listed = client.list_agents(ListAgentsRequest::default()).await;
+        listed.unwrap().into_inner().agents
     }
 
     /// As an administrator.
@@ -265,6 +277,13 @@ impl Running {
         health.node.as_ref().unwrap().0.path().to_owned()
     }
 
+    /// What it ends with, by itself.
+    pub(crate) async fn ended(self) -> Result<(), AgentError> {
+        let ended = self.task.await.unwrap();
+        self.serving.stop().await;
+        ended
+    }
+
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());
         self.serving.stop().await;
@@ -274,6 +293,23 @@ impl Running {
     pub(crate) async fn api(&self) -> SpiffeWorkloadApiClient<Channel> {
         SpiffeWorkloadApiClient::new(channel(&self.socket).await)
     }
+}
+
+/// At the authority's door without a certificate, as an agent comes that has none yet.
+pub(crate) async fn anonymous(site: &Site) -> Channel {
+    let mut config = danger::client_config(None, &[&rustls::version::TLS13]);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let (connector, port) = (TlsConnector::from(Arc::new(config)), site.port);
+    let connect = tower::service_fn(move |_: Uri| {
+        let connector = connector.clone();
+        async move {
+            let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            let name = rustls_pki_types::ServerName::try_from("any.name").unwrap();
+            connector.connect(name, stream).await.map(TokioIo::new)
+        }
+    });
+    let endpoint = Endpoint::from_static("http://authority");
+    endpoint.connect_with_connector(connect).await.unwrap()
 }
 
 /// A request with the header that the Workload API wants.

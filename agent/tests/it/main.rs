@@ -8,6 +8,7 @@
 )]
 
 mod delegated;
+mod evidence;
 mod harness;
 mod life;
 mod sds;

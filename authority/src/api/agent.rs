@@ -147,6 +147,7 @@ impl Service for AgentService {
         let answers = attest::answers(
             Arc::clone(&self.0),
             caller.name().into(),
+            caller.address(),
             request.into_inner(),
         );
         Ok(Response::new(answers))
@@ -175,7 +176,7 @@ impl Service for AgentService {
         }
         let csr = Csr::parse(&params.csr)
             .map_err(|error| Status::invalid_argument(format!("failed to parse CSR: {error}")))?;
-        let issued = self.0.agent_svid(&id, &csr, None)?;
+        let issued = self.0.agent_svid(&id, &csr, node.svid_ttl)?;
         let next = Certificate {
             serial: issued.serial.clone(),
             not_after: issued.not_after,
@@ -224,8 +225,8 @@ impl Service for AgentService {
         let parent = join_token::agent_id(domain, &value).map_err(|error| error.status())?;
         let expires_at = self.0.now() + Duration::from_secs(ttl);
         let token = Token {
-            lookup: join_token::lookup(&value),
-            evidence_key: join_token::evidence_key(&value),
+            lookup: join_token::token_lookup(&value),
+            evidence_key: *join_token::token_key(&value),
             agent_id: alias.clone(),
             expires_at,
         };

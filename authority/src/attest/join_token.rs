@@ -1,38 +1,15 @@
 //! Attestation by a token that an administrator has made (SPIRE's `join_token`).
 
-use std::collections::BTreeSet;
-
-use aws_lc_rs::digest;
 use sekisho_certs::{TrustDomain, id};
 
 use super::{AttestError, Attested};
 use crate::store::{By, Store, Token};
+pub use sekisho_spire_api::evidence::{token_key, token_lookup};
 
 /// Its name in the protocol.
 pub const TYPE: &str = "join_token";
 /// Longest token: its agent's ID has to hold it.
 const MOST: usize = 1024;
-
-fn derived(label: &[u8], token: &str) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(label);
-    context.update(token.as_bytes());
-    let mut out = [0; 32];
-    out.copy_from_slice(context.finish().as_ref());
-    out
-}
-
-/// By what a token is found in the store, which does not have the token itself.
-#[must_use]
-pub fn lookup(token: &str) -> [u8; 32] {
-    derived(b"sekisho join token lookup\0", token)
-}
-
-/// The key of evidence that proves possession of a token without showing it.
-#[must_use]
-pub fn evidence_key(token: &str) -> [u8; 32] {
-    derived(b"sekisho join token evidence\0", token)
-}
 
 /// The ID of the agent that comes by a token.
 ///
@@ -59,24 +36,28 @@ pub async fn attest(
     store: &Store,
     by: By,
 ) -> Result<Attested, AttestError> {
-    let unknown = || {
-        AttestError::Invalid(
-            "failed to attest: join token does not exist or has already been used".into(),
-        )
-    };
-    let now = by.at;
     let token = std::str::from_utf8(payload).map_err(|_| unknown())?;
-    let taken = store.take_token(by, lookup(token)).await;
+    take(token_lookup(token), store, by).await?;
+    Ok(Attested::once(agent_id(domain, token)?))
+}
+
+fn unknown() -> AttestError {
+    AttestError::Invalid(
+        "failed to attest: join token does not exist or has already been used".into(),
+    )
+}
+
+/// Uses a token up, and says what was known of it.
+///
+/// # Errors
+/// When it is not known, has ended, or the store refuses.
+pub async fn take(lookup: [u8; 32], store: &Store, by: By) -> Result<Token, AttestError> {
+    let now = by.at;
+    let taken = store.take_token(by, lookup).await;
     let taken = taken.map_err(|error| AttestError::Unavailable(error.to_string()))?;
-    let Token { expires_at, .. } = taken.ok_or_else(unknown)?;
-    if expires_at < now {
+    let token = taken.ok_or_else(unknown)?;
+    if token.expires_at < now {
         return Err(AttestError::Invalid("join token expired".into()));
     }
-    Ok(Attested {
-        id: agent_id(domain, token)?,
-        selectors: BTreeSet::new(),
-        can_reattest: false,
-        ttl: None,
-        reattest_in: None,
-    })
+    Ok(token)
 }

@@ -1,39 +1,28 @@
 //! Attestation by a certificate and possession of its key (SPIRE's `x509pop`).
 
+mod signature;
+
 use std::{collections::BTreeSet, time::SystemTime};
 
-use aws_lc_rs::{
-    digest, rand,
-    signature::{self, RsaParameters, RsaPssSaltLength},
-};
+use aws_lc_rs::{digest, rand};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use sekisho_certs::{TrustDomain, hex, id};
 use serde::{Deserialize, Serialize};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
-use x509_parser::{
-    prelude::{FromDer as _, GeneralName, X509Certificate},
-    public_key::PublicKey,
-};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::{AttestError, Attested, Challenge};
 use crate::entry::Selector;
+use signature::Key;
 
 /// Its name in the protocol.
 pub const TYPE: &str = "x509pop";
 /// Most certificates between the leaf and a root.
 const INTERMEDIATES: usize = 4;
-/// Most bits of an RSA key: more would cost us more than the agent.
-const RSA: usize = 8192;
 /// Bytes of each nonce.
 const NONCE: usize = 32;
-
-/// RSA-PSS with a salt as long as the digest, as most make it.
-static DIGEST_SALT: RsaParameters = signature::RSA_PSS_2048_8192_SHA256;
-/// With the longest salt there is room for: what SPIRE's agents make, by Go's default.
-static LONGEST_SALT: RsaParameters =
-    signature::RSA_PSS_2048_8192_SHA256.with_pss_salt_length(RsaPssSaltLength::Max);
 
 /// Whose certificates count, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,18 +165,97 @@ pub async fn attest(
         .map(|text| BASE64.decode(text).map(CertificateDer::from))
         .collect::<Result<_, _>>()
         .map_err(|error| invalid(format_args!("unable to parse certificates: {error}")))?;
-    let leaf = chain
-        .first()
-        .ok_or_else(|| invalid("no certificate to attest"))?;
-    let issuers = verify(&chain, setting)?;
-    let parsed = parse(leaf)?;
-    prove(&parsed, talk).await?;
-    Ok(Attested {
-        id: agent_id(leaf, &parsed, setting)?,
-        selectors: selectors(&parsed, &issuers, setting.domain),
-        can_reattest: true,
-        ttl: None,
-        reattest_in: None,
+    let verified = Verified::of(&chain, setting)?;
+    prove(&verified.key()?, talk).await?;
+    verified.attested(setting)
+}
+
+/// A chain whose path leads to a root that counts. Whoever shows it need not have the key.
+struct Verified<'a> {
+    der: &'a CertificateDer<'static>,
+    leaf: X509Certificate<'a>,
+    /// The certificates above the leaf, DER.
+    issuers: Vec<Vec<u8>>,
+}
+
+impl<'a> Verified<'a> {
+    fn of(
+        chain: &'a [CertificateDer<'static>],
+        setting: &Setting<'_>,
+    ) -> Result<Self, AttestError> {
+        let der = chain
+            .first()
+            .ok_or_else(|| invalid("no certificate to attest"))?;
+        let issuers = verify(chain, setting)?;
+        Ok(Self {
+            der,
+            leaf: parse(der)?,
+            issuers,
+        })
+    }
+
+    fn key(&self) -> Result<Key<'_>, AttestError> {
+        Key::of(&self.leaf).map_err(invalid)
+    }
+
+    fn attested(&self, setting: &Setting<'_>) -> Result<Attested, AttestError> {
+        Ok(Attested {
+            selectors: selectors(&self.leaf, &self.issuers, setting.domain),
+            ..Attested::again(agent_id(self.der, &self.leaf, setting)?)
+        })
+    }
+}
+
+/// What a certificate says whose key has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// What attestation by it alone would find.
+    pub attested: Attested,
+    /// The common name of its subject.
+    pub common_name: Option<String>,
+    /// Its serial number, hexadecimal, even.
+    pub serial: String,
+    /// SHA-256 of its DER, hexadecimal.
+    pub sha256: String,
+    /// SHA-1 of the certificates above it, hexadecimal, as in its selectors.
+    pub issuers: Vec<String>,
+    /// URI names.
+    pub uris: Vec<String>,
+    /// DNS names.
+    pub dns_names: Vec<String>,
+    /// The end of its validity, seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Verifies a chain, and that the key of its leaf has signed `message`.
+///
+/// # Errors
+/// When what is shown cannot be read, does not count, or was signed by another key.
+pub fn show(
+    certificates: Vec<Vec<u8>>,
+    signature: &[u8],
+    message: &[u8],
+    setting: &Setting<'_>,
+) -> Result<Shown, AttestError> {
+    if certificates.len() > INTERMEDIATES + 1 {
+        return Err(invalid("too many certificates"));
+    }
+    let chain: Vec<_> = certificates.into_iter().map(CertificateDer::from).collect();
+    let verified = Verified::of(&chain, setting)?;
+    if !verified.key()?.has_signed(message, signature) {
+        return Err(denied("the signature is not over this conversation"));
+    }
+    let leaf = &verified.leaf;
+    let name = leaf.subject().iter_common_name().next();
+    Ok(Shown {
+        attested: verified.attested(setting)?,
+        common_name: name.and_then(|name| name.as_str().ok()).map(str::to_owned),
+        serial: serial(leaf),
+        sha256: hex(digest::digest(&digest::SHA256, verified.der).as_ref()),
+        issuers: verified.issuers.iter().map(|der| sha1_hex(der)).collect(),
+        uris: uris(leaf).into_iter().map(str::to_owned).collect(),
+        dns_names: dns_names(leaf),
+        not_after: leaf.validity().not_after.timestamp(),
     })
 }
 
@@ -263,8 +331,8 @@ fn verify(
     Ok(issuers)
 }
 
-/// Asks for a signature over both nonces, and verifies it: SHA-256 for all curves.
-async fn prove(leaf: &X509Certificate<'_>, talk: &mut dyn Challenge) -> Result<(), AttestError> {
+/// Asks for a signature over both nonces, and verifies it.
+async fn prove(key: &Key<'_>, talk: &mut dyn Challenge) -> Result<(), AttestError> {
     let mut nonce = vec![0; NONCE];
     rand::fill(&mut nonce).map_err(|_| AttestError::Unavailable("no random numbers".into()))?;
     let asked = || {
@@ -272,18 +340,7 @@ async fn prove(leaf: &X509Certificate<'_>, talk: &mut dyn Challenge) -> Result<(
             nonce: nonce.clone(),
         })
     };
-    let key = leaf
-        .public_key()
-        .parsed()
-        .map_err(|_| invalid("unreadable public key"))?;
-    let raw = leaf.public_key().subject_public_key.data.as_ref();
-    let unsupported =
-        || invalid("unsupported key: ECDSA P-256, P-384 or P-521, or RSA up to 8192 bits");
-    let is_rsa = match &key {
-        PublicKey::RSA(rsa) if rsa.key_size() <= RSA => true,
-        PublicKey::EC(_) => false,
-        _ => return Err(unsupported()),
-    };
+    let is_rsa = key.is_rsa();
     let challenge = Asked {
         rsa_signature: asked().filter(|_| is_rsa),
         ecdsa_signature: asked().filter(|_| !is_rsa),
@@ -296,58 +353,20 @@ async fn prove(leaf: &X509Certificate<'_>, talk: &mut dyn Challenge) -> Result<(
         ))
     })?;
     let wrong = || denied("challenge response verification failed");
-    let message = |theirs: &[u8]| {
-        // Of another length, bytes could be moved from one nonce to the other.
-        (theirs.len() == NONCE).then(|| [&nonce[..], theirs].concat())
-    };
-    match (response.rsa_signature, response.ecdsa_signature) {
-        (Some(rsa), None) if is_rsa => {
-            let message = message(&rsa.nonce).ok_or_else(wrong)?;
-            let good = [&DIGEST_SALT, &LONGEST_SALT].into_iter().any(|algorithm| {
-                let key = signature::UnparsedPublicKey::new(algorithm, raw);
-                key.verify(&message, &rsa.signature).is_ok()
-            });
-            good.then_some(()).ok_or_else(wrong)
-        }
+    let (theirs, signed) = match (response.rsa_signature, response.ecdsa_signature) {
+        (Some(rsa), None) if is_rsa => (rsa.nonce, rsa.signature),
         (None, Some(ecdsa)) if !is_rsa => {
-            let message = message(&ecdsa.nonce).ok_or_else(wrong)?;
-            let algorithm: &dyn signature::VerificationAlgorithm = match raw.len() {
-                65 => &signature::ECDSA_P256_SHA256_ASN1,
-                97 => &signature::ECDSA_P384_SHA256_ASN1,
-                133 => &signature::ECDSA_P521_SHA256_ASN1,
-                _ => return Err(unsupported()),
-            };
-            let key = signature::UnparsedPublicKey::new(algorithm, raw);
-            let signed = der_signature(&ecdsa.r, &ecdsa.s).ok_or_else(wrong)?;
-            key.verify(&message, &signed).map_err(|_| wrong())
+            let signed = signature::der(&ecdsa.r, &ecdsa.s).ok_or_else(wrong)?;
+            (ecdsa.nonce, signed)
         }
-        _ => Err(wrong()),
-    }
-}
-
-/// Two big-endian numbers as an ECDSA signature in DER (RFC 3279 §2.2.3).
-fn der_signature(r: &[u8], s: &[u8]) -> Option<Vec<u8>> {
-    /// Of P-521.
-    const LONGEST: usize = 66;
-    let mut body = Vec::new();
-    for number in [r, s] {
-        let zeros = number.iter().take_while(|byte| **byte == 0).count();
-        let number = number.get(zeros..)?;
-        let high = *number.first()? >= 0x80;
-        if number.len() > LONGEST {
-            return None;
-        }
-        body.extend([0x02, u8::try_from(number.len()).ok()? + u8::from(high)]);
-        body.extend(high.then_some(0));
-        body.extend_from_slice(number);
-    }
-    let length = u8::try_from(body.len()).ok()?;
-    let head = if length < 0x80 {
-        vec![0x30, length]
-    } else {
-        vec![0x30, 0x81, length]
+        _ => return Err(wrong()),
     };
-    Some([head, body].concat())
+    // Of another length, bytes could be moved from one nonce to the other.
+    if theirs.len() != NONCE {
+        return Err(wrong());
+    }
+    let good = key.has_signed(&[nonce, theirs].concat(), &signed);
+    good.then_some(()).ok_or_else(wrong)
 }
 
 fn sha1_hex(bytes: &[u8]) -> String {
@@ -364,6 +383,28 @@ fn uris<'a>(leaf: &'a X509Certificate<'_>) -> Vec<&'a str> {
             _ => None,
         })
         .collect()
+}
+
+fn dns_names(leaf: &X509Certificate<'_>) -> Vec<String> {
+    let names = leaf.subject_alternative_name().ok().flatten();
+    let all = names.map(|names| names.value.general_names.iter());
+    all.into_iter()
+        .flatten()
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Even: two digits for each byte, without the zero byte before a high bit.
+fn serial(leaf: &X509Certificate<'_>) -> String {
+    let serial = leaf.raw_serial();
+    let bare = serial
+        .strip_prefix(&[0])
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(serial);
+    hex(bare)
 }
 
 fn agent_id(
@@ -411,13 +452,7 @@ fn selectors(
     for issuer in issuers {
         add(format!("ca:fingerprint:{}", sha1_hex(issuer)));
     }
-    // Even: two digits for each byte, without the zero byte before a high bit.
-    let serial = leaf.raw_serial();
-    let serial = serial
-        .strip_prefix(&[0])
-        .filter(|rest| !rest.is_empty())
-        .unwrap_or(serial);
-    add(format!("serialnumber:{}", hex(serial)));
+    add(format!("serialnumber:{}", serial(leaf)));
     for uri in uris(leaf) {
         // `x509pop://<trust domain>/<key>/<value>`.
         let own = format!("x509pop://{domain}/");

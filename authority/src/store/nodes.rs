@@ -1,12 +1,18 @@
 //! Attested nodes, and the join tokens that are out.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sekisho_certs::{SpiffeId, id};
 
 use super::{By, Page, SetMatch, Store, StoreError, audit, entries, seconds, time};
-use crate::entry::{Draft, Selector};
+use crate::{
+    attest::{evidence, join_token},
+    entry::{Draft, Selector},
+};
 
 /// A certificate of an agent, as far as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct Node {
     pub can_reattest: bool,
     /// When it has to attest again, whatever its certificate says.
     pub reattest_at: Option<SystemTime>,
+    /// Lifetime of its agent's SVIDs; the site's where it is `None`.
+    pub svid_ttl: Option<Duration>,
     /// Nothing is issued to it, and it cannot attest, until it is evicted.
     pub banned: bool,
     /// What its agent says of itself.
@@ -95,7 +103,7 @@ impl std::fmt::Debug for Token {
 }
 
 const COLUMNS: &str = "number, id, attestation_type, serial, not_after, next_serial, \
-     next_not_after, can_reattest, reattest_at, banned, version";
+     next_not_after, can_reattest, reattest_at, banned, version, svid_ttl";
 
 fn read(row: &Row<'_>) -> Result<(i64, Node), StoreError> {
     let text: String = row.get(1)?;
@@ -108,6 +116,7 @@ fn read(row: &Row<'_>) -> Result<(i64, Node), StoreError> {
         })
     };
     let reattest_at: i64 = row.get(8)?;
+    let svid_ttl: u64 = row.get(11)?;
     let node = Node {
         id,
         attestation_type: row.get(2)?,
@@ -116,6 +125,7 @@ fn read(row: &Row<'_>) -> Result<(i64, Node), StoreError> {
         next: certificate(row.get(5)?, row.get(6)?),
         can_reattest: row.get(7)?,
         reattest_at: (reattest_at > 0).then(|| time(reattest_at)),
+        svid_ttl: (svid_ttl > 0).then(|| Duration::from_secs(svid_ttl)),
         banned: row.get(9)?,
         version: row.get(10)?,
     };
@@ -158,13 +168,14 @@ fn write(transaction: &Transaction<'_>, node: &Node) -> Result<(), StoreError> {
     let number: i64 = transaction
         .prepare_cached(
             "INSERT INTO nodes (id, attestation_type, serial, not_after, next_serial, \
-             next_not_after, can_reattest, reattest_at, banned, version) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+             next_not_after, can_reattest, reattest_at, banned, version, svid_ttl) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
              ON CONFLICT (id) DO UPDATE SET attestation_type = excluded.attestation_type, \
              serial = excluded.serial, not_after = excluded.not_after, \
              next_serial = excluded.next_serial, next_not_after = excluded.next_not_after, \
              can_reattest = excluded.can_reattest, reattest_at = excluded.reattest_at, \
-             banned = excluded.banned, version = excluded.version RETURNING number",
+             banned = excluded.banned, version = excluded.version, \
+             svid_ttl = excluded.svid_ttl RETURNING number",
         )?
         .query_row(
             params![
@@ -178,6 +189,7 @@ fn write(transaction: &Transaction<'_>, node: &Node) -> Result<(), StoreError> {
                 node.reattest_at.map_or(0, seconds),
                 node.banned,
                 node.version,
+                node.svid_ttl.map_or(0, |ttl| ttl.as_secs()),
             ],
             |row| row.get(0),
         )?;
@@ -250,15 +262,25 @@ impl Store {
         .await
     }
 
-    /// Writes a node that has attested, in place of what was known of it. `None`, and nothing is
-    /// written, where it is banned.
+    /// Writes a node that has attested, in place of what was known of it, together with the entries that
+    /// come with it. `None`, and nothing is written, where it is banned.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn attest_node(&self, by: By, node: Node) -> Result<Option<()>, StoreError> {
-        self.change(move |transaction| {
+    pub async fn attest_node(
+        &self,
+        by: By,
+        node: Node,
+        with: Vec<Draft>,
+    ) -> Result<Option<()>, StoreError> {
+        let changed = !with.is_empty();
+        let work = move |transaction: &Transaction<'_>| {
             if by_id(transaction, &node.id)?.is_some_and(|(_, known)| known.banned) {
                 return Ok(None);
+            }
+            for entry in with {
+                // One that is there already is as good.
+                entries::create(transaction, &by, entry)?;
             }
             write(transaction, &node)?;
             let selectors: Vec<_> = node.selectors.iter().map(ToString::to_string).collect();
@@ -270,8 +292,9 @@ impl Store {
             let id = node.id.to_string();
             audit::append(transaction, &by, "node.attest", &id, detail.to_string())?;
             Ok(Some(()))
-        })
-        .await
+        };
+        self.change_entries_if(move |done| changed && done.is_some(), work)
+            .await
     }
 
     /// Lets `edit` change what is known of a node; `None` if nothing is. Where it has changed
@@ -309,7 +332,7 @@ impl Store {
 
     /// Forgets a node: its agent has to attest anew. False if there is none.
     ///
-    /// With a node that came by join token goes the entry that the token made: parent is the node,
+    /// With a node that came by join token, alone or with other evidence, goes the entry that the token made: parent is the node,
     /// its only selector `spiffe_id:<the node>`.
     ///
     /// # Errors
@@ -325,7 +348,7 @@ impl Store {
                 return Ok(false);
             };
             audit::append(transaction, &by, "node.evict", &text, "{}".into())?;
-            if kind == "join_token" {
+            if [join_token::TYPE, evidence::TYPE].contains(&&*kind) {
                 entries::delete_of_token(transaction, &by, &id)?;
             }
             Ok(true)

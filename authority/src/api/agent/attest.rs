@@ -1,6 +1,6 @@
 //! AttestAgent: one conversation, at whose end stands an agent's SVID.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::Stream;
 use sekisho_certs::{SpiffeId, tls};
@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::{status, to_svid};
+use super::{of_token, status, to_svid};
 use crate::{
-    attest::{AttestError, Attested, Challenge, join_token, x509pop},
+    attest::{AttestError, Attested, Challenge, evidence, join_token, x509pop},
     ca::{
         certificates,
         csr::Request as Csr,
@@ -36,12 +36,14 @@ pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<AttestAgentResponse, 
 pub(super) fn answers(
     core: Arc<Core>,
     from: String,
+    address: Option<IpAddr>,
     requests: Streaming<AttestAgentRequest>,
 ) -> Answers {
     let (sender, answers) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut talk = Talk {
             from,
+            address,
             requests,
             sender,
         };
@@ -58,6 +60,8 @@ pub(super) fn answers(
 struct Talk {
     /// Who it is, as far as is known: for the audit log.
     from: String,
+    /// From where.
+    address: Option<IpAddr>,
     requests: Streaming<AttestAgentRequest>,
     sender: mpsc::Sender<Result<AttestAgentResponse, Status>>,
 }
@@ -93,10 +97,41 @@ impl Talk {
         if csr.is_empty() {
             return Err(missing("CSR"));
         }
+        let parse = |csr: &[u8]| {
+            Csr::parse(csr)
+                .map_err(|error| Status::invalid_argument(format!("failed to parse CSR: {error}")))
+        };
+        if let (evidence::TYPE, Some(setting)) = (&*data.r#type, &core.settings.attestors.evidence)
+        {
+            // What is shown is bound to the key, which is therefore read first.
+            let csr = parse(&csr)?;
+            let attested = self.weigh(core, setting, &data.payload, &csr).await?;
+            return core.admit(evidence::TYPE, attested, &csr).await;
+        }
         let attested = self.prove(core, &data.r#type, &data.payload).await?;
-        let csr = Csr::parse(&csr)
-            .map_err(|error| Status::invalid_argument(format!("failed to parse CSR: {error}")))?;
-        core.admit(&data.r#type, attested, &csr).await
+        // As SPIRE does: a token is used up by then.
+        core.admit(&data.r#type, attested, &parse(&csr)?).await
+    }
+
+    async fn weigh(
+        &mut self,
+        core: &Core,
+        setting: &evidence::Setting,
+        payload: &[u8],
+        csr: &Csr,
+    ) -> Result<Attested, Status> {
+        let own = certificates(&core.ca.bundle().borrow());
+        let with = evidence::With {
+            setting,
+            domain: &core.settings.domain,
+            own: &own,
+            algorithms: tls::provider().signature_verification_algorithms,
+            store: &core.store,
+            by: core.by(&self.from),
+            address: self.address,
+        };
+        let attested = evidence::attest(payload, &csr.public_key, &with, self).await;
+        attested.map_err(|error| error.status())
     }
 
     async fn prove(&mut self, core: &Core, kind: &str, payload: &[u8]) -> Result<Attested, Status> {
@@ -179,6 +214,7 @@ impl Core {
             can_reattest,
             ttl,
             reattest_in,
+            aliases,
         } = attested;
         let issued = self.agent_svid(&id, csr, ttl)?;
         let node = Node {
@@ -192,11 +228,14 @@ impl Core {
             next: None,
             can_reattest,
             reattest_at: reattest_in.map(|after| self.now() + after),
+            svid_ttl: ttl,
             banned: false,
             version: String::new(),
         };
         let by = self.by(&id.to_string());
-        let admitted = self.store.attest_node(by, node).await;
+        let aliases = aliases.into_iter();
+        let entries = aliases.map(|alias| of_token(id.clone(), alias)).collect();
+        let admitted = self.store.attest_node(by, node, entries).await;
         let admitted = admitted.map_err(|error| status::store("failed to store agent", &error))?;
         if admitted.is_none() {
             return Err(Status::permission_denied(

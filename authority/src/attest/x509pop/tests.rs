@@ -2,7 +2,7 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{
         ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
-        RsaSignatureEncoding,
+        RsaPssSaltLength, RsaSignatureEncoding,
     },
 };
 use rcgen::{
@@ -282,11 +282,11 @@ async fn in_spiffe_mode_our_own_svids_count_below_one_path() {
 #[test]
 fn a_signature_is_written_as_der_asks() {
     assert_eq!(
-        der_signature(&[0, 0, 1], &[0x80]).unwrap(),
+        signature::der(&[0, 0, 1], &[0x80]).unwrap(),
         [0x30, 7, 2, 1, 1, 2, 2, 0, 0x80]
     );
-    let long = der_signature(&[1; 66], &[1; 66]).unwrap();
+    let long = signature::der(&[1; 66], &[1; 66]).unwrap();
     assert_eq!(long[..5], [0x30, 0x81, 136, 2, 66]);
-    assert_eq!(der_signature(&[1; 67], &[1]), None);
-    assert_eq!(der_signature(&[0], &[1]), None);
+    assert_eq!(signature::der(&[1; 67], &[1]), None);
+    assert_eq!(signature::der(&[0], &[1]), None);
 }

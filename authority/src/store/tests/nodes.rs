@@ -16,13 +16,18 @@ fn node(name: &str) -> Node {
         next: None,
         can_reattest: false,
         reattest_at: None,
+        svid_ttl: None,
         banned: false,
         version: String::new(),
     }
 }
 
 async fn attested(store: &Store, node: Node) {
-    store.attest_node(by(), node).await.unwrap().unwrap();
+    store
+        .attest_node(by(), node, Vec::new())
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]
@@ -52,7 +57,13 @@ async fn a_banned_node_does_not_come_back_before_it_is_evicted() {
     };
     let banned = store.update_node(by(), id.clone(), "node.ban", ban).await;
     assert!(banned.unwrap().unwrap().banned);
-    assert_eq!(store.attest_node(by(), node("x")).await.unwrap(), None);
+    assert_eq!(
+        store
+            .attest_node(by(), node("x"), Vec::new())
+            .await
+            .unwrap(),
+        None
+    );
     assert!(
         store
             .node(id.clone())

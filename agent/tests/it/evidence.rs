@@ -1,0 +1,484 @@
+//! Several pieces of evidence, weighed by a policy: our agent, our authority, and the wire between them.
+
+use std::{fs, path::Path, time::Duration};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
+};
+use rustls_pki_types::CertificateDer;
+use sekisho_agent::{
+    attest::{Evidence, NodeAttestor, Token},
+    run::AgentError,
+};
+use sekisho_authority::attest::{
+    Attestors,
+    evidence::{Judge, Setting, Source},
+    x509pop::Mode,
+};
+use sekisho_spire_api::{
+    evidence::{Asked, Binding, Kind, Offer, Piece, Shown, TYPE, VERSION, token_key, token_lookup},
+    server::agent::{
+        AgentX509svidParams, AttestAgentRequest, CreateJoinTokenRequest, ListAgentsRequest,
+        agent_client::AgentClient,
+        attest_agent_request::{Params, Step},
+        attest_agent_response::Step as Answer,
+    },
+    types,
+};
+use sekisho_testkit::wait_until;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::harness::{HOUR, Site, anonymous, entry, spiffe_id};
+
+/// Both kinds are wanted, and the certificate says which host it is.
+const BOTH: &str = r#"
+package sekisho.attest
+
+default decision := {"allow": false, "reason": "a token and a certificate are wanted"}
+
+token if { some piece in input.evidence; piece.type == "join_token"; piece.bound }
+
+host := name if {
+	some piece in input.evidence
+	piece.type == "x509pop"
+	piece.ok
+	name := piece.common_name
+	data.inventory[name].sha256 == piece.sha256
+}
+
+decision := {
+	"allow": true,
+	"path": sprintf("/node/%s", [host]),
+	"selectors": [sprintf("host:%s", [host]), "assurance:high"],
+	"ttl_s": 1200,
+} if token
+"#;
+
+/// A CA of nodes' certificates, and the files of one node.
+struct Nodes {
+    folder: tempfile::TempDir,
+    ca: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Nodes {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let ca = params.self_signed(&key).unwrap().der().clone();
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            ca,
+            issuer: Issuer::new(params, key),
+        }
+    }
+
+    /// The certificate and key of a host, as files; its fingerprint.
+    fn host(&self, name: &str) -> (Evidence, String, Host) {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let der = params.signed_by(&key, &self.issuer).unwrap().der().clone();
+        let path = |kind: &str| self.folder.path().join(format!("{name}.{kind}"));
+        let text = pem::encode(&pem::Pem::new("CERTIFICATE", der.to_vec()));
+        fs::write(path("pem"), text).unwrap();
+        fs::write(path("key"), key.serialize_pem()).unwrap();
+        let shown = Evidence::X509Pop {
+            cert: path("pem"),
+            key: path("key"),
+        };
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der);
+        let fingerprint = sekisho_certs::hex(digest.as_ref());
+        (shown, fingerprint, Host { der, key })
+    }
+
+    fn attestors(&self, source: Source) -> Attestors {
+        Attestors {
+            join_token: false,
+            evidence: Some(Setting {
+                join_token: true,
+                x509pop: Some(Mode::external(vec![self.ca.clone()]).unwrap()),
+                judge: Judge::load(source).unwrap(),
+            }),
+            ..Attestors::default()
+        }
+    }
+}
+
+struct Host {
+    der: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+fn policy(folder: &Path, text: &str, inventory: &[(&str, &str)]) -> Source {
+    let inventory: serde_json::Map<_, _> = inventory
+        .iter()
+        .map(|(host, sha256)| ((*host).into(), serde_json::json!({ "sha256": sha256 })))
+        .collect();
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join("attest.rego"), text).unwrap();
+    let data = serde_json::json!({ "inventory": inventory });
+    fs::write(folder.join("data.json"), data.to_string()).unwrap();
+    Source::Folder(folder.into())
+}
+
+async fn site(nodes: &Nodes, source: Source) -> Site {
+    let attestors = nodes.attestors(source);
+    Site::with(
+        move |settings| {
+            settings.attestors = attestors;
+            // Tests do not wait.
+            settings.attestations = 1000;
+        },
+        24 * HOUR,
+    )
+    .await
+}
+
+fn token(value: &str) -> Evidence {
+    Evidence::JoinToken(Token::Value(value.to_owned().into()))
+}
+
+/// The refusal that an agent ends with that has nothing else to serve.
+async fn refused(site: &Site, evidence: Vec<Evidence>) -> Status {
+    let mut settings = site.agent_settings("unused").await;
+    settings.attestor = NodeAttestor::Evidence(evidence);
+    settings.data = settings.data.join(uuid());
+    let agent = site.run(settings).await;
+    match agent.ended().await {
+        Err(AgentError::Refused(sekisho_agent::attest::AttestError::Refused(status))) => status,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn uuid() -> String {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    sekisho_certs::hex(&bytes)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_policy_wants_together_is_refused_alone_and_taken_together() {
+    let nodes = Nodes::new();
+    let (shown, fingerprint, _) = nodes.host("node7");
+    let source = policy(
+        &nodes.folder.path().join("policy"),
+        BOTH,
+        &[("node7", &fingerprint)],
+    );
+    let site = site(&nodes, source).await;
+    let alone = refused(&site, vec![shown.clone()]).await;
+    assert_eq!(alone.code(), Code::PermissionDenied, "{alone:?}");
+    assert!(alone.message().contains("a token and a certificate"));
+    let alone = refused(&site, vec![token(&site.token().await)]).await;
+    assert_eq!(alone.code(), Code::PermissionDenied, "{alone:?}");
+    // A certificate of the same CA for a host that is not in the inventory.
+    let (stranger, ..) = nodes.host("node8");
+    let other = refused(&site, vec![token(&site.token().await), stranger]).await;
+    assert_eq!(other.code(), Code::PermissionDenied, "{other:?}");
+
+    let value = site.token().await;
+    let mut settings = site.agent_settings("unused").await;
+    settings.attestor = NodeAttestor::Evidence(vec![token(&value), shown.clone()]);
+    let mut agent = site.run(settings).await;
+    agent.turned().await;
+    assert_eq!(agent.path(), "/spire/agent/sekisho_evidence/node/node7");
+    let ends = agent.shared.health.borrow().node.clone().unwrap().1;
+    let lives = ends.duration_since(sekisho_certs::Clock::now(&*site.clock));
+    assert!(lives.unwrap() <= Duration::from_secs(1200));
+    let mut admin = AgentClient::new(site.admin().await);
+    let listed = admin.list_agents(ListAgentsRequest::default()).await;
+    let listed = listed.unwrap().into_inner().agents;
+    let [node] = listed.as_slice() else {
+        panic!("{listed:?}");
+    };
+    let selectors: Vec<_> = node
+        .selectors
+        .iter()
+        .map(|one| format!("{}:{}", one.r#type, one.value))
+        .collect();
+    assert_eq!(selectors, ["assurance:high", "host:node7"]);
+    assert_eq!((&*node.attestation_type, node.can_reattest), (TYPE, false));
+    // What the policy says of its life holds for renewals too.
+    site.clock.advance(Duration::from_secs(900));
+    let health = agent.turn().await;
+    let renewed = health.node.unwrap().1;
+    assert!(renewed > ends);
+    let lives = renewed.duration_since(sekisho_certs::Clock::now(&*site.clock));
+    assert!(lives.unwrap() <= Duration::from_secs(1200));
+    agent.stop().await;
+    // The token is used up, with the certificate or without.
+    let again = refused(&site, vec![token(&value), shown]).await;
+    assert_eq!(again.code(), Code::InvalidArgument, "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_policy_counts_from_the_next_attestation_and_a_broken_one_does_not() {
+    let nodes = Nodes::new();
+    let (shown, fingerprint, _) = nodes.host("node7");
+    let folder = nodes.folder.path().join("policy");
+    let site = site(&nodes, policy(&folder, BOTH, &[])).await;
+    refused(&site, vec![token(&site.token().await), shown.clone()]).await;
+    policy(&folder, BOTH, &[("node7", &fingerprint)]);
+    fs::write(folder.join("broken.rego"), "nonsense").unwrap();
+    refused(&site, vec![token(&site.token().await), shown.clone()]).await;
+    fs::remove_file(folder.join("broken.rego")).unwrap();
+    let mut settings = site.agent_settings("unused").await;
+    settings.attestor = NodeAttestor::Evidence(vec![token(&site.token().await), shown]);
+    let mut agent = site.run(settings).await;
+    agent.turned().await;
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_policy_a_piece_makes_what_spire_makes_of_it() {
+    let nodes = Nodes::new();
+    let (shown, ..) = nodes.host("node7");
+    let site = site(&nodes, Source::Default).await;
+    let request = CreateJoinTokenRequest {
+        ttl: 600,
+        agent_id: spiffe_id("/host/7"),
+        ..Default::default()
+    };
+    let mut admin = AgentClient::new(site.admin().await);
+    let value = admin.create_join_token(request).await.unwrap();
+    let value = value.into_inner().value;
+    let mut settings = site.agent_settings("unused").await;
+    settings.attestor = NodeAttestor::Evidence(vec![token(&value), shown]);
+    let mut agent = site.run(settings).await;
+    agent.turned().await;
+    assert!(agent.path().starts_with("/spire/agent/x509pop/"));
+    // The token was made for a name that its agent is to have too.
+    site.create(vec![entry("/w", "/host/7")]).await;
+    agent.turn().await;
+    let state = agent.shared.state.clone();
+    let ids: Vec<_> = state
+        .borrow()
+        .identities
+        .values()
+        .map(|one| one.entry.parsed_id().unwrap().path().to_owned())
+        .collect();
+    assert!(ids.contains(&"/w".to_owned()), "{ids:?}");
+    assert!(!format!("{:?}", site.agents().await).contains(&value));
+    agent.stop().await;
+}
+
+/// The limit of a policy on trust: after so long the node has to show everything again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_shows_everything_again_when_the_policy_says_so() {
+    const AGAIN: &str = r#"
+package sekisho.attest
+
+decision := {"allow": true, "path": "/n", "reattest_s": 300} if input.evidence[0].type == "x509pop"
+
+decision := {"allow": true, "path": "/t", "reattest_s": 300} if input.evidence[0].type == "join_token"
+"#;
+    let nodes = Nodes::new();
+    let (shown, ..) = nodes.host("node7");
+    let folder = nodes.folder.path().join("policy");
+    let site = site(&nodes, policy(&folder, AGAIN, &[])).await;
+    let mut settings = site.agent_settings("unused").await;
+    settings.attestor = NodeAttestor::Evidence(vec![shown]);
+    let mut agent = site.run(settings).await;
+    agent.turned().await;
+    let first = agent.shared.health.borrow().chain.clone();
+    site.clock.advance(Duration::from_secs(301));
+    agent.turn().await;
+    let changed = |health: &sekisho_agent::run::Health| health.chain != first;
+    let health = wait_until(&mut agent.shared.health, "another attestation", changed).await;
+    assert_eq!(
+        health.node.unwrap().0.path(),
+        "/spire/agent/sekisho_evidence/n"
+    );
+    agent.stop().await;
+    // A token cannot be shown again: such a policy is wrong, and nobody comes in by it. It is not a denial
+    // that an agent would obey.
+    let mut talk = Talk::begin(&site, &[Kind::JoinToken]).await;
+    let value = site.token().await;
+    let piece = talk.token(&value);
+    let status = talk.show(vec![piece]).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.message().contains("cannot be shown again"));
+}
+
+/// An attestation by hand.
+struct Talk {
+    requests: mpsc::Sender<AttestAgentRequest>,
+    answers: Streaming<sekisho_spire_api::server::agent::AttestAgentResponse>,
+    key: KeyPair,
+    nonce: [u8; 32],
+}
+
+impl Talk {
+    async fn open(site: &Site, payload: Vec<u8>) -> Result<Self, Status> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let csr = CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
+        let params = Params {
+            data: Some(types::AttestationData {
+                r#type: TYPE.into(),
+                payload,
+            }),
+            params: Some(AgentX509svidParams {
+                csr: csr.der().to_vec(),
+            }),
+        };
+        let (requests, stream) = mpsc::channel(1);
+        let step = Some(Step::Params(params));
+        requests.send(AttestAgentRequest { step }).await.unwrap();
+        let mut client = AgentClient::new(anonymous(site).await);
+        let answers = client.attest_agent(ReceiverStream::new(stream)).await?;
+        let mut talk = Self {
+            requests,
+            answers: answers.into_inner(),
+            key,
+            nonce: [0; 32],
+        };
+        let Some(Answer::Challenge(challenge)) = talk.answers.message().await?.unwrap().step else {
+            panic!("no challenge");
+        };
+        talk.nonce = serde_json::from_slice::<Asked>(&challenge).unwrap().nonce;
+        Ok(talk)
+    }
+
+    async fn begin(site: &Site, kinds: &[Kind]) -> Self {
+        let offer = Offer {
+            version: VERSION,
+            kinds: kinds.to_vec(),
+        };
+        let payload = serde_json::to_vec(&offer).unwrap();
+        Self::open(site, payload).await.unwrap()
+    }
+
+    fn binding(&self) -> Binding {
+        let public = self.key.subject_public_key_info();
+        Binding::new(&self.nonce, &public, "hokkaido.example")
+    }
+
+    fn token(&self, value: &str) -> Piece {
+        Piece::JoinToken {
+            lookup: token_lookup(value),
+            proof: self.binding().token_proof(&token_key(value)),
+        }
+    }
+
+    fn certificate(&self, host: &Host) -> Piece {
+        use rcgen::SigningKey as _;
+        Piece::X509Pop {
+            certificates: vec![host.der.to_vec()],
+            signature: host.key.sign(&self.binding().message()).unwrap(),
+        }
+    }
+
+    async fn answer(&mut self, response: Vec<u8>) -> Result<(), Status> {
+        let step = Some(Step::ChallengeResponse(response));
+        self.requests
+            .send(AttestAgentRequest { step })
+            .await
+            .unwrap();
+        match self.answers.message().await?.unwrap().step {
+            Some(Answer::Result(_)) => Ok(()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn show(&mut self, evidence: Vec<Piece>) -> Result<(), Status> {
+        self.answer(serde_json::to_vec(&Shown { evidence }).unwrap())
+            .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_of_another_conversation_or_key_is_refused() {
+    const KINDS: [Kind; 2] = [Kind::JoinToken, Kind::X509Pop];
+    let nodes = Nodes::new();
+    let (_, fingerprint, host) = nodes.host("node7");
+    let folder = nodes.folder.path().join("policy");
+    let source = policy(&folder, BOTH, &[("node7", &fingerprint)]);
+    let site = site(&nodes, source).await;
+    let value = site.token().await;
+    let mut first = Talk::begin(&site, &KINDS).await;
+    let recorded = [first.token(&value), first.certificate(&host)];
+    // The certificate's signature was made for another nonce; the token has not been looked at.
+    let mut other = Talk::begin(&site, &KINDS).await;
+    let pieces = vec![other.token(&value), recorded[1].clone()];
+    let status = other.show(pieces).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    assert!(status.message().contains("not over this conversation"));
+    // So it still is good, in the conversation that it was made for.
+    first.show(recorded.to_vec()).await.unwrap();
+    // A proof for another nonce uses the token up, as every attempt does.
+    let value = site.token().await;
+    let before = Talk::begin(&site, &KINDS).await;
+    let mut other = Talk::begin(&site, &KINDS).await;
+    let pieces = vec![before.token(&value), other.certificate(&host)];
+    let status = other.show(pieces).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+    assert!(status.message().contains("not for this conversation"));
+    let mut late = Talk::begin(&site, &KINDS).await;
+    let pieces = vec![late.token(&value), late.certificate(&host)];
+    let status = late.show(pieces).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    // Another key than that of the signing request.
+    let mut talk = Talk::begin(&site, &KINDS).await;
+    talk.key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let pieces = vec![talk.token(&site.token().await), talk.certificate(&host)];
+    let status = talk.show(pieces).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied, "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_malformed_or_too_much_is_refused_before_anything_is_used_up() {
+    let nodes = Nodes::new();
+    let (_, fingerprint, host) = nodes.host("node7");
+    let folder = nodes.folder.path().join("policy");
+    let source = policy(&folder, BOTH, &[("node7", &fingerprint)]);
+    let site = site(&nodes, source).await;
+    for payload in [
+        r#"{"version":2,"kinds":["join_token"]}"#,
+        r#"{"version":1,"kinds":[]}"#,
+        r#"{"version":1,"kinds":["tpm"]}"#,
+        // Known, and not taken by this authority.
+        r#"{"version":1,"kinds":["k8s_psat"]}"#,
+        &format!(
+            r#"{{"version":1,"kinds":["x509pop"{}]}}"#,
+            r#","x509pop""#.repeat(8)
+        ),
+        "nonsense",
+    ] {
+        let status = Talk::open(&site, payload.as_bytes().to_vec()).await;
+        let status = status.err().unwrap();
+        assert_eq!(
+            status.code(),
+            Code::InvalidArgument,
+            "{payload}: {status:?}"
+        );
+    }
+    let value = site.token().await;
+    let kinds = [Kind::X509Pop, Kind::JoinToken];
+    for response in [
+        b"nonsense".to_vec(),
+        vec![b' '; 256 * 1024 + 1],
+        serde_json::to_vec(&Shown { evidence: vec![] }).unwrap(),
+    ] {
+        let mut talk = Talk::begin(&site, &kinds).await;
+        let status = talk.answer(response).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    }
+    // In another order than offered, or the same twice in place of two.
+    let mut talk = Talk::begin(&site, &kinds).await;
+    let pieces = vec![talk.token(&value), talk.certificate(&host)];
+    let status = talk.show(pieces).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let mut talk = Talk::begin(&site, &[Kind::JoinToken, Kind::JoinToken]).await;
+    let pieces = vec![talk.token(&value), talk.token(&value)];
+    let status = talk.show(pieces).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+}
