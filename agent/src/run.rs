@@ -163,6 +163,8 @@ pub struct Agent {
     node: Option<Node>,
     /// The authority has put this node out; what it serves is withdrawn if it does not come back.
     put_out: bool,
+    /// The authority wants everything shown again, however long the certificate lives.
+    reattest: bool,
     /// The address to begin with, counted on when one fails.
     first: usize,
     /// The connection is that of this certificate, and verified by this bundle.
@@ -209,6 +211,7 @@ impl Agent {
             provider,
             node: None,
             put_out: false,
+            reattest: false,
             first: 0,
             connected: None,
         };
@@ -320,11 +323,7 @@ impl Agent {
                 self.put_out = true;
             }
             Some(Reason::AgentExpired | Reason::AgentNotActive) => self.node = None,
-            Some(Reason::AgentMustReattest) => {
-                if let Some(node) = &mut self.node {
-                    node.reattestable = true;
-                }
-            }
+            Some(Reason::AgentMustReattest) => self.reattest = true,
             Some(Reason::Unknown) | None => {}
         }
         self.told(Some(error.to_string()));

@@ -208,6 +208,9 @@ impl Agent {
         if !node.signed.is_valid_at(now) {
             return self.attest().await;
         }
+        if self.reattest {
+            return self.attest().await;
+        }
         let chain = node.signed.held.certificates();
         let tainted = |own: &Arc<Bundle>| own.taints(&chain);
         let tainted = self.state.borrow().own_bundle().is_some_and(tainted);
@@ -296,6 +299,7 @@ impl Agent {
 
     fn become_node(&mut self, node: Node) {
         self.node = Some(node);
+        self.reattest = false;
         self.disconnect();
         self.save();
     }
