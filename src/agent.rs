@@ -185,6 +185,10 @@ fn attestor(
             cert: cert.clone(),
             key: key.clone(),
         },
+        (Some(NodeProof::K8sPsat { cluster, token }), _) => NodeAttestor::K8sPsat {
+            cluster: cluster.clone(),
+            token: token.clone(),
+        },
         (None, Some(handed_over)) => {
             NodeAttestor::JoinToken(Token::Value(handed_over.token.clone()))
         }

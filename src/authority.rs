@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use sekisho_authority::{
-    attest::{Attestors, x509pop::Mode},
+    attest::{Attestors, k8s_psat, x509pop::Mode},
     ca::{
         Ca, CaSettings,
         keys::{KeyFolder, Sealing},
@@ -20,12 +20,15 @@ use sekisho_authority::{
     store::Store,
 };
 use sekisho_certs::{SystemClock, hex, tls};
+use sekisho_kube::KubeServer;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::{
     cli::{self, ConfigArgs},
-    config::{self, Attest, AuthorityConfig, Config, Secret, environment},
+    config::{
+        self, Attest, AuthorityConfig, ClusterConfig, Config, Secret, environment, kubeconfig,
+    },
     logging, output, run,
 };
 
@@ -223,6 +226,7 @@ fn attestors(attest: &[Attest]) -> anyhow::Result<Attestors> {
     let mut all = Attestors {
         join_token: false,
         x509pop: None,
+        k8s_psat: None,
     };
     for one in attest {
         match one {
@@ -238,9 +242,46 @@ fn attestors(attest: &[Attest]) -> anyhow::Result<Attestors> {
                     anyhow::anyhow!("{}: certificate {} is no CA", ca.display(), place + 1)
                 })?);
             }
+            Attest::K8sPsat(clusters) => {
+                let clusters = clusters.iter().map(|(name, one)| {
+                    let cluster = cluster(one).with_context(|| format!("cluster {name}"))?;
+                    Ok((name.clone(), cluster))
+                });
+                let clusters = clusters.collect::<anyhow::Result<_>>()?;
+                all.k8s_psat = Some(k8s_psat::Setting { clusters });
+            }
         }
     }
     Ok(all)
+}
+
+fn cluster(config: &ClusterConfig) -> anyhow::Result<k8s_psat::Cluster> {
+    let server = match &config.kubeconfig {
+        Some(path) => kubeconfig::load(path)?,
+        None => in_pod()?,
+    };
+    Ok(k8s_psat::Cluster {
+        server,
+        accounts: config.accounts.clone(),
+        audience: config.audience.clone(),
+        node_labels: config.node_labels.clone(),
+        pod_labels: config.pod_labels.clone(),
+        name_by: config.name_by,
+    })
+}
+
+/// The API server as a pod finds it, with the pod's service account.
+fn in_pod() -> anyhow::Result<KubeServer> {
+    let variable = |name: &str| {
+        environment(name)
+            .with_context(|| format!("{name} is not set, as it is in a pod: give `kubeconfig`"))
+    };
+    let host = variable("KUBERNETES_SERVICE_HOST")?;
+    let port = variable("KUBERNETES_SERVICE_PORT")?;
+    let port = port
+        .parse()
+        .with_context(|| format!("KUBERNETES_SERVICE_PORT: {port:?}"))?;
+    Ok(KubeServer::api_server().named(host).at(port))
 }
 
 /// The bytes of a file, or of a variable, as they stand there, without the end of the line.

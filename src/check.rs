@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     cli,
-    config::{EndpointConfig, entries},
+    config::{Attest, AuthorityConfig, ConfigErrors, EndpointConfig, entries, kubeconfig},
     node::{self, Loaded},
     output::{self, Colour, paint},
 };
@@ -19,15 +19,7 @@ use crate::{
 pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
     let loaded = match node::load(path) {
         Ok(loaded) => loaded,
-        Err(error) => {
-            if as_json {
-                let text = error.render(false);
-                output::json(&json!({"ok": false, "errors": text.lines().collect::<Vec<_>>()}));
-            } else {
-                output::complain(error.render(output::colour_err()));
-            }
-            return cli::INVALID;
-        }
+        Err(error) => return invalid(|colour| error.render(colour), as_json),
     };
     let config = &loaded.config;
     let entries = config
@@ -37,13 +29,10 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
     if let Some(file) = entries
         && let Err(errors) = entries::load(file, &config.site)
     {
-        if as_json {
-            let text = errors.render(false);
-            output::json(&json!({"ok": false, "errors": text.lines().collect::<Vec<_>>()}));
-        } else {
-            output::complain(errors.render(output::colour_err()));
-        }
-        return cli::INVALID;
+        return invalid(|colour| errors.render(colour), as_json);
+    }
+    if let Some(Err(errors)) = config.authority.as_ref().map(clusters) {
+        return invalid(|colour| errors.render(colour), as_json);
     }
     let (agent, now) = (config.agent.as_ref(), SystemClock.now());
     let findings: Vec<_> = loaded
@@ -70,6 +59,29 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
         print(&loaded, &findings, ok);
     }
     if ok { cli::OK } else { cli::FAILED }
+}
+
+fn invalid(render: impl Fn(bool) -> String, as_json: bool) -> u8 {
+    if as_json {
+        let text = render(false);
+        output::json(&json!({"ok": false, "errors": text.lines().collect::<Vec<_>>()}));
+    } else {
+        output::complain(render(output::colour_err()));
+    }
+    cli::INVALID
+}
+
+/// Reads the kubeconfig files that the authority will read.
+fn clusters(authority: &AuthorityConfig) -> Result<(), ConfigErrors> {
+    for one in &authority.attest {
+        let Attest::K8sPsat(clusters) = one else {
+            continue;
+        };
+        for path in clusters.values().filter_map(|one| one.kubeconfig.as_ref()) {
+            kubeconfig::load(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn warnings(endpoint: &EndpointConfig, found: &world::Found) -> Vec<String> {

@@ -4,7 +4,10 @@ mod workload;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use sekisho_agent::workload::{UnixSpec, WorkloadAttestorSpec};
+use sekisho_agent::{
+    attest::k8s_psat::TOKEN,
+    workload::{UnixSpec, WorkloadAttestorSpec},
+};
 use sekisho_certs::{IdList, SpiffeId, id::parse_workload_id};
 
 use super::{
@@ -61,6 +64,13 @@ pub(crate) enum NodeProof {
         cert: PathBuf,
         /// The key.
         key: PathBuf,
+    },
+    /// By a token of the agent's own pod.
+    K8sPsat {
+        /// The cluster, as the authority calls it.
+        cluster: String,
+        /// The file with the token. Default: `/var/run/secrets/tokens/spire-agent`.
+        token: PathBuf,
     },
 }
 
@@ -191,17 +201,23 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 
 fn attest(map: &Map<'_>, supervised: bool, report: &mut Report) -> Option<Option<NodeProof>> {
     const FORM: &str = "{file: FILE} or {env: NAME}";
-    match (map.get("join_token"), map.get("x509pop")) {
-        (None, None) if supervised => Some(None),
-        (None, None) => {
+    let (join_token, pop, psat) = (
+        map.get("join_token"),
+        map.get("x509pop"),
+        map.get("k8s_psat"),
+    );
+    match (join_token, pop, psat) {
+        (None, None, None) if supervised => Some(None),
+        (None, None, None) => {
             map.required("join_token", FORM, report);
             None
         }
-        (Some(token), None) => {
+        (Some(token), None, None) => {
             let secret = authority::secret(&token, report)?;
             Some(Some(NodeProof::JoinToken(secret)))
         }
-        (None, Some(pop)) => {
+        (None, None, Some(psat)) => k8s_psat(&psat, report).map(Some),
+        (None, Some(pop), None) => {
             let map = pop.map(&keys::NODE_X509POP, report)?;
             let cert = map.required("cert", "a PEM file", report);
             let key = map.required("key", "a PEM file", report);
@@ -210,12 +226,31 @@ fn attest(map: &Map<'_>, supervised: bool, report: &mut Report) -> Option<Option
                 key: path(&key?, "a PEM file", report)?,
             }))
         }
-        (Some(_), Some(_)) => {
+        _ => {
             let rule = "one kind of attestation; several together are not in this version";
-            map.refuse(&["x509pop"], rule, report);
+            let given = ["join_token", "x509pop", "k8s_psat"].into_iter();
+            let more: Vec<_> = given.filter(|key| map.get(key).is_some()).skip(1).collect();
+            map.refuse(&more, rule, report);
             None
         }
     }
+}
+
+fn k8s_psat(field: &Field<'_>, report: &mut Report) -> Option<NodeProof> {
+    let form = "the name of this node's cluster, as the authority calls it";
+    let map = field.map(&keys::NODE_K8S_PSAT, report)?;
+    let cluster = map.required("cluster", form, report).and_then(|field| {
+        field.parse(form, report, |text| {
+            authority::k8s_psat::is_name(text).then(|| text.to_owned())
+        })
+    });
+    let token = map.get_or("token", TOKEN.into(), report, |field, report| {
+        path(field, "a file with a token", report)
+    });
+    Some(NodeProof::K8sPsat {
+        cluster: cluster?,
+        token: token?,
+    })
 }
 
 fn delegated(field: &Field<'_>, report: &mut Report) -> Option<Delegated> {

@@ -1,6 +1,8 @@
 //! `authority`: the site's CA and its API.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+pub(super) mod k8s_psat;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use sekisho_certs::{SpiffeId, id::parse_workload_id};
 
@@ -70,6 +72,8 @@ pub(crate) enum Attest {
     },
     /// By SVID of our own below `/spire-exchange/`, and its key.
     X509PopSpiffe,
+    /// By token of a pod of one of these clusters.
+    K8sPsat(BTreeMap<String, k8s_psat::ClusterConfig>),
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -173,7 +177,8 @@ pub(super) fn secret(field: &Field<'_>, report: &mut Report) -> Option<Secret> {
 }
 
 fn attest(field: &Field<'_>, report: &mut Report) -> Option<Vec<Attest>> {
-    const FORM: &str = "a list of join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}";
+    const FORM: &str = "a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or \
+                        {k8s_psat: {clusters: {NAME: {…}}}}";
     let mut all = Vec::new();
     for item in field.list(FORM, report)? {
         let one = if item.as_text() == Some("join_token") {
@@ -183,29 +188,38 @@ fn attest(field: &Field<'_>, report: &mut Report) -> Option<Vec<Attest>> {
             return None;
         } else {
             let map = item.map(&keys::ATTEST, report)?;
-            let pop = map.required("x509pop", "spiffe or {ca: FILE}", report)?;
-            if pop.as_text() == Some("spiffe") {
-                Attest::X509PopSpiffe
-            } else {
-                let map = pop.map(&keys::X509POP, report)?;
-                let ca = map.required("ca", "a PEM file of CA certificates", report)?;
-                Attest::X509Pop {
-                    ca: ca.path("a PEM file of CA certificates", report)?,
+            match (map.get("x509pop"), map.get("k8s_psat")) {
+                (Some(pop), None) => x509pop(&pop, report)?,
+                (None, Some(psat)) => Attest::K8sPsat(k8s_psat::clusters(&psat, report)?),
+                _ => {
+                    item.rule(format!("expected {FORM}, each an item of its own"), report);
+                    return None;
                 }
             }
         };
-        let same = |known: &Attest| std::mem::discriminant(known) == std::mem::discriminant(&one);
-        let pop = |known: &Attest| !matches!(known, Attest::JoinToken);
-        if all
-            .iter()
-            .any(|known| same(known) || (pop(known) && pop(&one)))
-        {
+        let kind = |attest: &Attest| match attest {
+            Attest::JoinToken => 0,
+            Attest::X509Pop { .. } | Attest::X509PopSpiffe => 1,
+            Attest::K8sPsat(_) => 2,
+        };
+        if all.iter().any(|known| kind(known) == kind(&one)) {
             item.rule("this kind of attestation is there already", report);
             return None;
         }
         all.push(one);
     }
     Some(all)
+}
+
+fn x509pop(field: &Field<'_>, report: &mut Report) -> Option<Attest> {
+    if field.as_text() == Some("spiffe") {
+        return Some(Attest::X509PopSpiffe);
+    }
+    let map = field.map(&keys::X509POP, report)?;
+    let ca = map.required("ca", "a PEM file of CA certificates", report)?;
+    Some(Attest::X509Pop {
+        ca: ca.path("a PEM file of CA certificates", report)?,
+    })
 }
 
 fn admins(field: &Field<'_>, report: &mut Report) -> Option<Vec<SpiffeId>> {

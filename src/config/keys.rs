@@ -64,19 +64,27 @@ pub(super) const AGENT: Keys = Keys {
         "data",
         "join_token",
         "x509pop",
+        "k8s_psat",
         "workloads",
         "availability",
         "seal",
         "delegated",
         "user",
     ],
-    later: &["k8s_psat", "evidence", "sds"],
+    later: &["evidence", "sds"],
 };
 
 /// `agent.x509pop`.
 pub(super) const NODE_X509POP: Keys = Keys {
     of: "{cert: FILE, key: FILE}",
     known: &["cert", "key"],
+    later: &[],
+};
+
+/// `agent.k8s_psat`.
+pub(super) const NODE_K8S_PSAT: Keys = Keys {
+    of: "{cluster: NAME} or {cluster: NAME, token: FILE}",
+    known: &["cluster", "token"],
     later: &[],
 };
 
@@ -140,9 +148,30 @@ pub(super) const SECRET: Keys = Keys {
 
 /// An item of `authority.attest`, as a map.
 pub(super) const ATTEST: Keys = Keys {
-    of: "join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}",
-    known: &["x509pop"],
-    later: &["k8s_psat", "sekisho_evidence"],
+    of: "join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}",
+    known: &["x509pop", "k8s_psat"],
+    later: &["sekisho_evidence"],
+};
+
+/// `k8s_psat` of an authority.
+pub(super) const K8S_PSAT: Keys = Keys {
+    of: "{clusters: {NAME: {kubeconfig: FILE, accounts: [NAMESPACE:NAME]}}}",
+    known: &["clusters"],
+    later: &[],
+};
+
+/// `k8s_psat.clusters.NAME`.
+pub(super) const CLUSTER: Keys = Keys {
+    of: "{kubeconfig: FILE, accounts: [NAMESPACE:NAME]}",
+    known: &[
+        "kubeconfig",
+        "accounts",
+        "audience",
+        "node_labels",
+        "pod_labels",
+        "name_by",
+    ],
+    later: &[],
 };
 
 /// `x509pop`, as a map.
@@ -320,6 +349,9 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("", &ENTRIES_FILE),
     ("", &ENTRY),
     ("", &NODE_X509POP),
+    ("k8s_psat.", &NODE_K8S_PSAT),
+    ("k8s_psat.", &K8S_PSAT),
+    ("", &CLUSTER),
     ("delegated.", &DELEGATED),
     ("", &WORKLOAD),
     ("unix.", &UNIX),

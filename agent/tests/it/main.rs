@@ -9,6 +9,7 @@
 
 mod delegated;
 mod harness;
+mod k8s_psat;
 mod life;
 mod sds;
 mod workload_api;

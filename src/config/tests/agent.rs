@@ -32,6 +32,30 @@ fn an_agent_alone_needs_an_authority_a_bundle_and_a_token() {
 }
 
 #[test]
+fn an_agent_in_a_pod_names_its_cluster() {
+    let with =
+        |value: &str| ALONE.replace("join_token: {file: token}", &format!("k8s_psat: {value}"));
+    let attest = |value: &str| load_text(&with(value)).unwrap().agent.unwrap().attest;
+    let proof = |token: &str| {
+        Some(NodeProof::K8sPsat {
+            cluster: "campus".into(),
+            token: token.into(),
+        })
+    };
+    let default = proof("/var/run/secrets/tokens/spire-agent");
+    assert_eq!(attest("{cluster: campus}"), default);
+    assert_eq!(attest("{cluster: campus, token: psat}"), proof("etc/psat"));
+    let name = "expected the name of this node's cluster, as the authority calls it";
+    for (value, expected) in [
+        ("{}", format!("5:3: agent.k8s_psat.cluster: missing: {name}")),
+        ("{cluster: a/b}", format!("5:23: agent.k8s_psat.cluster: {name}, found \"a/b\"")),
+        ("campus", "5:13: agent.k8s_psat: expected {cluster: NAME} or {cluster: NAME, token: FILE}, found \"campus\"".into()),
+    ] {
+        assert_eq!(errors(&with(value)), [expected], "{value}");
+    }
+}
+
+#[test]
 fn workload_attestors_have_settings() {
     let text = format!(
         "{ALONE}  workloads:\n    - unix: {{path: false, size_limit: 1MiB}}\n    - systemd: {{bus: /bus}}\n    \
@@ -106,6 +130,10 @@ fn what_is_wrong_is_told_with_its_place() {
             "6:3: agent.x509pop: one kind of attestation; several together are not in this version",
         ),
         (
+            "  k8s_psat: {cluster: campus}\n",
+            "6:3: agent.k8s_psat: one kind of attestation; several together are not in this version",
+        ),
+        (
             "  workloads: [k8x]\n",
             "6:15: agent.workloads[0]: expected a list of unix, systemd, docker, k8s and slurm, or {docker: {…}} with settings, found \"k8x\"",
         ),
@@ -131,7 +159,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "  insecure_bootstrap: true\n",
-            "6:3: agent.insecure_bootstrap: unknown key; expected one of: authority, bootstrap, socket, listen, data, join_token, x509pop, workloads, availability, seal, delegated, user",
+            "6:3: agent.insecure_bootstrap: unknown key; expected one of: authority, bootstrap, socket, listen, data, join_token, x509pop, k8s_psat, workloads, availability, seal, delegated, user",
         ),
         (
             "  delegated: {socket: a.sock, delegates: {spiffe://b.example: [spiffe://b.example/w]}}\n",
