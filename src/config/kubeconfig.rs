@@ -147,6 +147,10 @@ fn server(cluster: &Field<'_>, report: &mut Report) -> Option<KubeServer> {
         report,
     );
     let server = match get(cluster, "server") {
+        Some(field) if field.as_text().is_some_and(|text| text.contains('@')) => {
+            field.rule("an address without a name or a password in it", report);
+            None
+        }
         Some(field) => field.parse(SERVER, report, address),
         None => {
             missing(cluster, "server", SERVER, report);
@@ -166,24 +170,22 @@ fn server(cluster: &Field<'_>, report: &mut Report) -> Option<KubeServer> {
 fn address(text: &str) -> Option<KubeServer> {
     let uri: Uri = text.parse().ok()?;
     let authority = uri.authority()?;
-    if uri.scheme_str() != Some("https")
-        || authority.as_str().contains('@')
-        || uri.query().is_some()
-    {
+    if uri.scheme_str() != Some("https") || uri.query().is_some() {
         return None;
     }
-    let host = authority
-        .host()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
+    let host = authority.host();
+    let port = match authority.as_str().strip_prefix(host)? {
+        "" => 443,
+        more => more
+            .strip_prefix(':')?
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)?,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {
         return None;
     }
-    let port = match (authority.port_u16(), authority.port()) {
-        (Some(port), _) => port,
-        (None, None) if !authority.as_str().ends_with(':') => 443,
-        _ => return None,
-    };
     let server = KubeServer::api_server().named(host).at(port);
     Some(server.below(uri.path().trim_end_matches('/')))
 }

@@ -138,15 +138,15 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "  attest: [{k8s_psat: {clusters: {a: {}}}}]\n",
-            "5:34: authority.attest[0].k8s_psat.clusters.a.accounts: missing: expected a list of service accounts, NAMESPACE:NAME, as in [sekisho:agent]",
+            "5:35: authority.attest[0].k8s_psat.clusters.a.accounts: missing: expected a list of service accounts, NAMESPACE:NAME, as in [sekisho:agent]",
         ),
         (
             "  attest: [{k8s_psat: {clusters: {a: {accounts: [agent]}}}}]\n",
-            "5:49: authority.attest[0].k8s_psat.clusters.a.accounts[0]: expected a list of service accounts, NAMESPACE:NAME, as in [sekisho:agent], found \"agent\"",
+            "5:50: authority.attest[0].k8s_psat.clusters.a.accounts[0]: expected a list of service accounts, NAMESPACE:NAME, as in [sekisho:agent], found \"agent\"",
         ),
         (
             "  attest: [{k8s_psat: {clusters: {a/b: {accounts: [a:b]}}}}]\n",
-            "5:34: authority.attest[0].k8s_psat.clusters.a/b: the name of a cluster has up to 253 letters, digits, dots, dashes and underscores, since it stands in the IDs of agents",
+            "5:35: authority.attest[0].k8s_psat.clusters.a/b: the name of a cluster has up to 253 letters, digits, dots, dashes and underscores, since it stands in the IDs of agents",
         ),
         (
             "  attest: [{k8s_psat: {clusters: {a: {accounts: [a:b], audience: []}}}}]\n",

@@ -133,12 +133,12 @@ fn what_is_wrong_is_told_with_its_place_and_without_secrets() {
         (
             address,
             "server: http://kube.site.example",
-            "13:13: clusters[1].cluster.server: expected the API server, as in https://",
+            "11:13: clusters[1].cluster.server: expected the API server, as in https://",
         ),
         (
             address,
-            "server: https://a:b@kube.site.example",
-            "clusters[1].cluster.server: expected",
+            "server: https://a:s3cret@kube.site.example",
+            "clusters[1].cluster.server: an address without a name or a password in it",
         ),
         (
             address,
@@ -147,7 +147,7 @@ fn what_is_wrong_is_told_with_its_place_and_without_secrets() {
         ),
         (
             address,
-            "server: https://kube.site.example:",
+            "server: \"https://kube.site.example:\"",
             "clusters[1].cluster.server: expected",
         ),
         (

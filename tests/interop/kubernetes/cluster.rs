@@ -44,7 +44,7 @@ impl Cluster {
         world.write("ca.pem", &ca.pem());
         let names = Profile::leaf("spiffe://cluster.example/api").with_dns_names(["localhost"]);
         ca.issue(&names).write(world.path(), "serving");
-        // Its key signs tokens.
+        // Its key signs tokens; of the certificate only the key counts.
         ca.issue(&Profile::leaf("")).write(world.path(), "accounts");
         let clients = TestCa::new("clients.example");
         world.write("clients.pem", &clients.pem());
@@ -69,7 +69,7 @@ impl Cluster {
             ))
             .arg(format!(
                 "--service-account-key-file={}",
-                file("accounts.key")
+                file("accounts.pem")
             ))
             .arg(format!("--token-auth-file={}", file("tokens.csv")))
             .arg(format!("--client-ca-file={}", file("clients.pem")))
