@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Args;
 use sekisho_agent::{
-    attest::{NodeAttestor, Token},
+    attest::{Evidence, NodeAttestor, Token, evidence::PodToken, k8s_psat},
     cache::SealKind,
     run::{Agent, Bootstrap, Settings},
     serve::{Doors, SdsNames, Serve, Serving},
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{self, ConfigArgs},
-    config::{self, AgentConfig, Config, NodeProof, Secret, environment},
+    config::{self, AgentConfig, CertificateFiles, Config, NodeProof, Piece, Secret, environment},
     logging, output, run,
 };
 
@@ -48,8 +48,8 @@ pub(crate) struct AgentArgs {
 /// What the supervisor hands to an agent, in memory.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct HandedOver {
-    /// A join token.
-    pub(crate) token: Zeroizing<String>,
+    /// A join token, where the agent needs one.
+    pub(crate) token: Option<Zeroizing<String>>,
     /// The site's bundle, PEM.
     pub(crate) bundle: String,
 }
@@ -179,19 +179,68 @@ fn attestor(
     own: &AgentConfig,
     handed_over: Option<&HandedOver>,
 ) -> anyhow::Result<NodeAttestor> {
-    Ok(match (&own.attest, handed_over) {
-        (Some(NodeProof::JoinToken(secret)), _) => NodeAttestor::JoinToken(token(secret)?),
-        (Some(NodeProof::X509Pop { cert, key }), _) => NodeAttestor::X509Pop {
+    Ok(match &own.attest {
+        Some(NodeProof::JoinToken(secret)) => NodeAttestor::JoinToken(token(secret)?),
+        Some(NodeProof::X509Pop(CertificateFiles { cert, key })) => NodeAttestor::X509Pop {
             cert: cert.clone(),
             key: key.clone(),
         },
-        (None, Some(handed_over)) => {
-            NodeAttestor::JoinToken(Token::Value(handed_over.token.clone()))
+        Some(NodeProof::K8sPsat { cluster, token }) => NodeAttestor::K8sPsat {
+            cluster: cluster.clone(),
+            token: token.clone(),
+        },
+        Some(NodeProof::Evidence(pieces)) => {
+            let mut all = Vec::with_capacity(pieces.len());
+            for one in pieces {
+                let piece = match one {
+                    Piece::HandedOver => match handed_over_token(args, handed_over)? {
+                        Some(token) => Evidence::JoinToken(token),
+                        None => return Ok(NodeAttestor::None),
+                    },
+                    other => evidence(other)?,
+                };
+                all.push(piece);
+            }
+            NodeAttestor::Evidence(all)
         }
-        (None, None) if args.with_parent.is_some() => NodeAttestor::None,
-        (None, None) => bail!(
+        None => handed_over_token(args, handed_over)?
+            .map_or(NodeAttestor::None, NodeAttestor::JoinToken),
+    })
+}
+
+/// `None`: the supervisor had none to give, for now.
+fn handed_over_token(
+    args: &AgentArgs,
+    handed_over: Option<&HandedOver>,
+) -> anyhow::Result<Option<Token>> {
+    let token = handed_over.and_then(|given| given.token.clone());
+    match token {
+        Some(token) => Ok(Some(Token::Value(token))),
+        None if args.with_parent.is_some() => Ok(None),
+        None => bail!(
             "`agent.join_token` is missing: where the token is (sekisho token create), or start both by `sekisho run`"
         ),
+    }
+}
+
+fn evidence(piece: &Piece) -> anyhow::Result<Evidence> {
+    Ok(match piece {
+        Piece::HandedOver => bail!("a token is handed over by `sekisho run` only"),
+        Piece::JoinToken(secret) => Evidence::JoinToken(token(secret)?),
+        Piece::X509Pop(CertificateFiles { cert, key }) => Evidence::X509Pop {
+            cert: cert.clone(),
+            key: key.clone(),
+        },
+        Piece::K8sPsat { cluster, token } => Evidence::K8sPsat {
+            cluster: cluster.clone(),
+            token: match token {
+                Some(path) => PodToken::File(path.clone()),
+                None => {
+                    let (host, port) = crate::authority::api_server()?;
+                    PodToken::Requested(k8s_psat::Api::in_pod(host, port))
+                }
+            },
+        },
     })
 }
 

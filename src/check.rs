@@ -9,8 +9,8 @@ use sekisho_proxy::endpoint::spec::{Forward, Listen, LocalClients};
 use serde_json::json;
 
 use crate::{
-    cli,
-    config::{EndpointConfig, entries},
+    authority, cli,
+    config::{Attest, ConfigErrors, EndpointConfig, entries, kubeconfig},
     node::{self, Loaded},
     output::{self, Colour, paint},
 };
@@ -19,15 +19,7 @@ use crate::{
 pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
     let loaded = match node::load(path) {
         Ok(loaded) => loaded,
-        Err(error) => {
-            if as_json {
-                let text = error.render(false);
-                output::json(&json!({"ok": false, "errors": text.lines().collect::<Vec<_>>()}));
-            } else {
-                output::complain(error.render(output::colour_err()));
-            }
-            return cli::INVALID;
-        }
+        Err(error) => return invalid(|colour| error.render(colour), as_json),
     };
     let config = &loaded.config;
     let entries = config
@@ -37,13 +29,15 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
     if let Some(file) = entries
         && let Err(errors) = entries::load(file, &config.site)
     {
-        if as_json {
-            let text = errors.render(false);
-            output::json(&json!({"ok": false, "errors": text.lines().collect::<Vec<_>>()}));
-        } else {
-            output::complain(errors.render(output::colour_err()));
-        }
-        return cli::INVALID;
+        return invalid(|colour| errors.render(colour), as_json);
+    }
+    let attest = config.authority.as_ref().map(|own| own.attest.as_slice());
+    let attest = attest.unwrap_or_default();
+    if let Err(errors) = clusters(attest) {
+        return invalid(|colour| errors.render(colour), as_json);
+    }
+    if let Err(error) = attestation_policy(attest) {
+        return invalid(|_| format!("{error:#}"), as_json);
     }
     let (agent, now) = (config.agent.as_ref(), SystemClock.now());
     let findings: Vec<_> = loaded
@@ -70,6 +64,44 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
         print(&loaded, &findings, ok);
     }
     if ok { cli::OK } else { cli::FAILED }
+}
+
+fn invalid(render: impl Fn(bool) -> String, as_json: bool) -> u8 {
+    if as_json {
+        let text = render(false);
+        output::json(&json!({"ok": false, "errors": text.lines().collect::<Vec<_>>()}));
+    } else {
+        output::complain(render(output::colour_err()));
+    }
+    cli::INVALID
+}
+
+/// Reads the kubeconfig files that the authority will read.
+fn clusters(attest: &[Attest]) -> Result<(), ConfigErrors> {
+    for one in attest {
+        let known = match one {
+            Attest::K8sPsat(known) => known,
+            Attest::Evidence(config) => {
+                clusters(&config.evidence)?;
+                continue;
+            }
+            _ => continue,
+        };
+        for path in known.values().filter_map(|one| one.kubeconfig.as_ref()) {
+            kubeconfig::load(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Loads the policy that will weigh evidence.
+fn attestation_policy(attest: &[Attest]) -> anyhow::Result<()> {
+    for one in attest {
+        if let Attest::Evidence(config) = one {
+            authority::judge(config)?;
+        }
+    }
+    Ok(())
 }
 
 fn warnings(endpoint: &EndpointConfig, found: &world::Found) -> Vec<String> {

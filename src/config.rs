@@ -29,6 +29,7 @@ mod field;
 mod files;
 mod identity;
 mod keys;
+pub(crate) mod kubeconfig;
 mod location;
 mod policy;
 mod top;
@@ -41,8 +42,15 @@ mod tests;
 
 pub(crate) use self::{
     admin::{Admin, Log, LogFormat, LogLevel},
-    agent::{AgentConfig, NodeProof},
-    authority::{Attest, AuthorityConfig, SOCKET as AUTHORITY_SOCKET, Secret},
+    agent::{
+        AgentConfig,
+        attest::{CertificateFiles, NodeProof, Piece},
+    },
+    authority::{
+        AuthorityConfig, SOCKET as AUTHORITY_SOCKET, Secret,
+        attest::{Attest, EvidenceConfig},
+        k8s_psat::ClusterConfig,
+    },
     error::ConfigErrors,
     location::Location,
     policy::PolicyConfig,

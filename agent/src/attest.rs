@@ -2,6 +2,7 @@
 
 pub mod evidence;
 pub mod join_token;
+pub mod k8s_psat;
 pub mod x509pop;
 
 use std::{fmt, path::PathBuf};
@@ -46,6 +47,14 @@ pub enum NodeAttestor {
         cert: PathBuf,
         /// PEM: PKCS#8, SEC1 or PKCS#1.
         key: PathBuf,
+    },
+    /// By a token of the agent's own pod.
+    K8sPsat {
+        /// The cluster, by the name that the authority knows it by.
+        cluster: String,
+        /// The file with the token, which is read for each attempt. [`k8s_psat::TOKEN`], unless said
+        /// otherwise.
+        token: PathBuf,
     },
     /// By several pieces together, at sekisho's own authority.
     Evidence(Vec<Evidence>),
@@ -161,11 +170,14 @@ pub async fn attest(
         NodeAttestor::None => return Err(AttestError::Nothing),
         NodeAttestor::JoinToken(token) => (join_token::TYPE, join_token::payload(token)?),
         NodeAttestor::X509Pop { cert, .. } => (x509pop::TYPE, x509pop::payload(cert)?),
+        NodeAttestor::K8sPsat { cluster, token } => {
+            (k8s_psat::TYPE, k8s_psat::payload(cluster, token)?)
+        }
         NodeAttestor::Evidence(evidence) => (evidence::TYPE, evidence::payload(evidence)?),
     };
     let mut talk = begin(channel, kind, payload, &request).await?;
     match attestor {
-        NodeAttestor::JoinToken(_) | NodeAttestor::None => {}
+        NodeAttestor::JoinToken(_) | NodeAttestor::None | NodeAttestor::K8sPsat { .. } => {}
         NodeAttestor::X509Pop { key, .. } => x509pop::prove(&mut talk, key).await?,
         NodeAttestor::Evidence(all) => {
             evidence::prove(&mut talk, all, &request.public_key(), domain.as_str()).await?;

@@ -11,7 +11,6 @@
 mod container;
 mod digest;
 mod docker;
-mod http;
 mod k8s;
 pub mod peer;
 mod process;
@@ -28,13 +27,14 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 pub use self::{
     docker::DockerSpec,
-    k8s::{K8sSpec, KubeLogin, KubeServer},
+    k8s::K8sSpec,
     peer::{Accepted, Peer, PeerError},
     process::ProcessError,
     systemd::SystemdSpec,
     unix::UnixSpec,
 };
 use crate::selector::Selector;
+pub use sekisho_kube::{KubeLogin, KubeServer};
 
 /// One attestor to ask, and its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 pub mod evidence;
 pub mod join_token;
+pub mod k8s_psat;
 pub mod x509pop;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -18,6 +19,8 @@ pub struct Attestors {
     pub join_token: bool,
     /// By certificate and possession of its key.
     pub x509pop: Option<x509pop::Mode>,
+    /// By token of a pod.
+    pub k8s_psat: Option<k8s_psat::Setting>,
     /// By several pieces of evidence together.
     pub evidence: Option<evidence::Setting>,
 }
@@ -28,6 +31,7 @@ impl Default for Attestors {
         Self {
             join_token: true,
             x509pop: None,
+            k8s_psat: None,
             evidence: None,
         }
     }
@@ -83,6 +87,9 @@ pub enum AttestError {
     /// It cannot be read, or is not known.
     #[error("{0}")]
     Invalid(String),
+    /// What was found out makes no sense, or is an error of another's. The agent tries again.
+    #[error("{0}")]
+    Internal(String),
     /// It cannot be found out now. The agent tries again.
     #[error("{0}")]
     Unavailable(String),
@@ -95,6 +102,7 @@ impl AttestError {
         match self {
             Self::Denied(text) => Status::permission_denied(text),
             Self::Invalid(text) => Status::invalid_argument(text),
+            Self::Internal(text) => Status::internal(text),
             Self::Unavailable(text) => Status::unavailable(text),
         }
     }

@@ -1,5 +1,6 @@
 //! `agent`: this node's agent.
 
+pub(super) mod attest;
 mod workload;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -8,14 +9,15 @@ use sekisho_agent::workload::{UnixSpec, WorkloadAttestorSpec};
 use sekisho_certs::{IdList, SpiffeId, id::parse_workload_id};
 
 use super::{
-    address, authority,
-    authority::{AuthorityConfig, Secret},
+    address,
+    authority::AuthorityConfig,
     endpoint::ids,
     error::Report,
     field::{Field, Map},
     keys,
     unit::DAY,
 };
+use attest::{NodeProof, Piece};
 
 /// Where the Workload API is unless `agent.socket` says otherwise.
 pub(crate) const SOCKET: &str = "/run/sekisho/agent/api.sock";
@@ -50,18 +52,15 @@ pub(crate) struct AgentConfig {
     pub(crate) user: Option<String>,
 }
 
-/// How a node proves which one it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NodeProof {
-    /// By a token.
-    JoinToken(Secret),
-    /// By a certificate and its key, PEM.
-    X509Pop {
-        /// The certificate with its intermediates.
-        cert: PathBuf,
-        /// The key.
-        key: PathBuf,
-    },
+impl AgentConfig {
+    /// Whether the supervisor has to give it a token.
+    pub(crate) fn wants_token(&self) -> bool {
+        match &self.attest {
+            None => true,
+            Some(NodeProof::Evidence(pieces)) => pieces.contains(&Piece::HandedOver),
+            Some(_) => false,
+        }
+    }
 }
 
 /// `agent.delegated`.
@@ -104,7 +103,7 @@ pub(super) fn agent(
     let data = map.get_or("data", DATA.into(), report, |field, report| {
         path(field, "the folder of its cache", report)
     });
-    let attest = attest(&map, beside.is_some(), report);
+    let attest = attest::read(&map, beside.is_some(), report);
     let default = vec![WorkloadAttestorSpec::Unix(UnixSpec::default())];
     let workloads = map.get_or("workloads", default, report, workload::list);
     let availability = map.get_or("availability", None, report, |field, report| {
@@ -187,35 +186,6 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         });
     }
     to
-}
-
-fn attest(map: &Map<'_>, supervised: bool, report: &mut Report) -> Option<Option<NodeProof>> {
-    const FORM: &str = "{file: FILE} or {env: NAME}";
-    match (map.get("join_token"), map.get("x509pop")) {
-        (None, None) if supervised => Some(None),
-        (None, None) => {
-            map.required("join_token", FORM, report);
-            None
-        }
-        (Some(token), None) => {
-            let secret = authority::secret(&token, report)?;
-            Some(Some(NodeProof::JoinToken(secret)))
-        }
-        (None, Some(pop)) => {
-            let map = pop.map(&keys::NODE_X509POP, report)?;
-            let cert = map.required("cert", "a PEM file", report);
-            let key = map.required("key", "a PEM file", report);
-            Some(Some(NodeProof::X509Pop {
-                cert: path(&cert?, "a PEM file", report)?,
-                key: path(&key?, "a PEM file", report)?,
-            }))
-        }
-        (Some(_), Some(_)) => {
-            let rule = "one kind of attestation; several together are not in this version";
-            map.refuse(&["x509pop"], rule, report);
-            None
-        }
-    }
 }
 
 fn delegated(field: &Field<'_>, report: &mut Report) -> Option<Delegated> {

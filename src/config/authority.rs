@@ -1,5 +1,8 @@
 //! `authority`: the site's CA and its API.
 
+pub(super) mod attest;
+pub(super) mod k8s_psat;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use sekisho_certs::{SpiffeId, id::parse_workload_id};
@@ -12,6 +15,7 @@ use super::{
     location::Location,
     unit::DAY,
 };
+use attest::Attest;
 
 /// Where administrators of this host come unless `authority.socket` says otherwise.
 pub(crate) const SOCKET: &str = "/run/sekisho/authority/api.sock";
@@ -58,20 +62,6 @@ pub(crate) enum Secret {
     File(PathBuf),
 }
 
-/// A kind of node attestation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Attest {
-    /// By join token.
-    JoinToken,
-    /// By certificate of one of these CAs (a PEM file), and its key.
-    X509Pop {
-        /// The file.
-        ca: PathBuf,
-    },
-    /// By SVID of our own below `/spire-exchange/`, and its key.
-    X509PopSpiffe,
-}
-
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 /// A CA lives six times as long as what it signs, or that is cut short.
@@ -95,7 +85,7 @@ pub(super) fn authority(field: &Field<'_>, report: &mut Report) -> Option<Author
     let encrypt = map.get_or("encrypt", None, report, |field, report| {
         secret(field, report).map(Some)
     });
-    let attest = map.get_or("attest", vec![Attest::JoinToken], report, attest);
+    let attest = map.get_or("attest", vec![Attest::JoinToken], report, attest::list);
     let mut ttl = |key, default, range| {
         map.get_or(key, default, report, |field, report| {
             field.duration(range, report)
@@ -170,42 +160,6 @@ pub(super) fn secret(field: &Field<'_>, report: &mut Report) -> Option<Secret> {
             None
         }
     }
-}
-
-fn attest(field: &Field<'_>, report: &mut Report) -> Option<Vec<Attest>> {
-    const FORM: &str = "a list of join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}";
-    let mut all = Vec::new();
-    for item in field.list(FORM, report)? {
-        let one = if item.as_text() == Some("join_token") {
-            Attest::JoinToken
-        } else if item.as_text().is_some() {
-            item.wrong(FORM, report);
-            return None;
-        } else {
-            let map = item.map(&keys::ATTEST, report)?;
-            let pop = map.required("x509pop", "spiffe or {ca: FILE}", report)?;
-            if pop.as_text() == Some("spiffe") {
-                Attest::X509PopSpiffe
-            } else {
-                let map = pop.map(&keys::X509POP, report)?;
-                let ca = map.required("ca", "a PEM file of CA certificates", report)?;
-                Attest::X509Pop {
-                    ca: ca.path("a PEM file of CA certificates", report)?,
-                }
-            }
-        };
-        let same = |known: &Attest| std::mem::discriminant(known) == std::mem::discriminant(&one);
-        let pop = |known: &Attest| !matches!(known, Attest::JoinToken);
-        if all
-            .iter()
-            .any(|known| same(known) || (pop(known) && pop(&one)))
-        {
-            item.rule("this kind of attestation is there already", report);
-            return None;
-        }
-        all.push(one);
-    }
-    Some(all)
 }
 
 fn admins(field: &Field<'_>, report: &mut Report) -> Option<Vec<SpiffeId>> {

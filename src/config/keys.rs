@@ -64,19 +64,28 @@ pub(super) const AGENT: Keys = Keys {
         "data",
         "join_token",
         "x509pop",
+        "k8s_psat",
+        "evidence",
         "workloads",
         "availability",
         "seal",
         "delegated",
         "user",
     ],
-    later: &["k8s_psat", "evidence", "sds"],
+    later: &["sds"],
 };
 
 /// `agent.x509pop`.
 pub(super) const NODE_X509POP: Keys = Keys {
     of: "{cert: FILE, key: FILE}",
     known: &["cert", "key"],
+    later: &[],
+};
+
+/// `agent.k8s_psat`.
+pub(super) const NODE_K8S_PSAT: Keys = Keys {
+    of: "{cluster: NAME} or {cluster: NAME, token: FILE}",
+    known: &["cluster", "token"],
     later: &[],
 };
 
@@ -140,9 +149,51 @@ pub(super) const SECRET: Keys = Keys {
 
 /// An item of `authority.attest`, as a map.
 pub(super) const ATTEST: Keys = Keys {
-    of: "join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}",
-    known: &["x509pop"],
-    later: &["k8s_psat", "sekisho_evidence"],
+    of: "join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}",
+    known: &["x509pop", "k8s_psat", "sekisho_evidence"],
+    later: &[],
+};
+
+/// An item of `sekisho_evidence.evidence`, as a map.
+pub(super) const EVIDENCE_PIECE: Keys = Keys {
+    of: "join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}",
+    known: &["x509pop", "k8s_psat"],
+    later: &[],
+};
+
+/// `sekisho_evidence` of an authority.
+pub(super) const EVIDENCE: Keys = Keys {
+    of: "{evidence: [join_token, {x509pop: {ca: FILE}}], policy: DIR}",
+    known: &["evidence", "policy"],
+    later: &[],
+};
+
+/// An item of `agent.evidence`, as a map.
+pub(super) const NODE_EVIDENCE: Keys = Keys {
+    of: "{join_token: {file: FILE}}, {x509pop: {cert: FILE, key: FILE}} or {k8s_psat: {cluster: NAME}}",
+    known: &["join_token", "x509pop", "k8s_psat"],
+    later: &[],
+};
+
+/// `k8s_psat` of an authority.
+pub(super) const K8S_PSAT: Keys = Keys {
+    of: "{clusters: {NAME: {kubeconfig: FILE, accounts: [NAMESPACE:NAME]}}}",
+    known: &["clusters"],
+    later: &[],
+};
+
+/// `k8s_psat.clusters.NAME`.
+pub(super) const CLUSTER: Keys = Keys {
+    of: "{kubeconfig: FILE, accounts: [NAMESPACE:NAME]}",
+    known: &[
+        "kubeconfig",
+        "accounts",
+        "audience",
+        "node_labels",
+        "pod_labels",
+        "name_by",
+    ],
+    later: &[],
 };
 
 /// `x509pop`, as a map.
@@ -320,6 +371,10 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("", &ENTRIES_FILE),
     ("", &ENTRY),
     ("", &NODE_X509POP),
+    ("sekisho_evidence.", &EVIDENCE),
+    ("k8s_psat.", &NODE_K8S_PSAT),
+    ("k8s_psat.", &K8S_PSAT),
+    ("", &CLUSTER),
     ("delegated.", &DELEGATED),
     ("", &WORKLOAD),
     ("unix.", &UNIX),

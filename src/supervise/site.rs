@@ -80,10 +80,30 @@ pub(super) async fn hand_over(config: &Config) -> anyhow::Result<Option<HandedOv
     let Some(channel) = channel(config).await? else {
         return Ok(None);
     };
-    let own = config.agent.as_ref();
-    if own.is_none_or(|own| own.attest.is_some() && own.bootstrap.is_some()) {
+    let Some(own) = config.agent.as_ref() else {
+        return Ok(None);
+    };
+    if !own.wants_token() && own.bootstrap.is_some() {
         return Ok(None);
     }
+    let token = match own.wants_token() {
+        true => Some(token(channel.clone(), config).await?),
+        false => None,
+    };
+    let bundle = BundleClient::new(channel)
+        .get_bundle(GetBundleRequest::default())
+        .await
+        .answered("GetBundle")?;
+    let authorities = bundle.x509_authorities.iter();
+    Ok(Some(HandedOver {
+        token,
+        bundle: authorities
+            .map(|ca| api::pem("CERTIFICATE", &ca.asn1))
+            .collect(),
+    }))
+}
+
+async fn token(channel: Channel, config: &Config) -> anyhow::Result<Zeroizing<String>> {
     let request = CreateJoinTokenRequest {
         ttl: TOKEN,
         token: String::new(),
@@ -92,19 +112,9 @@ pub(super) async fn hand_over(config: &Config) -> anyhow::Result<Option<HandedOv
             path: entries::LOCAL_NODE.into(),
         }),
     };
-    let token = AgentClient::new(channel.clone())
+    let token = AgentClient::new(channel)
         .create_join_token(request)
         .await
         .answered("CreateJoinToken")?;
-    let bundle = BundleClient::new(channel)
-        .get_bundle(GetBundleRequest::default())
-        .await
-        .answered("GetBundle")?;
-    let authorities = bundle.x509_authorities.iter();
-    Ok(Some(HandedOver {
-        token: Zeroizing::new(token.value),
-        bundle: authorities
-            .map(|ca| api::pem("CERTIFICATE", &ca.asn1))
-            .collect(),
-    }))
+    Ok(Zeroizing::new(token.value))
 }

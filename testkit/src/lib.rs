@@ -14,6 +14,7 @@ pub mod ca;
 pub mod clock;
 pub mod danger;
 pub mod handshake;
+pub mod kube;
 pub mod ports;
 pub mod profile;
 pub mod program;

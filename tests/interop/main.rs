@@ -1,4 +1,4 @@
-//! sekisho against programs that others wrote: Envoy, Go with go-spiffe, Java, OpenSSL, tlslite-ng,
+//! sekisho against programs that others wrote: Envoy, Kubernetes' API server, Go with go-spiffe, Java, OpenSSL, tlslite-ng,
 //! curl, iperf3, netcat and socat; and the promises that only show from outside the process: alerts, exit codes,
 //! users of this host.
 //!
@@ -21,6 +21,7 @@ mod drain;
 mod explain;
 mod hold;
 mod key_update;
+mod kubernetes;
 mod local;
 mod misbehave;
 mod names;

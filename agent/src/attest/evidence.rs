@@ -8,7 +8,7 @@ use sekisho_spire_api::evidence::{
     Asked, Binding, Kind, MOST_PIECES, Offer, Piece, Shown, VERSION, token_key, token_lookup,
 };
 
-use super::{AttestError, Talk, Token, join_token, x509pop};
+use super::{AttestError, Talk, Token, join_token, k8s_psat, x509pop};
 
 /// Something that this node can show.
 #[derive(Clone, Debug)]
@@ -22,6 +22,23 @@ pub enum Evidence {
         /// PEM: PKCS#8, SEC1 or PKCS#1.
         key: PathBuf,
     },
+    /// A token of the agent's own pod.
+    K8sPsat {
+        /// The cluster, by the name that the authority knows it by.
+        cluster: String,
+        /// Where the token is.
+        token: PodToken,
+    },
+}
+
+/// Where a token of the agent's own pod is.
+#[derive(Clone, Debug)]
+pub enum PodToken {
+    /// In a file, which the kubelet keeps fresh. It is the same for every conversation, and the policy is
+    /// told that it is not bound to this one.
+    File(PathBuf),
+    /// Issued for each conversation by the API server.
+    Requested(k8s_psat::Api),
 }
 
 impl Evidence {
@@ -29,6 +46,7 @@ impl Evidence {
         match self {
             Self::JoinToken(_) => Kind::JoinToken,
             Self::X509Pop { .. } => Kind::X509Pop,
+            Self::K8sPsat { .. } => Kind::K8sPsat,
         }
     }
 }
@@ -74,13 +92,15 @@ pub(crate) async fn prove(
     let binding = Binding::new(&asked.nonce, public_key, domain);
     let mut pieces = Vec::with_capacity(evidence.len());
     for one in evidence {
-        pieces.push(piece(one, &binding)?);
+        pieces.push(piece(one, &binding).await?);
     }
-    let shown = serde_json::to_vec(&Shown { evidence: pieces }).map_err(own)?;
+    // What serde_json would say of it could quote a token.
+    let shown = serde_json::to_vec(&Shown { evidence: pieces });
+    let shown = shown.map_err(|_| own("cannot be written"))?;
     talk.respond(shown).await
 }
 
-fn piece(evidence: &Evidence, binding: &Binding) -> Result<Piece, AttestError> {
+async fn piece(evidence: &Evidence, binding: &Binding) -> Result<Piece, AttestError> {
     Ok(match evidence {
         Evidence::JoinToken(token) => {
             let token = join_token::read(token)?;
@@ -96,6 +116,15 @@ fn piece(evidence: &Evidence, binding: &Binding) -> Result<Piece, AttestError> {
                 .map(|der| der.to_vec())
                 .collect(),
             signature: x509pop::signature(key, &binding.message())?,
+        },
+        Evidence::K8sPsat { cluster, token } => Piece::K8sPsat {
+            cluster: cluster.clone(),
+            token: match token {
+                PodToken::File(path) => k8s_psat::read(path)?.trim().to_owned().into(),
+                PodToken::Requested(api) => {
+                    k8s_psat::token_request(api, &binding.audience()).await?
+                }
+            },
         },
     })
 }

@@ -6,13 +6,13 @@ mod tests;
 use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
+use sekisho_kube::http::{self, HttpError};
 use serde::Deserialize;
 use tokio::{net::UnixStream, task::spawn_blocking, time::sleep};
 
 use super::{
     AttestorError,
     container::{self, Container, ContainerError},
-    http::{self, HttpError},
     process::ProcessError,
 };
 

@@ -2,19 +2,17 @@
 
 mod list;
 mod pod;
-mod server;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
+use sekisho_kube::{KubeError, KubeServer, REQUEST};
 use tokio::task::spawn_blocking;
 
-pub use self::server::{KubeLogin, KubeServer};
 use self::{
     list::PodLists,
     pod::{Namespace, Pod},
-    server::KubeError,
 };
 use super::{
     AttestorError,
@@ -92,7 +90,7 @@ impl K8s {
     /// All its waiting, and one slow answer.
     pub(super) fn deadline(&self) -> Duration {
         let waiting = self.spec.poll_interval * self.spec.max_poll_attempts;
-        waiting.saturating_add(server::REQUEST)
+        waiting.saturating_add(REQUEST)
     }
 
     /// The values for a process; none when it is in no container.

@@ -104,6 +104,7 @@ impl Nodes {
             evidence: Some(Setting {
                 join_token: true,
                 x509pop: Some(Mode::external(vec![self.ca.clone()]).unwrap()),
+                k8s_psat: None,
                 judge: Judge::load(source).unwrap(),
             }),
             ..Attestors::default()

@@ -10,6 +10,7 @@
 mod delegated;
 mod evidence;
 mod harness;
+mod k8s_psat;
 mod life;
 mod sds;
 mod workload_api;

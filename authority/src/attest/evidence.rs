@@ -19,7 +19,7 @@ use sekisho_spire_api::evidence::{
 pub use sekisho_spire_api::evidence::{TYPE, token_key, token_lookup};
 use serde_json::json;
 
-use super::{AttestError, Attested, Challenge, join_token, x509pop};
+use super::{AttestError, Attested, Challenge, join_token, k8s_psat, x509pop};
 use crate::{
     entry::Selector,
     store::{By, Store},
@@ -33,6 +33,8 @@ pub struct Setting {
     pub join_token: bool,
     /// Certificates with their keys.
     pub x509pop: Option<x509pop::Mode>,
+    /// Tokens of pods.
+    pub k8s_psat: Option<k8s_psat::Setting>,
     /// The attestation policy.
     pub judge: Judge,
 }
@@ -42,7 +44,7 @@ impl Setting {
         match kind {
             Kind::JoinToken => self.join_token,
             Kind::X509Pop => self.x509pop.is_some(),
-            Kind::K8sPsat => false,
+            Kind::K8sPsat => self.k8s_psat.is_some(),
         }
     }
 }
@@ -147,11 +149,9 @@ fn read(response: &[u8], kinds: &[Kind]) -> Result<Vec<Piece>, AttestError> {
     if response.len() > MOST_BYTES {
         return Err(invalid("the evidence is too large"));
     }
-    let shown: Shown = serde_json::from_slice(response).map_err(|error| {
-        invalid(format_args!(
-            "unable to unmarshal challenge response: {error}"
-        ))
-    })?;
+    // What serde_json would say of it could quote a token.
+    let shown: Shown = serde_json::from_slice(response)
+        .map_err(|_| invalid("unable to unmarshal challenge response"))?;
     let shown = shown.evidence;
     if shown.iter().map(Piece::kind).ne(kinds.iter().copied()) {
         return Err(invalid("what is shown is not what was offered"));
@@ -166,7 +166,7 @@ async fn verify(piece: &Piece, binding: &Binding, with: &With<'_>) -> Result<Fou
             certificates,
             signature,
         } => certificate(certificates.clone(), signature, binding, with),
-        Piece::K8sPsat { .. } => Err(invalid("k8s_psat is not taken here")),
+        Piece::K8sPsat { cluster, token } => pod(cluster, token, binding, with).await,
     }
 }
 
@@ -231,6 +231,46 @@ fn certificate(
     Ok(Found {
         attested: shown.attested,
         claims,
+    })
+}
+
+async fn pod(
+    name: &str,
+    token: &str,
+    binding: &Binding,
+    with: &With<'_>,
+) -> Result<Found, AttestError> {
+    let setting = with.setting.k8s_psat.as_ref();
+    let setting = setting.ok_or_else(|| invalid("k8s_psat is not taken here"))?;
+    let cluster = setting.clusters.get(name);
+    let cluster = cluster.ok_or_else(|| invalid("k8s_psat: the cluster is not known"))?;
+    // A token that was issued for this conversation, or one that lies on the node for every
+    // authority: the policy is told which.
+    let own = binding.audience();
+    let audiences: Vec<_> = [own.clone()]
+        .into_iter()
+        .chain(cluster.audience.iter().cloned())
+        .collect();
+    let claims = k8s_psat::review(setting, name, token, &audiences).await?;
+    let attested = claims.attested(cluster, with.domain)?;
+    let told = json!({
+        "type": Kind::K8sPsat,
+        "ok": true,
+        "bound": claims.audiences.contains(&own),
+        "id": attested.id.to_string(),
+        "selectors": texts(&attested.selectors),
+        "cluster": claims.cluster,
+        "namespace": claims.namespace,
+        "service_account": claims.service_account,
+        "pod": { "name": claims.pod_name, "uid": claims.pod_uid, "labels": claims.pod_labels },
+        "node": claims.node_name,
+        "node_uid": claims.node_uid,
+        "node_ip": claims.node_ip,
+        "node_labels": claims.node_labels,
+    });
+    Ok(Found {
+        attested,
+        claims: told,
     })
 }
 

@@ -138,9 +138,12 @@ fn kubelet(map: &Map<'_>, report: &mut Report) -> Option<KubeServer> {
         path("key", report)?,
     ) {
         (None, None, None) => {}
-        (Some(token), None, None) => server = server.with_login(KubeLogin::Token(token)),
+        (Some(token), None, None) => server = server.with_login(KubeLogin::Token(token.into())),
         (None, Some(certificate), Some(key)) => {
-            server = server.with_login(KubeLogin::Certificate { certificate, key });
+            server = server.with_login(KubeLogin::Certificate {
+                certificate: certificate.into(),
+                key: key.into(),
+            });
         }
         _ => {
             let rule = "either `token`, or `cert` and `key`";

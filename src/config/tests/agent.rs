@@ -7,7 +7,7 @@ use sekisho_agent::workload::{
     DockerSpec, K8sSpec, KubeLogin, KubeServer, SystemdSpec, UnixSpec, WorkloadAttestorSpec,
 };
 
-use crate::config::{NodeProof, Secret};
+use crate::config::{AgentConfig, CertificateFiles, NodeProof, Piece, Secret};
 
 const ALONE: &str = "site: b.example\nagent:\n  authority: [authority.b.example:8081, \"[::1]:8081\"]\n  \
                      bootstrap: bundle.pem\n  join_token: {file: token}\n";
@@ -29,6 +29,90 @@ fn an_agent_alone_needs_an_authority_a_bundle_and_a_token() {
         [WorkloadAttestorSpec::Unix(UnixSpec::default())]
     );
     assert!(agent.keyring);
+}
+
+#[test]
+fn an_agent_in_a_pod_names_its_cluster() {
+    let with =
+        |value: &str| ALONE.replace("join_token: {file: token}", &format!("k8s_psat: {value}"));
+    let attest = |value: &str| load_text(&with(value)).unwrap().agent.unwrap().attest;
+    let proof = |token: &str| {
+        Some(NodeProof::K8sPsat {
+            cluster: "campus".into(),
+            token: token.into(),
+        })
+    };
+    let default = proof("/var/run/secrets/tokens/spire-agent");
+    assert_eq!(attest("{cluster: campus}"), default);
+    assert_eq!(attest("{cluster: campus, token: psat}"), proof("etc/psat"));
+    let name = "expected the name of this node's cluster, as the authority calls it";
+    for (value, expected) in [
+        ("{}", format!("5:3: agent.k8s_psat.cluster: missing: {name}")),
+        ("{cluster: a/b}", format!("5:23: agent.k8s_psat.cluster: {name}, found \"a/b\"")),
+        ("campus", "5:13: agent.k8s_psat: expected {cluster: NAME} or {cluster: NAME, token: FILE}, found \"campus\"".into()),
+    ] {
+        assert_eq!(errors(&with(value)), [expected], "{value}");
+    }
+}
+
+#[test]
+fn several_pieces_are_shown_together() {
+    let with =
+        |value: &str| ALONE.replace("join_token: {file: token}", &format!("evidence: {value}"));
+    let pieces = |text: &str| match load_text(text).unwrap().agent.unwrap() {
+        AgentConfig {
+            attest: Some(NodeProof::Evidence(pieces)),
+            ..
+        } => pieces,
+        other => panic!("{other:?}"),
+    };
+    let all =
+        "[{join_token: {env: TOKEN}}, {x509pop: {cert: c, key: k}}, {k8s_psat: {cluster: campus}}]";
+    let expected = [
+        Piece::JoinToken(Secret::Env("TOKEN".into())),
+        Piece::X509Pop(CertificateFiles {
+            cert: "etc/c".into(),
+            key: "etc/k".into(),
+        }),
+        Piece::K8sPsat {
+            cluster: "campus".into(),
+            token: None,
+        },
+    ];
+    assert_eq!(pieces(&with(all)), expected);
+    let beside = BESIDE.replace(
+        "{}",
+        "{evidence: [join_token, {x509pop: {cert: c, key: k}}]}",
+    );
+    assert_eq!(pieces(&beside)[0], Piece::HandedOver);
+    let agent = load_text(&beside).unwrap().agent.unwrap();
+    assert!(agent.wants_token());
+    for (value, expected) in [
+        (
+            "[join_token]",
+            "a token is handed over only where `authority` is in the same file",
+        ),
+        ("[tpm]", "expected a list of {join_token"),
+        ("[{tpm: x}]", "unknown key"),
+        (
+            "[{join_token: {file: t}, x509pop: {cert: c, key: k}}]",
+            "each an item of its own",
+        ),
+        (
+            "[{join_token: {file: t}}, {join_token: {file: t}}]",
+            "this piece is there already",
+        ),
+        (
+            "[{x509pop: {cert: c}}]",
+            "agent.evidence[0].x509pop.key: missing",
+        ),
+    ] {
+        let all = errors(&with(value));
+        assert!(
+            all.len() == 1 && all[0].contains(expected),
+            "{value}: {all:?}"
+        );
+    }
 }
 
 #[test]
@@ -103,7 +187,11 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "  x509pop: {cert: c, key: k}\n",
-            "6:3: agent.x509pop: one kind of attestation; several together are not in this version",
+            "6:3: agent.x509pop: one kind of attestation; several together are items of `evidence`",
+        ),
+        (
+            "  k8s_psat: {cluster: campus}\n",
+            "6:3: agent.k8s_psat: one kind of attestation; several together are items of `evidence`",
         ),
         (
             "  workloads: [k8x]\n",
@@ -131,7 +219,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "  insecure_bootstrap: true\n",
-            "6:3: agent.insecure_bootstrap: unknown key; expected one of: authority, bootstrap, socket, listen, data, join_token, x509pop, workloads, availability, seal, delegated, user",
+            "6:3: agent.insecure_bootstrap: unknown key; expected one of: authority, bootstrap, socket, listen, data, join_token, x509pop, k8s_psat, workloads, availability, seal, delegated, user",
         ),
         (
             "  delegated: {socket: a.sock, delegates: {spiffe://b.example: [spiffe://b.example/w]}}\n",

@@ -2,7 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use super::super::{Attest, Config, ConfigErrors, Secret, error::Report, files::Source, read};
+use sekisho_authority::attest::k8s_psat::NameBy;
+
+use super::super::{
+    Attest, ClusterConfig, Config, ConfigErrors, EvidenceConfig, Secret, error::Report,
+    files::Source, read,
+};
 
 const LEAST: &str = "site: b.example\nauthority:\n  socket: run/api.sock\n  data: data\n";
 
@@ -74,6 +79,38 @@ fn all_that_can_be_said_is_understood() {
 }
 
 #[test]
+fn clusters_have_a_kubeconfig_accounts_and_what_tells_of_them() {
+    let text = format!(
+        "{LEAST}  attest:\n    - k8s_psat:\n        clusters:\n          campus: {{accounts: [sekisho:agent]}}\n          \
+         Lab.2: {{kubeconfig: kube.conf, accounts: [a:b, c:d.e], audience: [x, y], \
+         node_labels: [topology.kubernetes.io/zone], pod_labels: [app], name_by: pod}}\n"
+    );
+    let config = load(&text).unwrap().authority.unwrap();
+    let [Attest::K8sPsat(clusters)] = config.attest.as_slice() else {
+        panic!("{:?}", config.attest);
+    };
+    let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let campus = ClusterConfig {
+        kubeconfig: None,
+        accounts: set(&["sekisho:agent"]),
+        audience: vec!["spire-server".into()],
+        node_labels: set(&[]),
+        pod_labels: set(&[]),
+        name_by: NameBy::Node,
+    };
+    let lab = ClusterConfig {
+        kubeconfig: Some("etc/kube.conf".into()),
+        accounts: set(&["a:b", "c:d.e"]),
+        audience: vec!["x".into(), "y".into()],
+        node_labels: set(&["topology.kubernetes.io/zone"]),
+        pod_labels: set(&["app"]),
+        name_by: NameBy::Pod,
+    };
+    let expected = [("campus".to_owned(), campus), ("Lab.2".to_owned(), lab)];
+    assert_eq!(*clusters, expected.into());
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_place() {
     for (lines, expected) in [
         (
@@ -82,11 +119,11 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "  attest: join_token\n",
-            "5:11: authority.attest: expected a list of join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}, found \"join_token\"",
+            "5:11: authority.attest: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}, found \"join_token\"",
         ),
         (
             "  attest: [token]\n",
-            "5:12: authority.attest[0]: expected a list of join_token, {x509pop: {ca: FILE}} or {x509pop: spiffe}, found \"token\"",
+            "5:12: authority.attest[0]: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}, found \"token\"",
         ),
         (
             "  attest: [join_token, join_token]\n",
@@ -95,6 +132,30 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             "  attest: [{x509pop: spiffe}, {x509pop: {ca: a}}]\n",
             "5:31: authority.attest[1]: this kind of attestation is there already",
+        ),
+        (
+            "  attest: [{x509pop: spiffe, k8s_psat: {clusters: {a: {accounts: [a:b]}}}}]\n",
+            "5:12: authority.attest[0]: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}, each an item of its own",
+        ),
+        (
+            "  attest: [{k8s_psat: {clusters: {a: {}}}}]\n",
+            "5:35: authority.attest[0].k8s_psat.clusters.a.accounts: missing: expected a list of service accounts, NAMESPACE:NAME, as in [sekisho:agent]",
+        ),
+        (
+            "  attest: [{k8s_psat: {clusters: {a: {accounts: [agent]}}}}]\n",
+            "5:50: authority.attest[0].k8s_psat.clusters.a.accounts[0]: expected a list of service accounts, NAMESPACE:NAME, as in [sekisho:agent], found \"agent\"",
+        ),
+        (
+            "  attest: [{k8s_psat: {clusters: {a/b: {accounts: [a:b]}}}}]\n",
+            "5:35: authority.attest[0].k8s_psat.clusters.a/b: the name of a cluster has up to 253 letters, digits, dots, dashes and underscores, since it stands in the IDs of agents",
+        ),
+        (
+            "  attest: [{k8s_psat: {clusters: {a: {accounts: [a:b], audience: []}}}}]\n",
+            "5:66: authority.attest[0].k8s_psat.clusters.a.audience: expected a list of audiences, as in [spire-server], found an empty list",
+        ),
+        (
+            "  attest: [{k8s_psat: {clusters: {a: {accounts: [a:b], name_by: uid}}}}]\n",
+            "5:65: authority.attest[0].k8s_psat.clusters.a.name_by: expected node or pod, found \"uid\"",
         ),
         (
             "  encrypt: {}\n",
@@ -129,4 +190,41 @@ fn what_is_wrong_is_told_with_its_place() {
     assert_eq!(config.data, Path::new("/var/lib/sekisho/authority"));
     let none = load("site: b.example\n").unwrap_err();
     assert!(none.to_string().contains("endpoints: missing"), "{none}");
+}
+
+#[test]
+fn evidence_has_pieces_of_its_own_and_a_policy() {
+    let attest = |value: &str| {
+        let text = format!("{LEAST}  attest: [{{sekisho_evidence: {value}}}]\n");
+        load(&text).unwrap().authority.unwrap().attest
+    };
+    let evidence = vec![
+        Attest::JoinToken,
+        Attest::X509Pop {
+            ca: "etc/nodes.pem".into(),
+        },
+    ];
+    let pieces = "evidence: [join_token, {x509pop: {ca: nodes.pem}}]";
+    let expected = |policy: Option<&str>| {
+        [Attest::Evidence(EvidenceConfig {
+            evidence: evidence.clone(),
+            policy: policy.map(Into::into),
+        })]
+    };
+    assert_eq!(attest(&format!("{{{pieces}}}")), expected(None));
+    let with_policy = attest(&format!("{{{pieces}, policy: attest}}"));
+    assert_eq!(with_policy, expected(Some("etc/attest")));
+    for (value, expected) in [
+        ("{policy: attest}", "evidence: missing"),
+        ("{evidence: [{sekisho_evidence: {}}]}", "unknown key"),
+        ("{evidence: [join_token, join_token]}", "there already"),
+        ("{evidence: [tpm]}", "expected a list of join_token"),
+        (
+            "{evidence: [{x509pop: spiffe, k8s_psat: {}}]}",
+            "each an item of its own",
+        ),
+    ] {
+        let told = error(&format!("  attest: [{{sekisho_evidence: {value}}}]\n"));
+        assert!(told.contains(expected), "{value}: {told}");
+    }
 }

@@ -41,5 +41,5 @@ fn the_examples_of_the_reference_are_right() {
     assert_eq!(names, ["from-osaka", "to-tokyo"]);
     assert!(config.endpoints.iter().all(|one| one.warnings.is_empty()));
     let file = super::authority::load(authority).unwrap();
-    assert_eq!(file.authority.unwrap().attest.len(), 2);
+    assert_eq!(file.authority.unwrap().attest.len(), 3);
 }

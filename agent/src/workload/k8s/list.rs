@@ -2,16 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use sekisho_kube::{KubeError, KubeServer};
 use tokio::{
     sync::Mutex,
     task::spawn_blocking,
     time::{Instant, sleep_until},
 };
 
-use super::{
-    pod::{Pod, PodList},
-    server::{KubeError, KubeServer},
-};
+use super::pod::{Pod, PodList};
 
 /// Longest list: 500 pods of 100 KiB each, and more than any node has.
 const MAX_LIST: usize = 64 * 1024 * 1024;

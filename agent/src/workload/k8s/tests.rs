@@ -2,15 +2,14 @@
 //! tests its own attestor with: one pod of kind with containerd, one of a DaemonSet with dockershim
 //! and an init container).
 
-mod stand_in;
+use sekisho_kube::KubeLogin;
+use sekisho_testkit::kube::{StandIn, ok};
 
-use std::sync::atomic::Ordering;
-
-use sekisho_testkit::TestCa;
-
-use self::stand_in::{PODS, StandIn, ok, without_pods};
 use super::*;
-use crate::workload::http::HttpError;
+
+const PODS: &str = include_str!("recorded/pods.json");
+/// A node on which nothing runs: Go writes an empty list as `null`.
+const WITHOUT_PODS: &str = r#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":null}"#;
 
 const KIND_POD: &str = "a2830d0d-b0f0-4ff0-81b5-0ee4e299cf80";
 const KIND_CONTAINER: &str = "09bc3d7ade839efec32b6bec4ec79d099027a668ddba043083ec21d3c3b8f1e6";
@@ -25,6 +24,14 @@ fn container(id: &str, pod_uid: Option<&str>) -> Container {
         id: id.into(),
         pod_uid: pod_uid.map(Into::into),
     }
+}
+
+fn server(stand_in: &StandIn) -> KubeServer {
+    let folder = stand_in.folder();
+    KubeServer::kubelet()
+        .at(stand_in.port())
+        .with_ca(folder.join("ca.pem"))
+        .with_login(KubeLogin::Token(folder.join("token").into()))
 }
 
 fn attestor(server: KubeServer) -> K8s {
@@ -73,8 +80,8 @@ fn kind_container_values() -> Vec<String> {
 
 #[tokio::test]
 async fn a_container_has_spires_selectors_with_the_pod_known_or_not() {
-    let stand_in = StandIn::start(|_, _| ok(PODS)).await;
-    let k8s = attestor(stand_in.server());
+    let stand_in = StandIn::start(|_| ok(PODS)).await;
+    let k8s = attestor(server(&stand_in));
     let all = [kind_pod_values(), kind_container_values()].concat();
     for pod in [Some(KIND_POD), None] {
         let values = k8s.values(&container(KIND_CONTAINER, pod)).await.unwrap();
@@ -84,8 +91,8 @@ async fn a_container_has_spires_selectors_with_the_pod_known_or_not() {
 
 #[tokio::test]
 async fn an_init_container_is_found_and_images_are_told_once() {
-    let stand_in = StandIn::start(|_, _| ok(PODS)).await;
-    let k8s = attestor(stand_in.server());
+    let stand_in = StandIn::start(|_| ok(PODS)).await;
+    let k8s = attestor(server(&stand_in));
     let values = k8s.values(&container(FLANNEL_INIT, None)).await.unwrap();
     let all = [
         "sa:flannel".into(),
@@ -115,18 +122,18 @@ async fn an_init_container_is_found_and_images_are_told_once() {
 #[tokio::test]
 async fn a_container_that_is_not_listed_yet_is_waited_for_and_not_for_ever() {
     for (listed_at, found) in [(5, true), (6, false)] {
-        let stand_in = StandIn::start(move |count, _| {
-            if count < listed_at {
-                ok(&without_pods())
+        let stand_in = StandIn::start(move |asked| {
+            if asked.count < listed_at {
+                ok(WITHOUT_PODS)
             } else {
                 ok(PODS)
             }
         })
         .await;
-        let k8s = attestor(stand_in.server());
+        let k8s = attestor(server(&stand_in));
         let values = k8s.values(&container(KIND_CONTAINER, Some(KIND_POD))).await;
         assert_eq!(values.is_ok(), found, "{values:?}");
-        assert_eq!(stand_in.asked.load(Ordering::Relaxed), 5);
+        assert_eq!(stand_in.asked(), 5);
         if let Err(error) = values {
             assert!(matches!(error, K8sError::NotListed), "{error}");
         }
@@ -135,33 +142,33 @@ async fn a_container_that_is_not_listed_yet_is_waited_for_and_not_for_ever() {
 
 #[tokio::test]
 async fn a_failure_of_the_kubelet_is_tried_again_too() {
-    let stand_in = StandIn::start(|count, _| match count {
+    let stand_in = StandIn::start(|asked| match asked.count {
         1 => "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".into(),
         2 => ok("no JSON"),
         _ => ok(PODS),
     })
     .await;
-    let k8s = attestor(stand_in.server());
+    let k8s = attestor(server(&stand_in));
     k8s.values(&container(KIND_CONTAINER, None)).await.unwrap();
-    assert_eq!(stand_in.asked.load(Ordering::Relaxed), 3);
+    assert_eq!(stand_in.asked(), 3);
 }
 
 #[tokio::test]
 async fn many_who_ask_at_once_cost_one_question() {
-    let stand_in = StandIn::start(|_, _| ok(PODS)).await;
-    let mut k8s = attestor(stand_in.server());
-    k8s.lists = PodLists::new(stand_in.server(), Duration::from_secs(600));
+    let stand_in = StandIn::start(|_| ok(PODS)).await;
+    let mut k8s = attestor(server(&stand_in));
+    k8s.lists = PodLists::new(server(&stand_in), Duration::from_secs(600));
     let wanted = container(KIND_CONTAINER, None);
     let answers = futures_util::future::join_all((0..50).map(|_| k8s.values(&wanted))).await;
     assert!(answers.iter().all(Result::is_ok));
-    assert_eq!(stand_in.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(stand_in.asked(), 1);
 }
 
 #[tokio::test]
 async fn two_pods_with_one_container_are_none_and_another_pods_container_is_not_ours() {
     let twice = PODS.replace(FLANNEL_INIT, KIND_CONTAINER);
-    let stand_in = StandIn::start(move |_, _| ok(&twice)).await;
-    let k8s = attestor(stand_in.server());
+    let stand_in = StandIn::start(move |_| ok(&twice)).await;
+    let k8s = attestor(server(&stand_in));
     let error = k8s
         .values(&container(KIND_CONTAINER, None))
         .await
@@ -177,8 +184,8 @@ async fn two_pods_with_one_container_are_none_and_another_pods_container_is_not_
 
 #[tokio::test]
 async fn without_container_selectors_a_known_pod_is_enough() {
-    let stand_in = StandIn::start(|_, _| ok(PODS)).await;
-    let mut k8s = attestor(stand_in.server());
+    let stand_in = StandIn::start(|_| ok(PODS)).await;
+    let mut k8s = attestor(server(&stand_in));
     k8s.spec.disable_container_selectors = true;
     let other = "f".repeat(64);
     let values = k8s
@@ -194,7 +201,7 @@ async fn without_container_selectors_a_known_pod_is_enough() {
 
 #[tokio::test]
 async fn labels_of_the_namespace_come_from_the_api_server_where_one_is_given() {
-    let stand_in = StandIn::start(|_, path| match path {
+    let stand_in = StandIn::start(|asked| match asked.path.as_str() {
         "/pods" => ok(PODS),
         "/api/v1/namespaces/default" => {
             ok(r#"{"kind":"Namespace","metadata":{"name":"default","labels":{"tier":"gold"}}}"#)
@@ -202,8 +209,8 @@ async fn labels_of_the_namespace_come_from_the_api_server_where_one_is_given() {
         _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".into(),
     })
     .await;
-    let mut k8s = attestor(stand_in.server());
-    k8s.spec.namespace_labels = Some(stand_in.server());
+    let mut k8s = attestor(server(&stand_in));
+    k8s.spec.namespace_labels = Some(server(&stand_in));
     let values = k8s.values(&container(KIND_CONTAINER, None)).await.unwrap();
     assert!(values.contains(&"ns-label:tier:gold".to_owned()));
     // As in SPIRE, without them nothing is said.
@@ -214,92 +221,6 @@ async fn labels_of_the_namespace_come_from_the_api_server_where_one_is_given() {
     assert!(
         matches!(error, K8sError::Namespace(KubeError::Http(_))),
         "{error}"
-    );
-}
-
-/// Whether the kubelet's list comes, and if so nothing else is asked.
-async fn comes(server: &KubeServer) -> Result<(), KubeError> {
-    server.get("/pods", PODS.len() + 1).await.map(drop)
-}
-
-#[tokio::test]
-async fn only_the_clusters_kubelet_is_believed() {
-    let stand_in = StandIn::start(|_, _| ok(PODS)).await;
-    let server = stand_in.server();
-    comes(&server).await.unwrap();
-    // The certificate is for this name; at 127.0.0.1 any name will do, and a given one must be it.
-    comes(&server.clone().named("localhost")).await.unwrap();
-    let named = comes(&server.clone().named("127.0.0.1")).await;
-    assert!(matches!(named, Err(KubeError::Connect(..))), "{named:?}");
-
-    let other = stand_in.file("other.pem", &TestCa::new("other.example").pem());
-    let strange = server.with_ca(other);
-    for server in [strange.clone(), strange.clone().named("localhost")] {
-        let refused = comes(&server).await;
-        assert!(
-            matches!(refused, Err(KubeError::Connect(..))),
-            "{refused:?}"
-        );
-    }
-    comes(&strange.dangerously_without_verification())
-        .await
-        .unwrap();
-}
-
-#[tokio::test]
-async fn the_token_is_sent_anew_after_a_change_and_must_be_right() {
-    let stand_in = StandIn::start(|_, _| ok(PODS)).await;
-    let server = stand_in.server();
-    stand_in.file("token", "another");
-    let error = comes(&server).await.unwrap_err();
-    assert!(
-        matches!(&error, KubeError::Http(HttpError::Status(status)) if *status == 401),
-        "{error}"
-    );
-    stand_in.file("token", "s3cret\n");
-    comes(&server).await.unwrap();
-    let anonymous = server.with_login(KubeLogin::Anonymous);
-    assert!(comes(&anonymous).await.is_err());
-}
-
-#[tokio::test]
-async fn a_client_certificate_is_shown_in_place_of_a_token() {
-    let stand_in = StandIn::start(|_, _| ok(PODS)).await;
-    let issued = TestCa::new("clients.example").issue(&sekisho_testkit::Profile::leaf(""));
-    let (certificate, key) = issued.write(stand_in.folder(), "client");
-    let server = stand_in.server().with_login(KubeLogin::Certificate {
-        certificate,
-        key: key.clone(),
-    });
-    comes(&server).await.unwrap();
-    std::fs::write(&key, "no key").unwrap();
-    assert!(matches!(comes(&server).await, Err(KubeError::Pem(path, _)) if path == key));
-}
-
-#[tokio::test]
-async fn a_file_that_is_not_there_and_an_answer_too_long_are_errors() {
-    let stand_in = StandIn::start(|_, _| ok(PODS)).await;
-    let server = stand_in.server();
-    let short = server.get("/pods", PODS.len() - 1).await.unwrap_err();
-    assert!(
-        matches!(short, KubeError::Http(HttpError::TooLong(_))),
-        "{short}"
-    );
-    let gone = server.with_ca("/nowhere/ca.pem");
-    assert!(matches!(comes(&gone).await, Err(KubeError::File(..))));
-}
-
-#[test]
-fn a_token_is_in_no_debug_text_and_goes_nowhere_without_tls() {
-    let read_only = KubeServer::kubelet_read_only(10255).with_login(KubeLogin::Token("t".into()));
-    assert!(!format!("{read_only:?}").contains("Token"));
-    assert_eq!(
-        KubeServer::api_server().to_string(),
-        "kubernetes.default.svc:443"
-    );
-    assert_eq!(
-        KubeServer::kubelet().named("::1").to_string(),
-        "[::1]:10250"
     );
 }
 

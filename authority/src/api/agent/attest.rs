@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 
 use super::{of_token, status, to_svid};
 use crate::{
-    attest::{AttestError, Attested, Challenge, evidence, join_token, x509pop},
+    attest::{AttestError, Attested, Challenge, evidence, join_token, k8s_psat, x509pop},
     ca::{
         certificates,
         csr::Request as Csr,
@@ -136,12 +136,13 @@ impl Talk {
 
     async fn prove(&mut self, core: &Core, kind: &str, payload: &[u8]) -> Result<Attested, Status> {
         let settings = &core.settings;
-        let attested = match (kind, &settings.attestors.x509pop) {
-            (join_token::TYPE, _) if settings.attestors.join_token => {
+        let attestors = &settings.attestors;
+        let attested = match (kind, &attestors.x509pop, &attestors.k8s_psat) {
+            (join_token::TYPE, ..) if attestors.join_token => {
                 let by = core.by(&self.from);
                 join_token::attest(payload, &settings.domain, &core.store, by).await
             }
-            (x509pop::TYPE, Some(mode)) => {
+            (x509pop::TYPE, Some(mode), _) => {
                 let own = certificates(&core.ca.bundle().borrow());
                 let setting = x509pop::Setting {
                     mode,
@@ -152,7 +153,10 @@ impl Talk {
                 };
                 x509pop::attest(payload, &setting, self).await
             }
-            (other, _) => {
+            (k8s_psat::TYPE, _, Some(setting)) => {
+                k8s_psat::attest(payload, setting, &settings.domain).await
+            }
+            (other, ..) => {
                 return Err(Status::failed_precondition(format!(
                     "error getting node attestor: could not find node attestor type {other:?}"
                 )));

@@ -3,9 +3,7 @@
 mod verify;
 
 use std::{
-    fmt,
-    fs::File,
-    io::{self, Read as _},
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -23,26 +21,28 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use self::verify::{AnyName, danger::Anybody};
-use crate::workload::http::{self, HttpError};
+use crate::{
+    SERVICE_ACCOUNT,
+    http::{HttpError, Question},
+    material::Material,
+};
 
 /// Longest time for one answer, connection included.
-pub(super) const REQUEST: Duration = Duration::from_secs(10);
-/// Longest file with certificates, key or token.
-const MAX_FILE: u64 = 1024 * 1024;
-/// Where a pod finds what it needs to talk to its cluster.
-const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+pub const REQUEST: Duration = Duration::from_secs(10);
 
 /// A server of Kubernetes. Its files are read anew for each question, since they are renewed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubeServer {
     host: Option<String>,
     port: u16,
+    /// What stands before every path; empty where nothing does.
+    prefix: String,
     tls: Option<Tls>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Tls {
-    ca: PathBuf,
+    ca: Material,
     login: KubeLogin,
     verify: bool,
 }
@@ -56,39 +56,58 @@ pub enum KubeLogin {
     /// A client certificate.
     Certificate {
         /// The chain, as PEM.
-        certificate: PathBuf,
+        certificate: Material,
         /// Its key, as PEM.
-        key: PathBuf,
+        key: Material,
     },
-    /// A bearer token, alone in this file.
-    Token(PathBuf),
+    /// A bearer token, with nothing but white space around it.
+    Token(Material),
 }
 
 /// Why the server does not answer. No part of an answer is told.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::workload) enum KubeError {
+pub enum KubeError {
+    /// Nobody listens there, or the certificate is refused.
     #[error("{0} cannot be connected to")]
     Connect(String, #[source] io::Error),
+    /// It took longer than [`REQUEST`].
     #[error("no answer within {} s", REQUEST.as_secs())]
     Deadline,
+    /// A file of ours.
     #[error("{0} cannot be read")]
     File(PathBuf, #[source] io::Error),
+    /// There is an answer that is none.
     #[error("no answer")]
     Http(#[from] HttpError),
+    /// It is not JSON, or of another kind.
     #[error("the answer is not understood")]
     Json(#[source] serde_json::Error),
+    /// It would lead to another path.
     #[error("no name that may be asked for")]
     Name,
+    /// A file of ours, or what was given in place of one.
     #[error("{0} holds no certificate or key in PEM")]
-    Pem(PathBuf, #[source] pem::Error),
+    Pem(String, #[source] pem::Error),
+    /// It cannot stand in a certificate.
     #[error("the server's name is none")]
     ServerName(#[from] InvalidDnsNameError),
+    /// The program ends.
     #[error("the task was stopped")]
     Stopped,
+    /// TLS cannot be set up.
     #[error("certificates or key cannot be used")]
     Tls(#[from] rustls::Error),
+    /// Anything else could make two headers of one.
     #[error("the token is not one line of ASCII")]
     Token(#[from] InvalidHeaderValue),
+}
+
+impl KubeError {
+    /// Whether the server has answered that there is no such thing.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Http(HttpError::Status(status)) if *status == hyper::StatusCode::NOT_FOUND)
+    }
 }
 
 impl KubeServer {
@@ -100,9 +119,10 @@ impl KubeServer {
         Self {
             host: None,
             port: 10250,
+            prefix: String::new(),
             tls: Some(Tls {
-                ca: Path::new(SERVICE_ACCOUNT).join("ca.crt"),
-                login: KubeLogin::Token(Path::new(SERVICE_ACCOUNT).join("token")),
+                ca: Path::new(SERVICE_ACCOUNT).join("ca.crt").into(),
+                login: KubeLogin::Token(Path::new(SERVICE_ACCOUNT).join("token").into()),
                 verify: true,
             }),
         }
@@ -114,6 +134,7 @@ impl KubeServer {
         Self {
             host: None,
             port,
+            prefix: String::new(),
             tls: None,
         }
     }
@@ -139,9 +160,16 @@ impl KubeServer {
         self
     }
 
-    /// Trusts the certificates in this PEM file and no others. Nothing without TLS.
+    /// Puts this before every path, as in `/k8s/clusters/c-1`. Default: nothing.
     #[must_use]
-    pub fn with_ca(mut self, ca: impl Into<PathBuf>) -> Self {
+    pub fn below(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Trusts these certificates, PEM, and no others. Nothing without TLS.
+    #[must_use]
+    pub fn with_ca(mut self, ca: impl Into<Material>) -> Self {
         if let Some(tls) = &mut self.tls {
             tls.ca = ca.into();
         }
@@ -168,14 +196,37 @@ impl KubeServer {
         self
     }
 
-    /// The body of the answer to a GET.
-    pub(super) async fn get(&self, path: &str, limit: usize) -> Result<Bytes, KubeError> {
-        timeout(REQUEST, self.exchange(path, limit))
+    /// The body of the answer to a GET of `path`, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Each of [`KubeError`]'s variants.
+    pub async fn get(&self, path: &str, limit: usize) -> Result<Bytes, KubeError> {
+        timeout(REQUEST, self.exchange(path, None, limit))
             .await
             .unwrap_or(Err(KubeError::Deadline))
     }
 
-    async fn exchange(&self, path: &str, limit: usize) -> Result<Bytes, KubeError> {
+    /// The body of the answer to a POST of this JSON to `path`, at most `limit` bytes.
+    ///
+    /// # Errors
+    /// Each of [`KubeError`]'s variants.
+    pub async fn post(
+        &self,
+        path: &str,
+        json: Zeroizing<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Bytes, KubeError> {
+        timeout(REQUEST, self.exchange(path, Some(json), limit))
+            .await
+            .unwrap_or(Err(KubeError::Deadline))
+    }
+
+    async fn exchange(
+        &self,
+        path: &str,
+        json: Option<Zeroizing<Vec<u8>>>,
+        limit: usize,
+    ) -> Result<Bytes, KubeError> {
         let host = self.host.as_deref().unwrap_or("127.0.0.1");
         let tls = match self.tls.clone() {
             Some(tls) => {
@@ -189,14 +240,20 @@ impl KubeServer {
         let stream = TcpStream::connect((host, self.port))
             .await
             .map_err(failed)?;
-        let authority = self.to_string();
+        let (authority, path) = (self.to_string(), format!("{}{path}", self.prefix));
+        let question = |authorization| Question {
+            host: &authority,
+            path: &path,
+            authorization,
+            json,
+        };
         Ok(match tls {
-            None => http::get(stream, &authority, path, None, limit).await?,
+            None => question(None).ask(stream, limit).await?,
             Some((config, token)) => {
                 let name = ServerName::try_from(host.to_owned())?;
                 let connector = TlsConnector::from(Arc::new(config));
                 let stream = connector.connect(name, stream).await.map_err(failed)?;
-                http::get(stream, &authority, path, token, limit).await?
+                question(token).ask(stream, limit).await?
             }
         })
     }
@@ -229,25 +286,25 @@ impl Tls {
                 .with_custom_certificate_verifier(Arc::new(AnyName::new(self.roots()?, provider))),
             (true, false) => builder.with_root_certificates(self.roots()?),
         };
-        let mut token = None;
+        let mut bearer = None;
         let config = match &self.login {
             KubeLogin::Anonymous => builder.with_no_client_auth(),
             KubeLogin::Certificate { certificate, key } => {
                 let chain = certificates(certificate)?;
-                let private = PrivateKeyDer::from_pem_slice(&read(key)?)
-                    .map_err(|error| KubeError::Pem(key.clone(), error))?;
+                let private = PrivateKeyDer::from_pem_slice(&key.read()?)
+                    .map_err(|error| KubeError::Pem(key.name(), error))?;
                 builder.with_client_auth_cert(chain, private)?
             }
-            KubeLogin::Token(path) => {
-                let text = read(path)?;
+            KubeLogin::Token(token) => {
+                let text = token.read()?;
                 let line = Zeroizing::new([b"Bearer ", text.trim_ascii()].concat());
                 let mut value = HeaderValue::from_bytes(&line)?;
                 value.set_sensitive(true);
-                token = Some(value);
+                bearer = Some(value);
                 builder.with_no_client_auth()
             }
         };
-        Ok((config, token))
+        Ok((config, bearer))
     }
 
     fn roots(&self) -> Result<RootCertStore, KubeError> {
@@ -259,24 +316,13 @@ impl Tls {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, KubeError> {
-    let failed = |error| KubeError::Pem(path.to_owned(), error);
-    let all: Vec<_> = CertificateDer::pem_slice_iter(&read(path)?)
+fn certificates(material: &Material) -> Result<Vec<CertificateDer<'static>>, KubeError> {
+    let failed = |error| KubeError::Pem(material.name(), error);
+    let all: Vec<_> = CertificateDer::pem_slice_iter(&material.read()?)
         .collect::<Result<_, _>>()
         .map_err(failed)?;
     if all.is_empty() {
         return Err(failed(pem::Error::NoItemsFound));
     }
     Ok(all)
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KubeError> {
-    let failed = |error| KubeError::File(path.to_owned(), error);
-    let mut file = File::open(path).map_err(failed)?.take(MAX_FILE + 1);
-    let mut content = Zeroizing::new(Vec::new());
-    file.read_to_end(&mut content).map_err(failed)?;
-    if content.len() as u64 > MAX_FILE {
-        return Err(failed(io::ErrorKind::FileTooLarge.into()));
-    }
-    Ok(content)
 }
