@@ -157,6 +157,7 @@ fn piece(item: &Field<'_>, supervised: bool, form: &str, report: &mut Report) ->
         }
         None => {}
     }
+    let before = report.count();
     let map = item.map(&keys::NODE_EVIDENCE, report)?;
     let mut given = KINDS
         .into_iter()
@@ -171,7 +172,9 @@ fn piece(item: &Field<'_>, supervised: bool, form: &str, report: &mut Report) ->
             Some(Piece::K8sPsat { cluster, token })
         }
         _ => {
-            item.rule(format!("expected {form}, each an item of its own"), report);
+            if report.count() == before {
+                item.rule(format!("expected {form}, each an item of its own"), report);
+            }
             None
         }
     }

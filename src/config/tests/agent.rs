@@ -219,7 +219,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "  insecure_bootstrap: true\n",
-            "6:3: agent.insecure_bootstrap: unknown key; expected one of: authority, bootstrap, socket, listen, data, join_token, x509pop, k8s_psat, workloads, availability, seal, delegated, user",
+            "6:3: agent.insecure_bootstrap: unknown key; expected one of: authority, bootstrap, socket, listen, data, join_token, x509pop, k8s_psat, evidence, workloads, availability, seal, delegated, user",
         ),
         (
             "  delegated: {socket: a.sock, delegates: {spiffe://b.example: [spiffe://b.example/w]}}\n",

@@ -119,11 +119,11 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "  attest: join_token\n",
-            "5:11: authority.attest: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}, found \"join_token\"",
+            "5:11: authority.attest: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe}, {k8s_psat: {clusters: {NAME: {…}}}} or {sekisho_evidence: {evidence: […]}}, found \"join_token\"",
         ),
         (
             "  attest: [token]\n",
-            "5:12: authority.attest[0]: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}, found \"token\"",
+            "5:12: authority.attest[0]: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe}, {k8s_psat: {clusters: {NAME: {…}}}} or {sekisho_evidence: {evidence: […]}}, found \"token\"",
         ),
         (
             "  attest: [join_token, join_token]\n",
@@ -135,7 +135,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "  attest: [{x509pop: spiffe, k8s_psat: {clusters: {a: {accounts: [a:b]}}}}]\n",
-            "5:12: authority.attest[0]: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe} or {k8s_psat: {clusters: {NAME: {…}}}}, each an item of its own",
+            "5:12: authority.attest[0]: expected a list of join_token, {x509pop: {ca: FILE}}, {x509pop: spiffe}, {k8s_psat: {clusters: {NAME: {…}}}} or {sekisho_evidence: {evidence: […]}}, each an item of its own",
         ),
         (
             "  attest: [{k8s_psat: {clusters: {a: {}}}}]\n",

@@ -1,5 +1,7 @@
+use sekisho_policy::{Limits, Policy};
+
 use super::load_text;
-use crate::config::keys;
+use crate::config::{Attest, keys};
 
 #[test]
 fn every_key_stands_in_the_reference() {
@@ -29,7 +31,7 @@ fn the_examples_of_the_reference_are_right() {
     let blocks: Vec<_> = blocks
         .filter_map(|block| block.split("```").next())
         .collect();
-    let [first, second, authority] = blocks.as_slice() else {
+    let [first, second, authority, evidence] = blocks.as_slice() else {
         panic!("{} examples", blocks.len());
     };
     let config = load_text(&[*first, *second].concat()).unwrap();
@@ -42,4 +44,27 @@ fn the_examples_of_the_reference_are_right() {
     assert!(config.endpoints.iter().all(|one| one.warnings.is_empty()));
     let file = super::authority::load(authority).unwrap();
     assert_eq!(file.authority.unwrap().attest.len(), 3);
+    let file = super::authority::load(evidence).unwrap();
+    assert!(matches!(
+        file.authority.unwrap().attest.as_slice(),
+        [Attest::Evidence(_)]
+    ));
+    assert!(file.agent.unwrap().wants_token());
+}
+
+#[test]
+fn the_attestation_policy_of_the_reference_is_one() {
+    let document = include_str!("../../../docs/configuration.md");
+    let policy = document.split("```rego\npackage sekisho.attest").nth(1);
+    let policy = policy.and_then(|text| text.split("```").next()).unwrap();
+    let policy = Policy::from_text(
+        "attest.rego",
+        &format!("package sekisho.attest{policy}"),
+        sekisho_authority::attest::evidence::DECISION,
+        Limits::default(),
+    );
+    let answer = policy.unwrap().question().ask(serde_json::json!({
+        "evidence": [{"type": "join_token"}],
+    }));
+    assert_eq!(answer.unwrap()["allow"], serde_json::json!(false));
 }
