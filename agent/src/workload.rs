@@ -34,7 +34,6 @@ pub use self::{
     unix::UnixSpec,
 };
 use crate::selector::Selector;
-pub use sekisho_kube::{KubeLogin, KubeServer};
 
 /// One attestor to ask, and its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]

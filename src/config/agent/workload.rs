@@ -1,8 +1,7 @@
 //! `agent.workloads`: how processes are attested.
 
-use sekisho_agent::workload::{
-    DockerSpec, K8sSpec, KubeLogin, KubeServer, SystemdSpec, UnixSpec, WorkloadAttestorSpec,
-};
+use sekisho_agent::workload::{DockerSpec, K8sSpec, SystemdSpec, UnixSpec, WorkloadAttestorSpec};
+use sekisho_kube::{KubeLogin, KubeServer};
 
 use crate::config::{
     error::Report,

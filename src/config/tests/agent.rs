@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use super::{errors, load_text};
-use sekisho_agent::workload::{
-    DockerSpec, K8sSpec, KubeLogin, KubeServer, SystemdSpec, UnixSpec, WorkloadAttestorSpec,
-};
+use sekisho_agent::workload::{DockerSpec, K8sSpec, SystemdSpec, UnixSpec, WorkloadAttestorSpec};
+use sekisho_kube::{KubeLogin, KubeServer};
 
 use crate::config::{AgentConfig, CertificateFiles, NodeProof, Piece, Secret};
 
