@@ -80,7 +80,7 @@ impl Ca {
                 bundle.jwt.retain(|own| !gone(own.expires_at));
             }
         };
-        self.edit_bundle(by, edit).await?;
+        self.edit_bundle(by, "bundle.prune", edit).await?;
         Ok(())
     }
 }
