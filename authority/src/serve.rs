@@ -3,7 +3,6 @@
 
 mod authorize;
 mod door;
-mod places;
 mod tcp;
 mod tls;
 mod unix;
