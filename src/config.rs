@@ -30,6 +30,7 @@ mod files;
 mod identity;
 mod keys;
 mod location;
+mod oidc;
 mod policy;
 mod top;
 mod tree;
@@ -42,9 +43,10 @@ mod tests;
 pub(crate) use self::{
     admin::{Admin, Log, LogFormat, LogLevel},
     agent::{AgentConfig, NodeProof},
-    authority::{Attest, AuthorityConfig, SOCKET as AUTHORITY_SOCKET, Secret},
+    authority::{Attest, AuthorityConfig, SOCKET as AUTHORITY_SOCKET, Secret, UpstreamConfig},
     error::ConfigErrors,
     location::Location,
+    oidc::{OidcConfig, OidcListen},
     policy::PolicyConfig,
     warning::Warning,
 };
@@ -56,12 +58,14 @@ pub(crate) struct Config {
     pub(crate) files: Vec<PathBuf>,
     /// The trust domain of this site.
     pub(crate) site: TrustDomain,
-    /// The endpoints, in the order of the files. None only beside an authority or an agent.
+    /// The endpoints, in the order of the files. None only beside an authority, an agent or discovery.
     pub(crate) endpoints: Vec<EndpointConfig>,
     /// The site's authority, where it runs on this node.
     pub(crate) authority: Option<AuthorityConfig>,
     /// This node's agent, where we run it.
     pub(crate) agent: Option<AgentConfig>,
+    /// Discovery of the site's keys on the web, where we run it.
+    pub(crate) oidc: Option<OidcConfig>,
     /// Threads that carry connections, 1 to 256. `None`: the cores available, at most 8.
     pub(crate) workers: Option<usize>,
     /// Where the admin interface listens. Default: nowhere.

@@ -1,5 +1,7 @@
 //! `authority`: the site's CA and its API.
 
+mod upstream;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use sekisho_certs::{SpiffeId, id::parse_workload_id};
@@ -12,6 +14,8 @@ use super::{
     location::Location,
     unit::DAY,
 };
+pub(crate) use upstream::UpstreamConfig;
+pub(super) use upstream::workload_api;
 
 /// Where administrators of this host come unless `authority.socket` says otherwise.
 pub(crate) const SOCKET: &str = "/run/sekisho/authority/api.sock";
@@ -45,6 +49,8 @@ pub(crate) struct AuthorityConfig {
     pub(crate) admins: Vec<SpiffeId>,
     /// Entries that `sekisho run` applies at start. Default: none.
     pub(crate) entries: Option<PathBuf>,
+    /// The authority above. Default: none, and it signs for itself.
+    pub(crate) upstream: Option<UpstreamConfig>,
     /// As whom it runs, when `sekisho run` starts it as root. Default: as `sekisho run`.
     pub(crate) user: Option<String>,
 }
@@ -117,6 +123,9 @@ pub(super) fn authority(field: &Field<'_>, report: &mut Report) -> Option<Author
         let expected = "a file of entries, as for `sekisho apply`";
         field.path(expected, report).map(Some)
     });
+    let upstream = map.get_or("upstream", None, report, |field, report| {
+        upstream::upstream(field, report).map(Some)
+    });
     let user = map.get_or("user", None, report, agent::user);
     if let (Some(ca), Some(x509), Some(agent)) = (ca_ttl, x509_ttl, agent_ttl) {
         long_enough(&map, ca, x509.max(agent), report);
@@ -137,6 +146,7 @@ pub(super) fn authority(field: &Field<'_>, report: &mut Report) -> Option<Author
         jwt_issuer: jwt_issuer?,
         admins: admins?,
         entries: entries?,
+        upstream: upstream?,
         user: user?,
     })
 }
