@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use rustls::crypto::CryptoProvider;
 use sekisho_authority::{
     attest::{Attestors, x509pop::Mode},
     ca::{
@@ -21,7 +22,6 @@ use sekisho_authority::{
     serve::{Doors, Serving},
     store::Store,
 };
-use rustls::crypto::CryptoProvider;
 use sekisho_certs::{SystemClock, TrustDomain, hex, id::id_below, tls};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
@@ -276,7 +276,11 @@ fn upstream(
                 socket: socket.clone(),
                 own,
             };
-            Arc::new(Spire::new(spec, Arc::clone(provider), Arc::new(SystemClock)))
+            Arc::new(Spire::new(
+                spec,
+                Arc::clone(provider),
+                Arc::new(SystemClock),
+            ))
         }
     })
 }

@@ -73,7 +73,10 @@ pub(super) fn oidc(
     let listen = listen(&map, report);
     let domains = map.required("domains", DOMAINS, report);
     let domains = domains.and_then(|field| self::domains(&field, report));
-    let issuer = match (map.get("issuer"), domains.as_ref().and_then(|all| all.first())) {
+    let issuer = match (
+        map.get("issuer"),
+        domains.as_ref().and_then(|all| all.first()),
+    ) {
         (Some(field), _) => issuer(&field, domains.as_deref(), report),
         (None, Some(first)) => format!("https://{first}").parse().ok(),
         (None, None) => None,
@@ -135,7 +138,8 @@ fn domains(field: &Field<'_>, report: &mut Report) -> Option<Vec<String>> {
     let mut all: Vec<String> = Vec::new();
     for item in field.list(DOMAINS, report)? {
         let domain = item.parse(FORM, report, |text| {
-            let known = address::is_dns_name(text) && format!("https://{text}").parse::<Issuer>().is_ok();
+            let known =
+                address::is_dns_name(text) && format!("https://{text}").parse::<Issuer>().is_ok();
             known.then(|| text.to_owned())
         })?;
         if all.contains(&domain) {

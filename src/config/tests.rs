@@ -13,6 +13,7 @@ mod document;
 mod entries;
 mod environment;
 mod folder;
+mod oidc;
 mod refused;
 mod refused_endpoint;
 mod refused_settings;

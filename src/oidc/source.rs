@@ -62,9 +62,7 @@ impl Source {
         let mut client = SpiffeWorkloadApiClient::new(channel);
         let mut request = Request::new(JwtBundlesRequest {});
         let header = MetadataValue::from_static("true");
-        request
-            .metadata_mut()
-            .insert("workload.spiffe.io", header);
+        request.metadata_mut().insert("workload.spiffe.io", header);
         let told = |status: Status| {
             let hint = match status.code() {
                 tonic::Code::PermissionDenied => " (is there an entry for this process?)",

@@ -86,8 +86,7 @@ fn spire(map: &Map<'_>, report: &mut Report) -> Option<UpstreamConfig> {
 }
 
 /// What the place of a Workload API looks like.
-const WORKLOAD_API: &str =
-    "unix:///SOCKET, the Workload API of an agent on this host";
+const WORKLOAD_API: &str = "unix:///SOCKET, the Workload API of an agent on this host";
 
 /// Reads the place of a Workload API.
 pub(in crate::config) fn workload_api(field: &Field<'_>, report: &mut Report) -> Option<PathBuf> {

@@ -29,7 +29,7 @@ fn the_examples_of_the_reference_are_right() {
     let blocks: Vec<_> = blocks
         .filter_map(|block| block.split("```").next())
         .collect();
-    let [first, second, authority] = blocks.as_slice() else {
+    let [first, second, authority, below, oidc] = blocks.as_slice() else {
         panic!("{} examples", blocks.len());
     };
     let config = load_text(&[*first, *second].concat()).unwrap();
@@ -42,4 +42,8 @@ fn the_examples_of_the_reference_are_right() {
     assert!(config.endpoints.iter().all(|one| one.warnings.is_empty()));
     let file = super::authority::load(authority).unwrap();
     assert_eq!(file.authority.unwrap().attest.len(), 2);
+    let file = super::authority::load(below).unwrap();
+    assert!(file.authority.unwrap().upstream.is_some());
+    let file = super::authority::load(oidc).unwrap();
+    assert_eq!(file.oidc.unwrap().domains.len(), 1);
 }
