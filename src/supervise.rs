@@ -105,8 +105,13 @@ async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
     if let Some(authority) = &config.authority {
         children.add(Part::Authority, config, None)?;
         let mut child = children.list.pop().context("the authority")?;
+        // Below another one it waits for that as long as it has to, and says so.
+        let patience = match authority.upstream {
+            Some(_) => Duration::MAX,
+            None => site::AUTHORITY,
+        };
         let reached = tokio::select! {
-            reached = site::reach(&authority.socket, site::AUTHORITY) => reached,
+            reached = site::reach(&authority.socket, patience) => reached,
             ended = child.wait() => Err(anyhow::anyhow!("it has ended: {ended}")),
         };
         children.list.push(child);

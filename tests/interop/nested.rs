@@ -84,8 +84,9 @@ fn mint(openssl: &Path, world: &World, socket: &str) -> Vec<String> {
 fn bundle(world: &World, socket: &str) -> Bundle {
     runtime().block_on(async {
         let channel = Whole::channel(world.file(socket)).await;
-        let answer = BundleClient::new(channel).get_bundle(GetBundleRequest::default());
-        answer.await.unwrap().into_inner()
+        let mut client = BundleClient::new(channel);
+        let answer = client.get_bundle(GetBundleRequest::default()).await;
+        answer.unwrap().into_inner()
     })
 }
 

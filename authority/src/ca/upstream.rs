@@ -26,7 +26,7 @@ use super::{
     revoked,
     slots::{Next, SlotError},
 };
-use crate::store::{By, JwtAuthority, X509Authority};
+use crate::store::{Bundle, By, JwtAuthority, X509Authority};
 pub use disk::Disk;
 pub(crate) use follow::EVERY;
 pub use spire::{Spire, SpireSpec};
@@ -236,6 +236,21 @@ impl Ca {
     #[must_use]
     pub fn has_upstream(&self) -> bool {
         self.upstream.is_some()
+    }
+
+    /// Adds a JWT key of an authority below to our bundle, once the one above ours knows it too.
+    ///
+    /// # Errors
+    /// Those of [`Ca::append`], and when the authority above does not take it.
+    pub async fn publish_from_below(
+        self: &Arc<Self>,
+        by: By,
+        key: JwtAuthority,
+    ) -> Result<Arc<Bundle>, CaError> {
+        if let Some(upstream) = &self.upstream {
+            in_time(upstream.publish(&key)).await?;
+        }
+        self.append(by, Vec::new(), vec![key]).await
     }
 
     /// Taints or revokes a root above the authority that is old, and above it only.

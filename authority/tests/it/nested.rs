@@ -37,7 +37,10 @@ struct Above {
 
 impl Above {
     async fn start(downstream: bool) -> Self {
-        let world = World::start().await;
+        Self::of(World::start().await, downstream).await
+    }
+
+    async fn of(world: World, downstream: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let api = FakeWorkloadApi::start(folder.path().join("agent.sock"));
         let below = types::Entry {
@@ -187,6 +190,32 @@ async fn below_another_the_chain_ends_at_its_root_and_both_know_all_keys() {
         assert!(!verify(&[]));
     }
     below.stop().await;
+    above.world.stop().await;
+}
+
+#[tokio::test]
+async fn the_lowest_of_three_is_known_to_the_highest() {
+    let above = Above::start(true).await;
+    let middle = Above::of(above.below().await, true).await;
+    let lowest = middle.below().await;
+    let (top, own) = (&above.world.core.ca, &lowest.core.ca);
+    let key = own.jwt().id().to_owned();
+    assert!(keys(top).contains(&key) && keys(&middle.world.core.ca).contains(&key));
+    let agent = lowest.agent().await;
+    assert_eq!(agent.chain.len(), 3);
+    above.world.tls(Some(&agent)).await.unwrap();
+    // What the highest taints, the lowest leaves.
+    let (first, before) = (top.x509().id().to_owned(), own.x509().id().to_owned());
+    let second = above.step(Step::Prepare).await;
+    above.step(Step::Activate(second.clone())).await;
+    above.step(Step::Taint(first)).await;
+    middle.world.core.ca.follow().await.unwrap();
+    own.follow().await.unwrap();
+    assert_ne!(own.x509().id(), before);
+    assert_eq!(own.slots(Kind::X509).active.upstream_id, second);
+    assert_eq!(roots(own), roots(top));
+    lowest.stop().await;
+    middle.world.stop().await;
     above.world.stop().await;
 }
 

@@ -46,13 +46,13 @@ fn what_is_wrong_with_it_is_told_with_its_place() {
         (
             format!("{SITE}oidc: {{listen: 0.0.0.0:443, domains: [a.example]}}\n"),
             vec![
-                "2:1: oidc.cert: missing; expected a PEM file: the certificate for `domains`, then those between it and a root",
-                "2:1: oidc.key: missing; expected a PEM file: the key of the certificate",
+                "2:1: oidc.cert: missing: expected a PEM file: the certificate for `domains`, then those between it and a root",
+                "2:1: oidc.key: missing: expected a PEM file: the key of the certificate",
             ],
         ),
         (
             format!("{SITE}oidc: {{listen: \"unix:///s\", domains: [a.example], key: k}}\n"),
-            vec!["2:53: oidc.key: the proxy in front of a Unix socket has the certificate"],
+            vec!["2:51: oidc.key: the proxy in front of a Unix socket has the certificate"],
         ),
         (
             format!("{SITE}oidc: {{listen: \"unix:///s\", domains: [A.example]}}\n"),
@@ -139,7 +139,7 @@ fn what_is_wrong_with_the_one_above_is_told_with_its_place() {
         (
             "{disk: {cert: c.pem}}",
             vec![
-                "3:14: authority.upstream.disk.key: missing; expected a PEM file: the key of that CA",
+                "3:14: authority.upstream.disk.key: missing: expected a PEM file: the key of that CA",
             ],
         ),
         (
@@ -151,7 +151,7 @@ fn what_is_wrong_with_the_one_above_is_told_with_its_place() {
         (
             "{spire: {authority: [\"a:1\"], identity: \"unix:///s\", as: below}}",
             vec![
-                "3:66: authority.upstream.spire.as: expected the path of a SPIFFE ID, as in /below, found \"below\"",
+                "3:69: authority.upstream.spire.as: expected the path of a SPIFFE ID, as in /below, found \"below\"",
             ],
         ),
     ] {
