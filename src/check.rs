@@ -80,12 +80,15 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
                 })
             })
             .collect();
-        let mut document =
-            json!({"ok": ok, "site": loaded.config.site.to_string(), "endpoints": rows});
+        let mut document = serde_json::Map::new();
+        document.insert("ok".into(), ok.into());
+        document.insert("site".into(), loaded.config.site.to_string().into());
+        document.insert("endpoints".into(), rows.into());
         for (name, found) in &parts {
-            document[name] = json!({"problems": found.problems, "warnings": found.warnings});
+            let told = json!({"problems": found.problems, "warnings": found.warnings});
+            document.insert((*name).into(), told);
         }
-        output::json(&document);
+        output::json(&document.into());
     } else {
         print(&loaded, &parts, &findings, ok);
     }

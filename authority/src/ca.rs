@@ -163,6 +163,8 @@ pub struct Ca {
     /// One authority is made at a time; taken before `changing`, and held while the one above is
     /// asked.
     preparing: tokio::sync::Mutex<()>,
+    /// The bundle above is taken over by one at a time; taken before the two others.
+    following: tokio::sync::Mutex<()>,
     /// What was revoked here, and may still be believed above.
     revoked: Revoked,
     bundle: watch::Sender<Arc<Bundle>>,

@@ -187,13 +187,13 @@ fn show(as_json: bool, states: Vec<(&'static str, Option<AuthorityState>)>) -> a
     states.first().context("the answer names no authority")?;
     if as_json {
         let rows = states.iter().map(|(slot, state)| {
-            let mut row =
-                json!({"slot": slot, "id": state.authority_id, "expires_at": state.expires_at});
-            let above = &state.upstream_authority_subject_key_id;
-            if !above.is_empty() {
-                row["above"] = above.as_str().into();
-            }
-            row
+            let above = Some(&state.upstream_authority_subject_key_id);
+            json!({
+                "slot": slot,
+                "id": state.authority_id,
+                "expires_at": state.expires_at,
+                "above": above.filter(|above| !above.is_empty()),
+            })
         });
         output::json(&Value::Array(rows.collect()));
         return Ok(());

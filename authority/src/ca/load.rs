@@ -170,12 +170,18 @@ impl Ca {
             state: RwLock::new(State { x509, jwt, bundle }),
             changing: tokio::sync::Mutex::default(),
             preparing: tokio::sync::Mutex::default(),
+            following: tokio::sync::Mutex::default(),
             revoked,
             settings,
         };
-        // It may have been away for long.
+        // It may have been away for long. Who can sign does not wait for the one above.
+        let now = by.at;
+        let signs = ca.x509().not_after() > now;
+        if signs && ca.jwt().not_after() > now && ca.has_upstream() {
+            return Ok(ca);
+        }
         match ca.look_at_the_clock().await {
-            Err(error @ CaError::Upstream(_)) if ca.x509().not_after() > by.at => {
+            Err(error @ CaError::Upstream(_)) if signs => {
                 tracing::warn!(%error, "authorities not rotated: what there is goes on");
             }
             looked => looked?,

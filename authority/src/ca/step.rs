@@ -80,19 +80,35 @@ impl Ca {
         {
             return Err(CaError::HasUpstream);
         }
-        if step != Step::Prepare {
-            let _one = self.changing.lock().await;
-            return self.take_alone(by, kind, step, None).await;
+        if step == Step::Prepare {
+            let prepared = self.prepare(by, kind, |_| true).await?;
+            return prepared.ok_or(CaError::Changed);
         }
+        let _one = self.changing.lock().await;
+        self.take_alone(by, kind, step, None).await
+    }
+
+    /// Prepares another authority, and returns its name; `None` where it is not wanted any more once
+    /// it is this one's turn: somebody else may just have prepared one.
+    pub(super) async fn prepare(
+        &self,
+        by: By,
+        kind: Kind,
+        wanted: impl Fn(&State) -> bool + Send,
+    ) -> Result<Option<String>, CaError> {
         // The authority above may take its time: who takes other steps does not wait for it.
         let _preparing = self.preparing.lock().await;
+        if !wanted(&self.state()) {
+            return Ok(None);
+        }
         let before = names(self, kind);
         let made = self.make(kind).await?;
         let _one = self.changing.lock().await;
         if names(self, kind) != before {
             return Err(CaError::Changed);
         }
-        self.take_alone(by, kind, step, Some(made)).await
+        let prepared = self.take_alone(by, kind, Step::Prepare, Some(made));
+        prepared.await.map(Some)
     }
 
     async fn make(&self, kind: Kind) -> Result<Made, CaError> {

@@ -53,11 +53,13 @@ impl FromStr for Issuer {
         if text.ends_with('/') {
             return Err(IssuerError::Slash);
         }
-        let read = url.as_str().strip_suffix('/').unwrap_or(url.as_str());
+        // An empty path is read as a slash.
+        let (read, path) = (url.as_str(), url.path());
+        let read = read.strip_suffix('/').unwrap_or(read);
         if read != text {
             return Err(IssuerError::Other(read.into()));
         }
-        let path = url.path().strip_suffix('/').unwrap_or(url.path()).into();
+        let path = path.strip_suffix('/').unwrap_or(path).into();
         Ok(Self {
             text: text.into(),
             host,

@@ -17,7 +17,7 @@ use sekisho_certs::TrustBundle;
 use super::{Above, Upstream, UpstreamError, in_time, public, root_id};
 use crate::{
     api::is_usable_key,
-    ca::{Ca, CaError, Step, issue, issue::authority_id, slots::Next},
+    ca::{Ca, CaError, State, Step, issue, issue::authority_id, slots::Next},
     store::{Bundle, By, JwtAuthority, Kind},
 };
 
@@ -49,6 +49,7 @@ impl Ca {
         let Some(upstream) = &self.upstream else {
             return Ok(false);
         };
+        let _following = self.following.lock().await;
         let Some(above) = in_time(upstream.bundle()).await? else {
             return Ok(false);
         };
@@ -88,26 +89,26 @@ impl Ca {
         let tainted = above.x509.iter().filter(|root| root.tainted);
         let tainted: HashSet<String> = tainted.filter_map(|root| root_id(&root.der)).collect();
         let is_tainted = |root: &str| tainted.contains(root);
-        if !is_tainted(self.x509().upstream_id()) {
-            return Ok(());
-        }
-        let ready = |ca: &Self| match &ca.state().x509.next {
+        let stays = |state: &State| is_tainted(state.x509.active.upstream_id());
+        let ready = |state: &State| match &state.x509.next {
             Some(Next::Prepared(next)) if !is_tainted(next.upstream_id()) => {
                 Some(next.id().to_owned())
             }
             _ => None,
         };
-        let next = match ready(self) {
-            Some(next) => next,
-            None => {
-                self.take(self.by_upstream(), Kind::X509, Step::Prepare)
-                    .await?;
-                ready(self).ok_or_else(|| {
-                    let text = "it signs below a root that it has tainted";
-                    UpstreamError::Unusable(text.into())
-                })?
-            }
-        };
+        if !stays(&self.state()) {
+            return Ok(());
+        }
+        let wanted = |state: &State| stays(state) && ready(state).is_none();
+        self.prepare(self.by_upstream(), Kind::X509, wanted).await?;
+        let state = self.state();
+        if !stays(&state) {
+            return Ok(());
+        }
+        let next = ready(&state).ok_or_else(|| {
+            let text = "it signs below a root that it has tainted";
+            UpstreamError::Unusable(text.into())
+        })?;
         let step = Step::Activate(next);
         self.take(self.by_upstream(), Kind::X509, step).await?;
         tracing::info!("a root above was tainted: another authority signs now");

@@ -164,6 +164,20 @@ async fn while_the_one_above_is_asked_other_steps_are_taken() {
 }
 
 #[tokio::test]
+async fn two_that_see_the_same_need_make_one() {
+    let world = World::new().await;
+    world.clock.advance(Duration::from_secs(13 * 3600));
+    world.fake.turns.add_permits(2);
+    let (one, other) = (world.ca.look_at_the_clock(), world.ca.look_at_the_clock());
+    let (one, other) = tokio::join!(one, other);
+    one.unwrap();
+    other.unwrap();
+    assert!(world.ca.slots(Kind::X509).prepared.is_some());
+    // One when it was opened, and one now.
+    assert_eq!(world.fake.asked.available_permits(), 2);
+}
+
+#[tokio::test]
 async fn one_that_never_answers_is_waited_for_half_a_minute() {
     let world = World::new().await;
     tokio::time::pause();
