@@ -6,10 +6,12 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use rustls::crypto::CryptoProvider;
 use sekisho_authority::{
     attest::{
         Attestors,
@@ -18,27 +20,32 @@ use sekisho_authority::{
         x509pop::Mode,
     },
     ca::{
-        Ca, CaSettings,
+        Ca, CaError, CaSettings,
         keys::{KeyFolder, Sealing},
+        upstream::{Disk, Spire, SpireSpec, Upstream},
     },
     core::{Core, Settings},
     serve::{Doors, Serving},
     store::Store,
 };
-use sekisho_certs::{SystemClock, hex, tls};
+use sekisho_certs::{SystemClock, TrustDomain, hex, id::id_below, tls};
 use sekisho_kube::KubeServer;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::{
     cli::{self, ConfigArgs},
     config::{
-        self, Attest, AuthorityConfig, ClusterConfig, Config, EvidenceConfig, Secret, environment,
-        kubeconfig,
+        self, Attest, AuthorityConfig, ClusterConfig, Config, EvidenceConfig, Secret,
+        UpstreamConfig, environment, kubeconfig,
     },
     logging, output, run,
 };
 
+/// The first pause before the authority above is asked again, where nothing can be signed without it,
+/// and the longest.
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
 /// Most bytes of a secret in a file.
 const SECRET: u64 = 64 * 1024;
 
@@ -171,21 +178,17 @@ async fn serve(
     if lock.try_lock().is_err() {
         bail!("{}: another authority uses this folder", data.display());
     }
-    let sealing = config.encrypt.as_ref().map(sealing).transpose()?;
-    let keys = KeyFolder::open(&data.join("keys"), sealing)?;
     let store = Arc::new(Store::open(&database(&config))?);
-    let settings = CaSettings {
-        domain: file.site.clone(),
-        ttl: config.ca_ttl,
-    };
     let clock = Arc::new(SystemClock);
-    let ca = Ca::open(
-        settings,
-        Arc::clone(&store),
-        keys,
-        Arc::<SystemClock>::clone(&clock),
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
     );
-    let ca = Arc::new(ca.await?);
+    let provider = Arc::new(tls::provider());
+    let ca = tokio::select! {
+        opened = ca(file, &config, &store, &provider) => Arc::new(opened?),
+        () = asked(&mut term, &mut int) => return Ok(()),
+    };
     let settings = Settings {
         x509_ttl: config.x509_ttl,
         jwt_ttl: config.jwt_ttl,
@@ -200,11 +203,6 @@ async fn serve(
         tcp: config.listen,
         socket: Some(config.socket.clone()),
     };
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    let provider = Arc::new(tls::provider());
     let serving = Serving::start(Arc::clone(&core), &doors, provider).await?;
     tracing::info!(
         site = %file.site,
@@ -213,19 +211,88 @@ async fn serve(
         authority = core.ca.x509().id(),
         "started"
     );
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
+    asked(&mut term, &mut int).await;
     tracing::info!("ending");
     tokio::select! {
         () = serving.stop() => {}
         // A second signal does not wait.
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+        () = asked(&mut term, &mut int) => {}
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// Waits until its end is asked for.
+async fn asked(term: &mut Signal, int: &mut Signal) {
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+/// Takes up the CA. Where nothing can be signed without the authority above, and that is of no help, it
+/// is asked again and again.
+async fn ca(
+    file: &Config,
+    config: &AuthorityConfig,
+    store: &Arc<Store>,
+    provider: &Arc<CryptoProvider>,
+) -> anyhow::Result<Ca> {
+    let upstream = match &config.upstream {
+        Some(above) => Some(upstream(above, &file.site, provider)?),
+        None => None,
+    };
+    let mut pause = FIRST;
+    loop {
+        let sealing = config.encrypt.as_ref().map(sealing).transpose()?;
+        let keys = KeyFolder::open(&config.data.join("keys"), sealing)?;
+        let settings = CaSettings {
+            domain: file.site.clone(),
+            ttl: config.ca_ttl,
+        };
+        let (store, clock) = (Arc::clone(store), Arc::new(SystemClock));
+        match Ca::open_below(upstream.clone(), settings, store, keys, clock).await {
+            Err(error @ CaError::Upstream(_)) => {
+                tracing::error!(%error, again_in = ?pause, "nothing can be signed yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST);
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+fn upstream(
+    above: &UpstreamConfig,
+    site: &TrustDomain,
+    provider: &Arc<CryptoProvider>,
+) -> anyhow::Result<Arc<dyn Upstream>> {
+    Ok(match above {
+        UpstreamConfig::Disk { cert, key, bundle } => Arc::new(Disk {
+            domain: site.clone(),
+            certificates: cert.clone(),
+            key: key.clone(),
+            roots: bundle.clone(),
+        }),
+        UpstreamConfig::Spire {
+            authority,
+            socket,
+            path,
+        } => {
+            let own = path.as_ref().map(|path| id_below(site, path)).transpose()?;
+            let spec = SpireSpec {
+                domain: site.clone(),
+                servers: authority.clone(),
+                socket: socket.clone(),
+                own,
+            };
+            Arc::new(Spire::new(
+                spec,
+                Arc::clone(provider),
+                Arc::new(SystemClock),
+            ))
+        }
+    })
 }
 
 fn attestors(attest: &[Attest]) -> anyhow::Result<Attestors> {

@@ -1,5 +1,6 @@
 //! `sekisho check`: everything verified without opening a port.
 
+mod parts;
 pub(crate) mod world;
 
 use std::path::Path;
@@ -46,7 +47,21 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
         .iter()
         .map(|endpoint| (endpoint, world::look(endpoint, agent, now)))
         .collect();
-    let ok = findings.iter().all(|(_, found)| found.problems.is_empty());
+    let authority = config.authority.as_ref();
+    let authority = authority.map(|own| parts::authority(own, &config.site, now));
+    let oidc = config.oidc.as_ref();
+    let oidc = oidc.map(|own| parts::oidc(own, agent, now));
+    let parts = [("authority", authority), ("oidc", oidc)];
+    let parts: Vec<_> = parts
+        .into_iter()
+        .filter_map(|(name, found)| Some((name, found?)))
+        .collect();
+    let of_parts = parts.iter().map(|(_, found)| found);
+    let ok = findings
+        .iter()
+        .map(|(_, found)| found)
+        .chain(of_parts)
+        .all(|found| found.problems.is_empty());
     if as_json {
         let rows: Vec<_> = findings
             .iter()
@@ -59,9 +74,17 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
                 })
             })
             .collect();
-        output::json(&json!({"ok": ok, "site": loaded.config.site.to_string(), "endpoints": rows}));
+        let mut document = serde_json::Map::new();
+        document.insert("ok".into(), ok.into());
+        document.insert("site".into(), loaded.config.site.to_string().into());
+        document.insert("endpoints".into(), rows.into());
+        for (name, found) in &parts {
+            let told = json!({"problems": found.problems, "warnings": found.warnings});
+            document.insert((*name).into(), told);
+        }
+        output::json(&document.into());
     } else {
-        print(&loaded, &findings, ok);
+        print(&loaded, &parts, &findings, ok);
     }
     if ok { cli::OK } else { cli::FAILED }
 }
@@ -109,42 +132,55 @@ fn warnings(endpoint: &EndpointConfig, found: &world::Found) -> Vec<String> {
     unwise.chain(found.warnings.iter().cloned()).collect()
 }
 
-fn print(loaded: &Loaded, findings: &[(&EndpointConfig, world::Found)], ok: bool) {
+fn print(
+    loaded: &Loaded,
+    parts: &[(&str, world::Found)],
+    findings: &[(&EndpointConfig, world::Found)],
+    ok: bool,
+) {
     let colour = output::colour_out();
     output::line(paint(
         format_args!("site {}", loaded.config.site),
         Colour::Bold,
         colour,
     ));
+    for (name, found) in parts {
+        output::line(format_args!("\n{}", paint(name, Colour::Bold, colour)));
+        told(&found.problems, &found.warnings, colour);
+    }
     for (endpoint, found) in findings {
         let name = paint(&endpoint.spec.name, Colour::Bold, colour);
         output::line(format_args!("\n{name} ({})", endpoint.location));
         for line in does(loaded, endpoint) {
             output::line(format_args!("  {line}"));
         }
-        for problem in &found.problems {
-            output::line(format_args!(
-                "  {} {problem}",
-                paint("problem:", Colour::Red, colour)
-            ));
-        }
-        for warning in warnings(endpoint, found) {
-            output::line(format_args!(
-                "  {} {warning}",
-                paint("warning:", Colour::Yellow, colour)
-            ));
-        }
+        told(&found.problems, &warnings(endpoint, found), colour);
     }
     let verdict = if ok {
         paint("\nready to run", Colour::Green, colour)
     } else {
         paint(
-            "\nnot everything is there: endpoints with a problem will not be ready",
+            "\nnot everything is there: what has a problem will not be ready",
             Colour::Red,
             colour,
         )
     };
     output::line(verdict);
+}
+
+fn told(problems: &[String], warnings: &[String], colour: bool) {
+    for problem in problems {
+        output::line(format_args!(
+            "  {} {problem}",
+            paint("problem:", Colour::Red, colour)
+        ));
+    }
+    for warning in warnings {
+        output::line(format_args!(
+            "  {} {warning}",
+            paint("warning:", Colour::Yellow, colour)
+        ));
+    }
 }
 
 /// What an endpoint would do, and who could reach it, in sentences.

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     agent, authority, bench, bundle, check, commands, completions, config::parse_duration, demo,
-    explain, policy, run, status,
+    explain, oidc, policy, run, status,
 };
 
 /// Everything went as asked.
@@ -70,7 +70,7 @@ pub(crate) struct DemoArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run what a configuration has: endpoints, this node's agent, the site's authority
+    /// Run what a configuration has: endpoints, this node's agent, the site's authority, discovery
     #[command(
         after_help = "Signals: SIGHUP reloads (as a change of the files does), SIGUSR1 renews \
         SVIDs, SIGTERM and Ctrl-C drain and end.\n\nExample:\n  sekisho run -c /etc/sekisho/site.yaml"
@@ -116,6 +116,11 @@ enum Command {
         this node.\n\nExample:\n  sekisho agent -c agent.yaml"
     )]
     Agent(agent::AgentArgs),
+    /// Tell the web which keys this site's tokens are signed with: OpenID Connect discovery
+    #[command(
+        after_help = "Signals: SIGTERM and Ctrl-C end it.\n\nExample:\n  sekisho oidc -c oidc.yaml"
+    )]
+    Oidc(oidc::OidcArgs),
     /// Verify a configuration without opening a port, and say what it would do
     #[command(
         after_help = "Exit codes: 0 fine (warnings included), 1 something it needs is missing \
@@ -196,6 +201,7 @@ pub(crate) fn main() -> ExitCode {
             alone,
         } => run::run(&config.config, with_parent, alone),
         Command::Agent(args) => agent::agent(&args),
+        Command::Oidc(args) => oidc::oidc(&args),
         Command::Entry(command) => commands::entry::entry(&command),
         Command::Token(command) => commands::token::token(&command),
         Command::Node(command) => commands::node::node(&command),

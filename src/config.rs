@@ -31,6 +31,7 @@ mod identity;
 mod keys;
 pub(crate) mod kubeconfig;
 mod location;
+mod oidc;
 mod policy;
 mod top;
 mod tree;
@@ -47,12 +48,13 @@ pub(crate) use self::{
         attest::{CertificateFiles, NodeProof, Piece},
     },
     authority::{
-        AuthorityConfig, SOCKET as AUTHORITY_SOCKET, Secret,
+        AuthorityConfig, SOCKET as AUTHORITY_SOCKET, Secret, UpstreamConfig,
         attest::{Attest, EvidenceConfig},
         k8s_psat::ClusterConfig,
     },
     error::ConfigErrors,
     location::Location,
+    oidc::{OidcConfig, OidcListen},
     policy::PolicyConfig,
     warning::Warning,
 };
@@ -64,12 +66,14 @@ pub(crate) struct Config {
     pub(crate) files: Vec<PathBuf>,
     /// The trust domain of this site.
     pub(crate) site: TrustDomain,
-    /// The endpoints, in the order of the files. None only beside an authority or an agent.
+    /// The endpoints, in the order of the files. None only beside an authority, an agent or discovery.
     pub(crate) endpoints: Vec<EndpointConfig>,
     /// The site's authority, where it runs on this node.
     pub(crate) authority: Option<AuthorityConfig>,
     /// This node's agent, where we run it.
     pub(crate) agent: Option<AgentConfig>,
+    /// Discovery of the site's keys on the web, where we run it.
+    pub(crate) oidc: Option<OidcConfig>,
     /// Threads that carry connections, 1 to 256. `None`: the cores available, at most 8.
     pub(crate) workers: Option<usize>,
     /// Where the admin interface listens. Default: nowhere.

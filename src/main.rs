@@ -19,6 +19,7 @@ mod explain;
 mod fetch;
 mod logging;
 mod node;
+mod oidc;
 mod output;
 mod policy;
 mod run;

@@ -17,7 +17,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Runs until SIGTERM or SIGINT; with `with_parent`, which the demo asks for, also until the
 /// process that started this one is gone, however it went.
 ///
-/// With `authority` or `agent` in the file it does so for one process each; `alone` runs the endpoints
+/// With `authority`, `agent` or `oidc` in the file it does so for one process each; `alone` runs the endpoints
 /// in this one.
 pub(crate) fn run(path: &Path, with_parent: Option<i32>, alone: bool) -> u8 {
     if let Some(parent) = with_parent
@@ -34,7 +34,8 @@ pub(crate) fn run(path: &Path, with_parent: Option<i32>, alone: bool) -> u8 {
     };
     logging::start(&loaded.config.log);
     raise_file_limit();
-    let several = loaded.config.authority.is_some() || loaded.config.agent.is_some();
+    let config = &loaded.config;
+    let several = config.authority.is_some() || config.agent.is_some() || config.oidc.is_some();
     if several && !alone {
         return supervise::supervise(path, &loaded.config);
     }

@@ -1,4 +1,4 @@
-//! `sekisho run` with `authority` or `agent`: one process each under this one, with the rights that it
+//! `sekisho run` with `authority`, `agent` or `oidc`: one process each under this one, with the rights that it
 //! needs and no more. A parser that faces the network never shares memory with a CA key.
 
 mod child;
@@ -61,7 +61,7 @@ async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
             tokio::select! {
                 () = &mut asked => break,
                 _ = hup.recv() => {
-                    tracing::info!("`authority` and `agent` take effect at the next start; endpoints and entries now");
+                    tracing::info!("`authority`, `agent` and `oidc` take effect at the next start; endpoints and entries now");
                     children.signal(Part::Proxy, nix::sys::signal::Signal::SIGHUP);
                     reapply(config).await;
                 }
@@ -105,8 +105,13 @@ async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
     if let Some(authority) = &config.authority {
         children.add(Part::Authority, config, None)?;
         let mut child = children.list.pop().context("the authority")?;
+        // Below another one it waits for that as long as it has to, and says so.
+        let patience = match authority.upstream {
+            Some(_) => Duration::MAX,
+            None => site::AUTHORITY,
+        };
         let reached = tokio::select! {
-            reached = site::reach(&authority.socket, site::AUTHORITY) => reached,
+            reached = site::reach(&authority.socket, patience) => reached,
             ended = child.wait() => Err(anyhow::anyhow!("it has ended: {ended}")),
         };
         children.list.push(child);
@@ -119,6 +124,9 @@ async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
         if let Err(error) = site::reach(&agent.socket, site::AGENT).await {
             tracing::warn!(error = %format_args!("{error:#}"), "agent");
         }
+    }
+    if config.oidc.is_some() {
+        children.add(Part::Oidc, config, None)?;
     }
     if !config.endpoints.is_empty() {
         children.add(Part::Proxy, config, None)?;
@@ -189,7 +197,7 @@ impl Children {
                     }
                 }
             }
-            Part::Authority | Part::Proxy => None,
+            Part::Authority | Part::Oidc | Part::Proxy => None,
         };
         let path = Arc::clone(&self.path);
         for child in self.list.iter_mut().filter(|child| child.part() == part) {

@@ -14,7 +14,7 @@ mod wire;
 
 pub use agent::AgentService;
 pub use bundle::BundleService;
-pub(crate) use bundle::edit::fetched;
+pub(crate) use bundle::edit::{fetched, is_usable_key};
 pub use debug::DebugService;
 pub use entry::{EntryService, OURS};
 pub use health::HealthService;

@@ -10,8 +10,10 @@ pub mod issue;
 pub mod jwt;
 pub mod keys;
 mod load;
+mod revoked;
 mod rotation;
 pub mod slots;
+mod step;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
@@ -21,18 +23,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use sekisho_certs::{Clock, TrustDomain};
 use tokio::sync::watch;
-use uuid::Uuid;
 
 use crate::store::{Bundle, By, JwtAuthority, Kind, Store, StoreError, X509Authority};
 pub use bundle::certificates;
-use bundle::edit_bundle;
 use issue::{IssueError, X509Ca};
 use jwt::JwtKey;
 use keys::{KeyError, KeyFolder};
+use revoked::Revoked;
 use slots::{Authority, Next, SlotError, Slots};
+pub use step::Step;
 use upstream::{Upstream, UpstreamError};
 
 /// What the CA keeps to.
@@ -47,6 +48,9 @@ pub struct CaSettings {
 /// Why the CA did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
+    /// Another step was taken while the authority above was asked.
+    #[error("the authorities have changed meanwhile: look at them again")]
+    Changed,
     /// A certificate was not made.
     #[error(transparent)]
     Issue(#[from] IssueError),
@@ -156,31 +160,14 @@ pub struct Ca {
     state: RwLock<State>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
+    /// One authority is made at a time; taken before `changing`, and held while the one above is
+    /// asked.
+    preparing: tokio::sync::Mutex<()>,
+    /// The bundle above is taken over by one at a time; taken before the two others.
+    following: tokio::sync::Mutex<()>,
+    /// What was revoked here, and may still be believed above.
+    revoked: Revoked,
     bundle: watch::Sender<Arc<Bundle>>,
-}
-
-/// A step of an authority's life.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// This one is to sign.
-    Activate(String),
-    /// Another is to be made.
-    Prepare,
-    /// This one counts no longer.
-    Revoke(String),
-    /// What this one has signed is to be replaced.
-    Taint(String),
-}
-
-impl Step {
-    const fn action(&self) -> &'static str {
-        match self {
-            Self::Activate(_) => "authority.activate",
-            Self::Prepare => "authority.prepare",
-            Self::Revoke(_) => "authority.revoke",
-            Self::Taint(_) => "authority.taint",
-        }
-    }
 }
 
 impl Ca {
@@ -225,116 +212,6 @@ impl Ca {
         }
     }
 
-    /// Takes a step, and returns the name of the authority that it was taken with.
-    ///
-    /// # Errors
-    /// [`CaError::Slot`] where it is not one that can be taken; others where it failed. Nothing has
-    /// changed then.
-    pub async fn step(self: &Arc<Self>, by: By, kind: Kind, step: Step) -> Result<String, CaError> {
-        let this = Arc::clone(self);
-        // Whoever asked may go: the step is taken to its end, in the store and in memory.
-        let taken = tokio::spawn(async move { this.take(by, kind, step).await });
-        taken
-            .await
-            .map_err(|_| CaError::Store(StoreError::Closed))?
-    }
-
-    async fn take(&self, by: By, kind: Kind, step: Step) -> Result<String, CaError> {
-        let _one = self.changing.lock().await;
-        let mut state = self.state();
-        let mut roots = Vec::new();
-        let id = match kind {
-            Kind::X509 => {
-                if self.has_upstream() && matches!(step, Step::Taint(_) | Step::Revoke(_)) {
-                    return Err(CaError::HasUpstream);
-                }
-                let made = match step {
-                    Step::Prepare => {
-                        let above = self.upstream.as_ref();
-                        let now = self.clock.now();
-                        let (made, above) = make_x509(above, &self.settings, now).await?;
-                        roots = above;
-                        Some(Arc::new(made))
-                    }
-                    _ => None,
-                };
-                if let Some(made) = &made {
-                    self.keys.put(&key_name(kind, made.id()), &made.key())?;
-                }
-                let (slots, id) = walk(&state.x509, &step, made)?;
-                state.x509 = slots;
-                id
-            }
-            Kind::Jwt => {
-                let made = match step {
-                    Step::Prepare => Some(Arc::new(self.make_jwt()?)),
-                    _ => None,
-                };
-                if let Some(made) = &made {
-                    self.keys
-                        .put(&key_name(kind, made.id()), &made.private_key())?;
-                }
-                match (walk(&state.jwt, &step, made), &step) {
-                    // Put out of its slot by one that was prepared, and still believed.
-                    (Err(SlotError::Unknown(_)), Step::Revoke(id)) => {
-                        out_of_slot(&state.bundle, id)?;
-                        id.clone()
-                    }
-                    (walked, _) => {
-                        let (slots, id) = walked?;
-                        state.jwt = slots;
-                        id
-                    }
-                }
-            }
-        };
-        self.publish(by, kind, step, (id.clone(), roots), state)
-            .await?;
-        Ok(id)
-    }
-
-    /// Writes what has changed, then puts it in place.
-    async fn publish(
-        &self,
-        by: By,
-        kind: Kind,
-        step: Step,
-        (id, roots): (String, Vec<Vec<u8>>),
-        mut state: State,
-    ) -> Result<(), CaError> {
-        let before = self.slots(kind);
-        let gone = match &step {
-            Step::Activate(_) | Step::Taint(_) => None,
-            Step::Prepare => before.old.or(before.prepared).map(|gone| gone.id),
-            Step::Revoke(id) => Some(id.clone()),
-        };
-        let records = match kind {
-            Kind::X509 => load::records(&state.x509, load::x509_record),
-            Kind::Jwt => load::records(&state.jwt, load::jwt_record),
-        };
-        let record = records.iter().find(|record| record.id == id).cloned();
-        let name = (step.action(), id.clone());
-        let edit = {
-            let (step, id) = (step.clone(), id.clone());
-            move |bundle: &mut Bundle| edit_bundle(bundle, kind, &step, &id, record, roots)
-        };
-        let domain = self.settings.domain.clone();
-        let bundle = self
-            .store
-            .set_authorities(by, domain, kind, records, name, edit);
-        state.bundle = Arc::new(bundle.await?);
-        let bundle = Arc::clone(&state.bundle);
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
-        self.bundle.send_replace(bundle);
-        // It signs nothing any more: revoked, or put out of its slot by one that was prepared.
-        if let Some(id) = gone
-            && let Err(error) = self.keys.remove(&key_name(kind, &id))
-        {
-            tracing::warn!(%error, "the key of an authority that has ended stays on the disk");
-        }
-        Ok(())
-    }
-
     /// Adds authorities of others to our bundle: those that are not in it yet.
     ///
     /// # Errors
@@ -366,7 +243,7 @@ impl Ca {
         };
         let this = Arc::clone(self);
         // As in `step`.
-        let edited = tokio::spawn(async move { this.edit_bundle(by, edit).await });
+        let edited = tokio::spawn(async move { this.edit_bundle(by, "bundle.append", edit).await });
         edited
             .await
             .map_err(|_| CaError::Store(StoreError::Closed))?
@@ -375,80 +252,33 @@ impl Ca {
     async fn edit_bundle(
         &self,
         by: By,
+        action: &'static str,
         edit: impl FnOnce(&mut Bundle) + Send + 'static,
     ) -> Result<Arc<Bundle>, CaError> {
         let _one = self.changing.lock().await;
-        self.edit_bundle_alone(by, edit).await
+        self.edit_bundle_alone(by, (action, None), edit).await
     }
 
-    /// The same of whoever holds the lock.
+    /// The same of whoever holds the lock. The line in the audit log has the action, and what it
+    /// was done to where that is not the whole bundle.
     async fn edit_bundle_alone(
         &self,
         by: By,
+        name: (&'static str, Option<String>),
         edit: impl FnOnce(&mut Bundle) + Send + 'static,
     ) -> Result<Arc<Bundle>, CaError> {
         let domain = self.settings.domain.clone();
-        let bundle = Arc::new(self.store.edit_own_bundle(by, domain, edit).await?);
+        let bundle = Arc::new(self.store.edit_own_bundle(by, domain, name, edit).await?);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.bundle = Arc::clone(&bundle);
         drop(state);
         self.bundle.send_replace(Arc::clone(&bundle));
         Ok(bundle)
     }
-
-    fn make_jwt(&self) -> Result<JwtKey, CaError> {
-        make_jwt(&self.settings, self.clock.now())
-    }
-}
-
-/// A new authority, and the roots above it where there are any.
-async fn make_x509(
-    upstream: Option<&Arc<dyn Upstream>>,
-    settings: &CaSettings,
-    now: SystemTime,
-) -> Result<(X509Ca, Vec<Vec<u8>>), CaError> {
-    if let Some(upstream) = upstream {
-        return upstream::make(upstream, settings, now).await;
-    }
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
-    let ca = X509Ca::self_signed(&settings.domain, key, now, settings.ttl)?;
-    Ok((ca, Vec::new()))
-}
-
-fn make_jwt(settings: &CaSettings, now: SystemTime) -> Result<JwtKey, CaError> {
-    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
-    let id = Uuid::new_v4().simple().to_string();
-    Ok(JwtKey::new(id, pair, now, now + settings.ttl))
 }
 
 fn key_name(kind: Kind, id: &str) -> String {
     format!("{}-{id}", kind.as_str())
-}
-
-/// Whether a JWT key that stands in no slot may be revoked: it is in the bundle, tainted.
-fn out_of_slot(bundle: &Bundle, id: &str) -> Result<(), SlotError> {
-    match bundle.jwt.iter().find(|key| key.key_id == id) {
-        None => Err(SlotError::Unknown(id.into())),
-        Some(key) if !key.tainted => Err(SlotError::NotTainted(id.into())),
-        Some(_) => Ok(()),
-    }
-}
-
-fn walk<A: Authority + Clone>(
-    slots: &Slots<A>,
-    step: &Step,
-    made: Option<A>,
-) -> Result<(Slots<A>, String), SlotError> {
-    match step {
-        Step::Activate(id) => Ok((slots.activate(id)?, id.clone())),
-        Step::Revoke(id) => Ok((slots.revoke(id)?, id.clone())),
-        Step::Taint(id) => Ok((slots.taint(id)?, id.clone())),
-        Step::Prepare => {
-            let made = made.ok_or_else(|| SlotError::Unknown(String::new()))?;
-            let id = made.id().to_owned();
-            Ok((slots.prepare(made), id))
-        }
-    }
 }
 
 fn states<A: Authority>(slots: &Slots<A>) -> SlotStates {

@@ -3,7 +3,6 @@
 
 mod authorize;
 mod door;
-mod places;
 mod tcp;
 mod tls;
 mod unix;
@@ -32,7 +31,7 @@ use crate::{
         AgentService, BundleService, DebugService, EntryService, HealthService,
         LocalAuthorityService, LoggerService, SvidService, TrustDomainService,
     },
-    ca::CaError,
+    ca::{CaError, upstream},
     core::Core,
     federation,
     store::StoreError,
@@ -47,6 +46,8 @@ const OLDEST: Duration = Duration::from_secs(180);
 const DRAIN: Duration = Duration::from_secs(30);
 /// How often the clock is looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// The longest pause between attempts that fail.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How often what has ended is put away.
 const PRUNE: Duration = Duration::from_secs(300);
 /// Connections that wait to be served.
@@ -161,6 +162,22 @@ impl Serving {
                 () = stopped => {}
             }
         });
+        let (turned, stopped) = (Arc::clone(&core), serving.stopped());
+        serving.run(async move {
+            tokio::select! {
+                () = rotate(turned) => {}
+                () = stopped => {}
+            }
+        });
+        if core.ca.has_upstream() {
+            let (below, stopped) = (Arc::clone(&core), serving.stopped());
+            serving.run(async move {
+                tokio::select! {
+                    () = follow(below) => {}
+                    () = stopped => {}
+                }
+            });
+        }
         let stopped = serving.stopped();
         serving.run(async move {
             tokio::select! {
@@ -242,6 +259,42 @@ fn routes_of_this_host(core: &Arc<Core>) -> Router<Stack> {
         .add_optional_service(log)
 }
 
+/// The pause after a failure: twice the one before.
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LONGEST)
+}
+
+/// Takes the steps that time asks of the CA. By itself: the authority above may take its time.
+async fn rotate(core: Arc<Core>) {
+    let mut pause = LOOK;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = match core.ca.look_at_the_clock().await {
+            Ok(()) => LOOK,
+            Err(error) => {
+                tracing::error!(%error, "authorities not rotated");
+                longer(pause)
+            }
+        };
+    }
+}
+
+/// Has our bundle follow that of the authority above, as long as that has one to follow.
+async fn follow(core: Arc<Core>) {
+    let mut pause = upstream::EVERY;
+    loop {
+        pause = match core.ca.follow().await {
+            Ok(true) => upstream::EVERY,
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, "the bundle does not follow that of the authority above");
+                longer(pause)
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
 /// What has to be done from time to time.
 async fn keep(
     core: Arc<Core>,
@@ -254,9 +307,6 @@ async fn keep(
     loop {
         // A change of our own bundle is seen at once, everything else a little later.
         let _ = tokio::time::timeout(LOOK, bundle.changed()).await;
-        if let Err(error) = core.ca.look_at_the_clock().await {
-            tracing::error!(%error, "authorities not rotated");
-        }
         if let Err(error) = identity.renew(&core, &provider) {
             tracing::error!(%error, "own certificate not renewed");
         }

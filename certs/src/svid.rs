@@ -151,7 +151,9 @@ impl Svid {
         &self.certified.cert
     }
 
-    pub(crate) const fn certified(&self) -> &Arc<CertifiedKey> {
+    /// Chain and key for TLS.
+    #[must_use]
+    pub const fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
     }
 }

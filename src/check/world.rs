@@ -198,7 +198,7 @@ fn named_domains(spec: &EndpointSpec) -> Vec<TrustDomain> {
 }
 
 /// Warns of a key that others than its owner may read.
-fn exposed(found: &mut Found, key: &Path) {
+pub(super) fn exposed(found: &mut Found, key: &Path) {
     if let Ok(data) = std::fs::metadata(key)
         && data.mode() & 0o077 != 0
     {

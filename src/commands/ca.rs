@@ -6,8 +6,8 @@ use sekisho_spire_api::server::local_authority::{
     ActivateJwtAuthorityRequest, ActivateX509AuthorityRequest, AuthorityState,
     GetJwtAuthorityStateRequest, GetX509AuthorityStateRequest, PrepareJwtAuthorityRequest,
     PrepareX509AuthorityRequest, RevokeJwtAuthorityRequest, RevokeX509AuthorityRequest,
-    TaintJwtAuthorityRequest, TaintX509AuthorityRequest,
-    local_authority_client::LocalAuthorityClient,
+    RevokeX509UpstreamAuthorityRequest, TaintJwtAuthorityRequest, TaintX509AuthorityRequest,
+    TaintX509UpstreamAuthorityRequest, local_authority_client::LocalAuthorityClient,
 };
 use serde_json::{Value, json};
 
@@ -24,9 +24,9 @@ pub(crate) enum CaCommand {
     /// Have the prepared one sign, once every node knows it (`authorities` in its status)
     Activate(Named),
     /// Have everything below the old one replaced; it still counts
-    Taint(Named),
+    Taint(Ended),
     /// Take the tainted one out of the bundle: what it has signed does not count any more
-    Revoke(Named),
+    Revoke(Ended),
 }
 
 #[derive(Debug, Args)]
@@ -46,13 +46,21 @@ pub(crate) struct Named {
     id: String,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct Ended {
+    #[command(flatten)]
+    named: Named,
+    /// The ID is that of the root above the old one (`above` in `sekisho ca show`)
+    #[arg(long, conflicts_with = "jwt")]
+    above: bool,
+}
+
 /// Does it.
 pub(crate) fn ca(command: &CaCommand) -> u8 {
     let which = match command {
         CaCommand::Show(which) | CaCommand::Prepare(which) => which,
-        CaCommand::Activate(named) | CaCommand::Taint(named) | CaCommand::Revoke(named) => {
-            &named.which
-        }
+        CaCommand::Activate(named) => &named.which,
+        CaCommand::Taint(ended) | CaCommand::Revoke(ended) => &ended.named.which,
     };
     run(&which.asked, async |authority| {
         let mut client = LocalAuthorityClient::new(authority.channel);
@@ -95,11 +103,39 @@ pub(crate) fn ca(command: &CaCommand) -> u8 {
                 vec![("prepared", answer.prepared_authority)]
             }
             CaCommand::Activate(named) => vec![("active", activate(client, named).await?)],
-            CaCommand::Taint(named) => vec![("tainted", taint(client, named).await?)],
-            CaCommand::Revoke(named) => vec![("revoked", revoke(client, named).await?)],
+            CaCommand::Taint(ended) if ended.above => {
+                let subject_key_id = ended.named.id.clone();
+                let request = TaintX509UpstreamAuthorityRequest { subject_key_id };
+                let answer = client.taint_x509_upstream_authority(request).await;
+                let answer = answer.answered("TaintX509UpstreamAuthority")?;
+                vec![(
+                    "tainted above",
+                    root(answer.upstream_authority_subject_key_id),
+                )]
+            }
+            CaCommand::Revoke(ended) if ended.above => {
+                let subject_key_id = ended.named.id.clone();
+                let request = RevokeX509UpstreamAuthorityRequest { subject_key_id };
+                let answer = client.revoke_x509_upstream_authority(request).await;
+                let answer = answer.answered("RevokeX509UpstreamAuthority")?;
+                vec![(
+                    "revoked above",
+                    root(answer.upstream_authority_subject_key_id),
+                )]
+            }
+            CaCommand::Taint(ended) => vec![("tainted", taint(client, &ended.named).await?)],
+            CaCommand::Revoke(ended) => vec![("revoked", revoke(client, &ended.named).await?)],
         };
         show(which.asked.json, states)?;
         Ok(cli::OK)
+    })
+}
+
+/// Of a root above nothing is told but its name.
+fn root(id: String) -> Option<AuthorityState> {
+    Some(AuthorityState {
+        authority_id: id,
+        ..AuthorityState::default()
     })
 }
 
@@ -151,19 +187,34 @@ fn show(as_json: bool, states: Vec<(&'static str, Option<AuthorityState>)>) -> a
     states.first().context("the answer names no authority")?;
     if as_json {
         let rows = states.iter().map(|(slot, state)| {
-            json!({"slot": slot, "id": state.authority_id, "expires_at": state.expires_at})
+            let above = Some(&state.upstream_authority_subject_key_id);
+            json!({
+                "slot": slot,
+                "id": state.authority_id,
+                "expires_at": state.expires_at,
+                "above": above.filter(|above| !above.is_empty()),
+            })
         });
         output::json(&Value::Array(rows.collect()));
         return Ok(());
     }
-    let mut rows = vec![["slot", "id", "expires in"].map(str::to_owned).to_vec()];
+    let above = |state: &AuthorityState| state.upstream_authority_subject_key_id.clone();
+    let below = states.iter().any(|(_, state)| !above(state).is_empty());
+    let head = ["slot", "id", "expires in", "above"].map(str::to_owned);
+    let mut rows = vec![head.to_vec()];
     rows.extend(states.iter().map(|(slot, state)| {
-        vec![
-            (*slot).to_owned(),
-            state.authority_id.clone(),
-            remaining(state.expires_at),
-        ]
+        let remaining = match state.expires_at {
+            0 => String::new(),
+            at => remaining(at),
+        };
+        let id = state.authority_id.clone();
+        vec![(*slot).to_owned(), id, remaining, above(state)]
     }));
+    if !below {
+        for row in &mut rows {
+            row.truncate(3);
+        }
+    }
     output::line(output::table(&rows).trim_end());
     Ok(())
 }

@@ -154,17 +154,24 @@ fn addresses(
     beside: Option<&AuthorityConfig>,
     report: &mut Report,
 ) -> Option<Vec<String>> {
-    const FORM: &str = "a list of addresses, HOST:PORT";
     let Some(field) = map.get("authority") else {
         let Some(listen) = beside.and_then(|authority| authority.listen) else {
-            map.required("authority", FORM, report);
+            map.required("authority", ADDRESSES, report);
             return None;
         };
         return Some(vec![reachable(listen).to_string()]);
     };
+    address_list(&field, report)
+}
+
+/// What addresses of authorities look like.
+pub(super) const ADDRESSES: &str = "a list of addresses, HOST:PORT";
+
+/// Reads addresses of authorities.
+pub(super) fn address_list(field: &Field<'_>, report: &mut Report) -> Option<Vec<String>> {
     let mut all = Vec::new();
-    for item in field.list(FORM, report)? {
-        let text = item.text(FORM, report)?;
+    for item in field.list(ADDRESSES, report)? {
+        let text = item.text(ADDRESSES, report)?;
         match address::host(text) {
             Ok(_) => all.push(text.to_owned()),
             Err(expected) => {

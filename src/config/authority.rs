@@ -2,6 +2,7 @@
 
 pub(super) mod attest;
 pub(super) mod k8s_psat;
+mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,6 +17,8 @@ use super::{
     unit::DAY,
 };
 use attest::Attest;
+pub(crate) use upstream::UpstreamConfig;
+pub(super) use upstream::workload_api;
 
 /// Where administrators of this host come unless `authority.socket` says otherwise.
 pub(crate) const SOCKET: &str = "/run/sekisho/authority/api.sock";
@@ -49,6 +52,8 @@ pub(crate) struct AuthorityConfig {
     pub(crate) admins: Vec<SpiffeId>,
     /// Entries that `sekisho run` applies at start. Default: none.
     pub(crate) entries: Option<PathBuf>,
+    /// The authority above. Default: none, and it signs for itself.
+    pub(crate) upstream: Option<UpstreamConfig>,
     /// As whom it runs, when `sekisho run` starts it as root. Default: as `sekisho run`.
     pub(crate) user: Option<String>,
 }
@@ -107,6 +112,9 @@ pub(super) fn authority(field: &Field<'_>, report: &mut Report) -> Option<Author
         let expected = "a file of entries, as for `sekisho apply`";
         field.path(expected, report).map(Some)
     });
+    let upstream = map.get_or("upstream", None, report, |field, report| {
+        upstream::upstream(field, report).map(Some)
+    });
     let user = map.get_or("user", None, report, agent::user);
     if let (Some(ca), Some(x509), Some(agent)) = (ca_ttl, x509_ttl, agent_ttl) {
         long_enough(&map, ca, x509.max(agent), report);
@@ -127,6 +135,7 @@ pub(super) fn authority(field: &Field<'_>, report: &mut Report) -> Option<Author
         jwt_issuer: jwt_issuer?,
         admins: admins?,
         entries: entries?,
+        upstream: upstream?,
         user: user?,
     })
 }

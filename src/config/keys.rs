@@ -13,7 +13,7 @@ pub(super) struct Keys {
 
 /// The top level.
 pub(super) const TOP: Keys = Keys {
-    of: "a map with `site`, and `endpoints`, `authority` or `agent`",
+    of: "a map with `site`, and `endpoints`, `authority`, `agent` or `oidc`",
     known: &[
         "site",
         "identity",
@@ -28,6 +28,7 @@ pub(super) const TOP: Keys = Keys {
         "buffers",
         "authority",
         "agent",
+        "oidc",
     ],
     later: &["federation", "tenants"],
 };
@@ -48,9 +49,40 @@ pub(super) const AUTHORITY: Keys = Keys {
         "jwt_issuer",
         "admins",
         "entries",
+        "upstream",
         "user",
     ],
-    later: &["upstream", "ca_subject", "policy"],
+    later: &["ca_subject", "policy"],
+};
+
+/// `authority.upstream`.
+pub(super) const UPSTREAM: Keys = Keys {
+    of: "{disk: {…}} or {spire: {…}}",
+    known: &["disk", "spire"],
+    later: &[],
+};
+
+/// `authority.upstream.disk`.
+pub(super) const UPSTREAM_DISK: Keys = Keys {
+    of: "{cert: FILE, key: FILE}, with {bundle: FILE} where the certificate is no root",
+    known: &["cert", "key", "bundle"],
+    later: &[],
+};
+
+/// `authority.upstream.spire`.
+pub(super) const UPSTREAM_SPIRE: Keys = Keys {
+    of: "{authority: [HOST:PORT], identity: unix:///SOCKET}",
+    known: &["authority", "identity", "as"],
+    later: &[],
+};
+
+/// `oidc`.
+pub(super) const OIDC: Keys = Keys {
+    of: "a map such as {listen: ADDRESS:PORT, domains: [DOMAIN], cert: FILE, key: FILE}",
+    known: &[
+        "listen", "domains", "cert", "key", "issuer", "jwks_uri", "source", "user",
+    ],
+    later: &[],
 };
 
 /// `agent`.
@@ -368,6 +400,10 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("", &ENDPOINT),
     ("", &AUTHORITY),
     ("", &AGENT),
+    ("oidc.", &OIDC),
+    ("upstream.", &UPSTREAM),
+    ("upstream.disk.", &UPSTREAM_DISK),
+    ("upstream.spire.", &UPSTREAM_SPIRE),
     ("", &ENTRIES_FILE),
     ("", &ENTRY),
     ("", &NODE_X509POP),

@@ -14,6 +14,7 @@ mod entries;
 mod environment;
 mod folder;
 mod kubeconfig;
+mod oidc;
 mod refused;
 mod refused_endpoint;
 mod refused_settings;

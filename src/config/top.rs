@@ -15,7 +15,7 @@ use super::{
     identity::{self, Identity, Own},
     keys,
     location::Location,
-    policy,
+    oidc, policy,
     tree::{Entry, Kind, Node},
     unit::DAY,
 };
@@ -43,13 +43,20 @@ pub(super) fn read(
     };
     let top = Map::new(String::new(), whole, top, &keys::TOP, report);
 
-    let authority = top
+    let mut authority = top
         .get("authority")
         .map(|field| authority::authority(&field, report));
     let agent = top.get("agent").map(|field| {
         let beside = authority.as_ref().and_then(Option::as_ref);
         agent::agent(&field, beside, report)
     });
+    let oidc = top.get("oidc").map(|field| {
+        let beside = agent.as_ref().and_then(Option::as_ref);
+        oidc::oidc(&field, beside, report)
+    });
+    if let (Some(Some(authority)), Some(Some(oidc))) = (&mut authority, &oidc) {
+        oidc::agree(&top, authority, oidc, report);
+    }
     let shared = shared(&top, agent.as_ref().and_then(Option::as_ref), report)?;
     let workers = top.get_or("workers", None, report, |field, report| {
         let workers = field.number(1..=256, report)?;
@@ -73,7 +80,7 @@ pub(super) fn read(
         return None;
     }
     // With several files, one without `endpoints` is no mistake; none with them is.
-    if authority.is_none() && agent.is_none() {
+    if authority.is_none() && agent.is_none() && oidc.is_none() {
         top.required("endpoints", "a map of name to endpoint", report);
     }
     let parsed: Vec<Parsed> = endpoints
@@ -89,6 +96,7 @@ pub(super) fn read(
         site: shared.site,
         authority: authority.flatten(),
         agent: agent.flatten(),
+        oidc: oidc.flatten(),
         endpoints: parsed.into_iter().map(|parsed| parsed.config).collect(),
         workers: workers?,
         admin: admin.map(|(admin, _)| admin),

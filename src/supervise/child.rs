@@ -29,6 +29,8 @@ pub(super) enum Part {
     Authority,
     /// This node's agent.
     Agent,
+    /// Discovery of the site's keys on the web.
+    Oidc,
     /// The endpoints.
     Proxy,
 }
@@ -38,6 +40,7 @@ impl Part {
         match self {
             Self::Authority => "authority",
             Self::Agent => "agent",
+            Self::Oidc => "oidc",
             Self::Proxy => "proxy",
         }
     }
@@ -152,6 +155,7 @@ fn spawn(
     let user = match part {
         Part::Authority => config.authority.as_ref().and_then(|own| own.user.as_ref()),
         Part::Agent => config.agent.as_ref().and_then(|own| own.user.as_ref()),
+        Part::Oidc => config.oidc.as_ref().and_then(|own| own.user.as_ref()),
         Part::Proxy => None,
     };
     if let Some(name) = user {

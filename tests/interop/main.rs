@@ -1,5 +1,6 @@
-//! sekisho against programs that others wrote: Envoy, Kubernetes' API server, Go with go-spiffe, Java, OpenSSL, tlslite-ng,
-//! curl, iperf3, netcat and socat; and the promises that only show from outside the process: alerts, exit codes,
+//! sekisho against programs that others wrote: Envoy, Kubernetes' API server, Go with go-spiffe, Java,
+//! OpenSSL, tlslite-ng, PyJWT, curl, iperf3, netcat and socat; and the promises that only show from outside
+//! the process: alerts, exit codes,
 //! users of this host.
 //!
 //! `tests/interop/install` fetches the programs. A test that lacks one fails where the environment
@@ -25,7 +26,9 @@ mod kubernetes;
 mod local;
 mod misbehave;
 mod names;
+mod nested;
 mod network;
+mod oidc;
 mod partners;
 mod proxy_protocol;
 mod reload;

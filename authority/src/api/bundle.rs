@@ -142,7 +142,7 @@ impl Service for BundleService {
         let key = key.ok_or_else(|| Status::invalid_argument("missing JWT authority"))?;
         let key = jwt_key(&key)?;
         let by = self.0.by(caller.name());
-        let bundle = self.0.ca.append(by, Vec::new(), vec![key]).await;
+        let bundle = self.0.ca.publish_from_below(by, key).await;
         let bundle = bundle.map_err(|error| status::ca("failed to publish JWT key", &error))?;
         Ok(Response::new(PublishJwtAuthorityResponse {
             jwt_authorities: bundle.jwt.iter().map(to_key).collect(),

@@ -3,7 +3,11 @@
 use sekisho_spire_api::types;
 use tonic::{Code, Status};
 
-use crate::{ca::CaError, entry::EntryError, store::StoreError};
+use crate::{
+    ca::{CaError, upstream::UpstreamError},
+    entry::EntryError,
+    store::StoreError,
+};
 
 /// A status inside of a batch's answer. On success too: agents and the command line read it
 /// unchecked.
@@ -61,6 +65,12 @@ pub(super) fn ca(what: &str, error: &CaError) -> Status {
         }
         CaError::HasUpstream | CaError::NoUpstream => {
             Status::failed_precondition(format!("{what}: {error}"))
+        }
+        CaError::Changed => Status::aborted(format!("{what}: {error}")),
+        // Whoever asked may ask again.
+        CaError::Upstream(UpstreamError::Refused(_)) => {
+            tracing::error!(%error, "{what}");
+            Status::unavailable(format!("{what}: {error}"))
         }
         CaError::KeyIdTaken(_) => Status::already_exists(format!("{what}: {error}")),
         CaError::Store(error) => store(what, error),

@@ -211,7 +211,9 @@ impl X509Ca {
             SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
         };
         let validity = parsed.validity();
-        let self_signed = parsed.subject().as_raw() == parsed.issuer().as_raw();
+        // The name alone does not say so: others make CAs that have their issuer's.
+        let self_signed = parsed.subject().as_raw() == parsed.issuer().as_raw()
+            && parsed.verify_signature(None).is_ok();
         let (not_before, not_after) = (at(validity.not_before), at(validity.not_after));
         let id = hex(&key_id(key.der_bytes()));
         let issuer = Issuer::from_ca_cert_der(own, key)?;
@@ -287,8 +289,10 @@ impl X509Ca {
     /// # Errors
     /// When the authority has expired, or the library fails.
     pub fn leaf(&self, leaf: &Leaf<'_>, now: SystemTime) -> Result<Issued, IssueError> {
-        let params = Self::leaf_params(leaf)?;
-        self.sign(params, leaf.public_key, now, leaf.ttl)
+        let mut params = Self::leaf_params(leaf)?;
+        let (serial, decimal) = serial()?;
+        params.serial_number = Some(serial);
+        self.sign(params, decimal, leaf.public_key, now, leaf.ttl)
     }
 
     fn leaf_params(leaf: &Leaf<'_>) -> Result<CertificateParams, IssueError> {
@@ -332,7 +336,9 @@ impl X509Ca {
         if let Some(name) = distinguished_name(subject)? {
             params.distinguished_name = name;
         }
-        self.sign(params, leaf.public_key, now, leaf.ttl)
+        let (serial, decimal) = serial()?;
+        params.serial_number = Some(serial);
+        self.sign(params, decimal, leaf.public_key, now, leaf.ttl)
     }
 
     /// Signs the certificate of an authority below: `number` tells those of one server apart.
@@ -353,20 +359,28 @@ impl X509Ca {
         params
             .distinguished_name
             .push(DnType::OrganizationalUnitName, unit);
-        self.sign(params, public_key, now, ttl)
+        // As in one that has signed itself. Without it one below one below would have its issuer's
+        // name, and seem to have signed itself.
+        let (serial, decimal) = serial()?;
+        let of_its_own = DnType::CustomDnType(SERIAL_NUMBER.into());
+        params
+            .distinguished_name
+            .push(of_its_own, printable(&decimal)?);
+        params.serial_number = Some(serial);
+        self.sign(params, decimal, public_key, now, ttl)
     }
 
+    /// With the serial number that is in `params`, and in decimal beside them.
     fn sign(
         &self,
         mut params: CertificateParams,
+        serial: String,
         public_key: &[u8],
         now: SystemTime,
         ttl: Duration,
     ) -> Result<Issued, IssueError> {
         let not_after = self.until(now, ttl)?;
         let key = SubjectPublicKeyInfo::from_der(public_key)?;
-        let (number, decimal) = serial()?;
-        params.serial_number = Some(number);
         params.key_identifier_method = KeyIdMethod::PreSpecified(key_id(key.der_bytes()));
         params.use_authority_key_identifier_extension = true;
         params.not_before = OffsetDateTime::from(whole_seconds(now - BACKDATE));
@@ -376,7 +390,7 @@ impl X509Ca {
         chain.extend(self.above().cloned());
         Ok(Issued {
             chain,
-            serial: decimal,
+            serial,
             not_after,
         })
     }

@@ -8,14 +8,15 @@ use sekisho_certs::Clock;
 use tokio::sync::watch;
 
 use super::{
-    Ca, CaError, CaSettings, State, Step, edit_bundle,
+    Ca, CaError, CaSettings, State, Step,
+    bundle::edit_bundle,
     issue::{IssueError, X509Ca},
     jwt::JwtKey,
     key_name,
     keys::KeyFolder,
-    make_jwt, make_x509,
+    revoked::Revoked,
     slots::{Authority, Next, Slots},
-    upstream::Upstream,
+    upstream::{Upstream, make_jwt, make_x509},
 };
 use crate::store::{AuthorityRecord, By, Kind, Slot, Store};
 
@@ -97,10 +98,11 @@ impl Ca {
     }
 
     /// The same below another authority. One that signs for itself already goes on until it is
-    /// rotated.
+    /// rotated; one that the other is away from goes on with what it has, as long as that is valid.
     ///
     /// # Errors
-    /// Those of [`Ca::open`], and when the authority above does not sign.
+    /// Those of [`Ca::open`], and when nothing is there that can sign, and the authority above does
+    /// not help: [`CaError::Upstream`], after which it may be tried again.
     pub async fn open_below(
         upstream: Option<Arc<dyn Upstream>>,
         settings: CaSettings,
@@ -133,9 +135,16 @@ impl Ca {
             let ca = X509Ca::restore(chain, pair)?;
             Ok(Arc::new(ca.with_upstream(record.upstream_id)))
         })?;
+        let revoked = match upstream {
+            Some(_) => Revoked::load(&store).await?,
+            None => Revoked::default(),
+        };
         let x509 = match known {
             Some(known) => known,
-            None => Slots::new(first_x509(upstream.as_ref(), &settings, &store, &keys, &by).await?),
+            None => {
+                let made = make_x509(upstream.as_ref(), &revoked.names(), &settings, by.at).await?;
+                Slots::new(first_x509(made, &settings, &store, &keys, &by).await?)
+            }
         };
         let known = restore(store.authorities(Kind::Jwt).await?, |record| {
             let pair = pair(Kind::Jwt, &record.id)?;
@@ -144,7 +153,10 @@ impl Ca {
         })?;
         let jwt = match known {
             Some(known) => known,
-            None => Slots::new(first_jwt(&settings, &store, &keys, &by).await?),
+            None => {
+                let made = make_jwt(upstream.as_ref(), &settings, by.at).await?;
+                Slots::new(first_jwt(made, &settings, &store, &keys, &by).await?)
+            }
         };
         let bundle = store.bundle(settings.domain.clone()).await?;
         let empty = || crate::store::Bundle::empty(settings.domain.clone());
@@ -157,22 +169,34 @@ impl Ca {
             bundle: watch::Sender::new(Arc::clone(&bundle)),
             state: RwLock::new(State { x509, jwt, bundle }),
             changing: tokio::sync::Mutex::default(),
+            preparing: tokio::sync::Mutex::default(),
+            following: tokio::sync::Mutex::default(),
+            revoked,
             settings,
         };
-        // It may have been away for long.
-        ca.look_at_the_clock().await?;
+        // It may have been away for long. Who can sign does not wait for the one above.
+        let now = by.at;
+        let signs = ca.x509().not_after() > now;
+        if signs && ca.jwt().not_after() > now && ca.has_upstream() {
+            return Ok(ca);
+        }
+        match ca.look_at_the_clock().await {
+            Err(error @ CaError::Upstream(_)) if signs => {
+                tracing::warn!(%error, "authorities not rotated: what there is goes on");
+            }
+            looked => looked?,
+        }
         Ok(ca)
     }
 }
 
 async fn first_x509(
-    upstream: Option<&Arc<dyn Upstream>>,
+    (ca, roots): (X509Ca, Vec<Vec<u8>>),
     settings: &CaSettings,
     store: &Store,
     keys: &KeyFolder,
     by: &By,
 ) -> Result<Arc<X509Ca>, CaError> {
-    let (ca, roots) = make_x509(upstream, settings, by.at).await?;
     let ca = Arc::new(ca);
     keys.put(&key_name(Kind::X509, ca.id()), &ca.key())?;
     let record = x509_record(&ca);
@@ -181,12 +205,13 @@ async fn first_x509(
 }
 
 async fn first_jwt(
+    key: JwtKey,
     settings: &CaSettings,
     store: &Store,
     keys: &KeyFolder,
     by: &By,
 ) -> Result<Arc<JwtKey>, CaError> {
-    let key = Arc::new(make_jwt(settings, by.at)?);
+    let key = Arc::new(key);
     keys.put(&key_name(Kind::Jwt, key.id()), &key.private_key())?;
     let record = jwt_record(&key);
     enter(settings, store, by, Kind::Jwt, record, Vec::new()).await?;

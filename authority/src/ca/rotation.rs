@@ -2,8 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Ca, CaError, Step, issue, slots::Due};
+use super::{Ca, CaError, State, Step, issue, slots::Due};
 use crate::store::{Bundle, By, Kind};
+
+fn due(state: &State, kind: Kind, now: SystemTime) -> Due {
+    match kind {
+        Kind::X509 => state.x509.due(now),
+        Kind::Jwt => state.jwt.due(now),
+    }
+}
 
 impl Ca {
     /// Takes the steps that time asks for. To be called every few seconds.
@@ -34,17 +41,16 @@ impl Ca {
         /// A new one is prepared, and activated where none can sign.
         const MOST: usize = 3;
         for _ in 0..MOST {
-            let state = self.state();
-            let due = match kind {
-                Kind::X509 => state.x509.due(now),
-                Kind::Jwt => state.jwt.due(now),
-            };
-            let step = match due {
+            match due(&self.state(), kind, now) {
                 Due::Nothing => return Ok(()),
-                Due::Activate(id) => Step::Activate(id),
-                Due::Prepare => Step::Prepare,
-            };
-            self.take(by(), kind, step).await?;
+                Due::Activate(id) => {
+                    self.take(by(), kind, Step::Activate(id)).await?;
+                }
+                Due::Prepare => {
+                    let wanted = |state: &State| due(state, kind, now) == Due::Prepare;
+                    self.prepare(by(), kind, wanted).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -80,7 +86,7 @@ impl Ca {
                 bundle.jwt.retain(|own| !gone(own.expires_at));
             }
         };
-        self.edit_bundle(by, edit).await?;
+        self.edit_bundle(by, "bundle.prune", edit).await?;
         Ok(())
     }
 }

@@ -1,10 +1,13 @@
 //! An authority above ours: our CA is then an intermediate, and the bundle has the roots above it.
 
 mod disk;
+mod follow;
+mod spire;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -13,17 +16,22 @@ use std::{
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::CertificateDer;
 use sekisho_certs::{BundleSet, Trust, TrustBundle, hex, id, tls};
+use uuid::Uuid;
 use x509_parser::prelude::{FromDer as _, ParsedExtension, X509Certificate};
 
 use super::{
     Ca, CaError, CaSettings,
     issue::{IssueError, Leaf, X509Ca, authority_id, request},
+    jwt::JwtKey,
+    revoked,
     slots::{Next, SlotError},
 };
-use crate::store::By;
+use crate::store::{Bundle, By, JwtAuthority, X509Authority};
 pub use disk::Disk;
+pub(crate) use follow::EVERY;
+pub use spire::{Spire, SpireSpec};
 
-/// How long an authority above may take to sign.
+/// How long an authority above may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an authority above has signed.
@@ -35,14 +43,23 @@ pub struct Signed {
     pub roots: Vec<CertificateDer<'static>>,
 }
 
-/// Why an authority above has not signed.
+/// The bundle of an authority above.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Above {
+    /// The roots of the trust domain.
+    pub x509: Vec<X509Authority>,
+    /// Its JWT keys, those among them that it was given.
+    pub jwt: Vec<JwtAuthority>,
+}
+
+/// Why an authority above is of no help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpstreamError {
-    /// What it has signed cannot be used.
-    #[error("the authority above: {0}")]
+    /// What it has given cannot be used.
+    #[error("what the authority above gives cannot be used: {0}")]
     Unusable(String),
     /// It cannot be reached, or refuses.
-    #[error("the authority above does not sign: {0}")]
+    #[error("the authority above does not help: {0}")]
     Refused(String),
 }
 
@@ -59,6 +76,24 @@ pub trait Upstream: fmt::Debug + Send + Sync {
         now: SystemTime,
         ttl: Duration,
     ) -> Result<Signed, UpstreamError>;
+
+    /// Takes a JWT key of ours into its bundle. False, and the default: it has none for such keys, and
+    /// ours is known to this site's agents alone.
+    ///
+    /// # Errors
+    /// When it does not, though it could.
+    async fn publish(&self, _key: &JwtAuthority) -> Result<bool, UpstreamError> {
+        Ok(false)
+    }
+
+    /// Its bundle as it is now, which ours is to follow. `None`, and the default: there is nothing to
+    /// follow but what comes with a signature.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    async fn bundle(&self) -> Result<Option<Above>, UpstreamError> {
+        Ok(None)
+    }
 }
 
 /// A step with the root above an authority of ours.
@@ -83,24 +118,76 @@ pub(super) fn root_id(der: &[u8]) -> Option<String> {
     own.or_else(|| authority_id(der))
 }
 
-/// A new CA of ours, signed by the authority above, and the roots.
-pub(super) async fn make(
-    upstream: &Arc<dyn Upstream>,
+/// A new CA of ours, and the roots above it where there are any.
+pub(super) async fn make_x509(
+    upstream: Option<&Arc<dyn Upstream>>,
+    revoked: &HashSet<String>,
     settings: &CaSettings,
     now: SystemTime,
 ) -> Result<(X509Ca, Vec<Vec<u8>>), CaError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
+    let Some(upstream) = upstream else {
+        let ca = X509Ca::self_signed(&settings.domain, key, now, settings.ttl)?;
+        return Ok((ca, Vec::new()));
+    };
     let csr = request(&settings.domain, &key)?;
-    let signed = tokio::time::timeout(PATIENCE, upstream.sign(csr, now, settings.ttl)).await;
-    let late = || UpstreamError::Refused(format!("no answer within {PATIENCE:?}"));
-    let Signed { chain, roots } = signed.map_err(|_| late())??;
+    let Signed { chain, mut roots } = in_time(upstream.sign(csr, now, settings.ttl)).await?;
+    let is_revoked = |name: &String| revoked.contains(name);
+    roots.retain(|root| !root_id(root).as_ref().is_some_and(is_revoked));
     let above = chain.last().and_then(|last| root_above(last, &roots));
     let above = above.ok_or_else(|| {
-        UpstreamError::Unusable("none of its roots has signed the chain that it gave".into())
+        let text = "none of its roots that count here has signed the chain that it gave";
+        UpstreamError::Unusable(text.into())
     })?;
     let ca = X509Ca::restore(chain, key)?.with_upstream(above);
     try_out(&ca, settings, &roots, now)?;
     Ok((ca, roots.iter().map(|root| root.to_vec()).collect()))
+}
+
+/// A new key for JWT-SVIDs, which the authority above knows before anybody can see a token by it.
+pub(super) async fn make_jwt(
+    upstream: Option<&Arc<dyn Upstream>>,
+    settings: &CaSettings,
+    now: SystemTime,
+) -> Result<JwtKey, CaError> {
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
+    let id = Uuid::new_v4().simple().to_string();
+    let key = JwtKey::new(id, pair, now, now + settings.ttl);
+    if let Some(upstream) = upstream {
+        let authority = public(&key);
+        in_time(upstream.publish(&authority)).await?;
+    }
+    Ok(key)
+}
+
+/// What others know of a key of ours.
+fn public(key: &JwtKey) -> JwtAuthority {
+    JwtAuthority {
+        key_id: key.id().into(),
+        public_key: key.public_key(),
+        expires_at: Some(key.not_after()),
+        tainted: false,
+    }
+}
+
+/// Tries an authority above out: what it signs is thrown away.
+///
+/// # Errors
+/// When it does not sign, or what it signs cannot be used.
+pub async fn trial(
+    upstream: Arc<dyn Upstream>,
+    settings: &CaSettings,
+    now: SystemTime,
+) -> Result<(), CaError> {
+    make_x509(Some(&upstream), &HashSet::new(), settings, now).await?;
+    Ok(())
+}
+
+async fn in_time<T>(
+    call: impl Future<Output = Result<T, UpstreamError>>,
+) -> Result<T, UpstreamError> {
+    let late = |_| UpstreamError::Refused(format!("no answer within {PATIENCE:?}"));
+    tokio::time::timeout(PATIENCE, call).await.map_err(late)?
 }
 
 /// The name of the root that has signed a certificate.
@@ -151,6 +238,21 @@ impl Ca {
         self.upstream.is_some()
     }
 
+    /// Adds a JWT key of an authority below to our bundle, once the one above ours knows it too.
+    ///
+    /// # Errors
+    /// Those of [`Ca::append`], and when the authority above does not take it.
+    pub async fn publish_from_below(
+        self: &Arc<Self>,
+        by: By,
+        key: JwtAuthority,
+    ) -> Result<Arc<Bundle>, CaError> {
+        if let Some(upstream) = &self.upstream {
+            in_time(upstream.publish(&key)).await?;
+        }
+        self.append(by, Vec::new(), vec![key]).await
+    }
+
     /// Taints or revokes a root above the authority that is old, and above it only.
     ///
     /// # Errors
@@ -194,7 +296,14 @@ impl Ca {
             (Some(false), RootStep::Revoke) => return Err(SlotError::NotTainted(root).into()),
             _ => {}
         }
-        self.edit_bundle_alone(by, move |bundle| match step {
+        let action = match step {
+            RootStep::Revoke => {
+                self.revoked.add(root.clone());
+                revoked::ROOT
+            }
+            RootStep::Taint => "authority.taint_upstream",
+        };
+        self.edit_bundle_alone(by, (action, Some(root)), move |bundle| match step {
             RootStep::Revoke => bundle.x509.retain(|own| !is(&own.der)),
             RootStep::Taint => {
                 for own in bundle.x509.iter_mut().filter(|own| is(&own.der)) {

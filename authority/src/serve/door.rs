@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
+use sekisho_federation::places::Place;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time,
 };
 use tonic::transport::server::Connected;
 
-use super::places::Place;
 use crate::caller::Connection;
 
 /// Wait after the system has refused a connection: too many files are open, and it would do so again

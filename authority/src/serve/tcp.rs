@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
+use sekisho_federation::places::{Place, Places};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -11,7 +12,6 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     door::{Known, not_accepted},
-    places::{Place, Places},
     tls::Callers,
 };
 use crate::core::ConnectionLimits;

@@ -131,6 +131,23 @@ impl Store {
             .await
     }
 
+    /// To what this was ever done, by the lines of these actions.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn objects_of(
+        &self,
+        actions: [&'static str; 2],
+    ) -> Result<Vec<String>, StoreError> {
+        self.look(move |transaction| {
+            let text = "SELECT object FROM audit WHERE action IN (?1, ?2)";
+            let mut statement = transaction.prepare_cached(text)?;
+            let objects = statement.query_map(params![actions[0], actions[1]], |row| row.get(0))?;
+            Ok(objects.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Lines behind number `after`, at most `most`.
     ///
     /// # Errors

@@ -166,6 +166,16 @@ fn tell(
     action: &str,
     bundle: &Bundle,
 ) -> Result<(), StoreError> {
+    tell_of(transaction, by, action, None, bundle)
+}
+
+fn tell_of(
+    transaction: &Transaction<'_>,
+    by: &By,
+    action: &str,
+    object: Option<&str>,
+    bundle: &Bundle,
+) -> Result<(), StoreError> {
     let detail = serde_json::json!({
         "x509_authorities": bundle.x509.len(),
         "jwt_authorities": bundle.jwt.len(),
@@ -175,7 +185,7 @@ fn tell(
         transaction,
         by,
         action,
-        bundle.domain.as_str(),
+        object.unwrap_or(bundle.domain.as_str()),
         detail.to_string(),
     )
 }
@@ -301,7 +311,8 @@ impl Store {
         .await
     }
 
-    /// Lets `edit` change our own bundle, whose sequence rises if it does.
+    /// Lets `edit` change our own bundle, whose sequence rises if it does. `action` is for the audit
+    /// log, as is what it was done to, where that is not the whole bundle.
     ///
     /// # Errors
     /// Those of the store.
@@ -309,11 +320,12 @@ impl Store {
         &self,
         by: By,
         domain: TrustDomain,
+        (action, object): (&'static str, Option<String>),
         edit: impl FnOnce(&mut Bundle) + Send + 'static,
     ) -> Result<Bundle, StoreError> {
         self.change(move |transaction| {
             let bundle = edit_own(transaction, &domain, edit)?;
-            tell(transaction, &by, "bundle.append", &bundle)?;
+            tell_of(transaction, &by, action, object.as_deref(), &bundle)?;
             Ok(bundle)
         })
         .await

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use sekisho_authority::{
     api,
-    ca::{Ca, CaSettings, keys::KeyFolder},
+    ca::{Ca, CaError, CaSettings, keys::KeyFolder, upstream::Upstream},
     core::{Core, Settings},
     serve::{Doors, Serving},
     store::Store,
@@ -38,6 +38,7 @@ use tonic::{
 };
 
 pub(crate) struct World {
+    pub(crate) core: Arc<Core>,
     folder: tempfile::TempDir,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) address: SocketAddr,
@@ -48,7 +49,7 @@ pub(crate) struct World {
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
     pub(crate) id: String,
 }
 
@@ -113,7 +114,18 @@ impl World {
     /// With other settings.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = TestClock::new();
+        let opened = Self::open(folder, TestClock::new(), None, change).await;
+        opened.unwrap_or_else(|(error, _)| panic!("{error}"))
+    }
+
+    /// In a folder that may have been used before, below another authority or not. The folder is given
+    /// back where it fails.
+    pub(crate) async fn open(
+        folder: tempfile::TempDir,
+        clock: Arc<TestClock>,
+        upstream: Option<Arc<dyn Upstream>>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<Self, (CaError, tempfile::TempDir)> {
         let domain = id::parse_trust_domain("a.example").unwrap();
         let store = Arc::new(Store::open(&folder.path().join("db")).unwrap());
         let keys = KeyFolder::open(&folder.path().join("keys"), None).unwrap();
@@ -121,13 +133,17 @@ impl World {
             domain: domain.clone(),
             ttl: Duration::from_secs(24 * 3600),
         };
-        let ca = Ca::open(
+        let ca = Ca::open_below(
+            upstream,
             settings,
             Arc::clone(&store),
             keys,
             Arc::<TestClock>::clone(&clock),
         );
-        let ca = Arc::new(ca.await.unwrap());
+        let ca = match ca.await {
+            Ok(ca) => Arc::new(ca),
+            Err(error) => return Err((error, folder)),
+        };
         let mut settings = Settings {
             // Tests do not wait.
             attestations: 1000,
@@ -136,20 +152,28 @@ impl World {
         change(&mut settings);
         let core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
             .with_log(Arc::new(Log::default()));
+        let core = Arc::new(core);
         let doors = Doors {
             tcp: Some("127.0.0.1:0".parse().unwrap()),
             socket: Some(folder.path().join("api.sock")),
         };
         let provider = Arc::new(tls::provider());
-        let serving = Serving::start(Arc::new(core), &doors, provider)
+        let serving = Serving::start(Arc::clone(&core), &doors, provider)
             .await
             .unwrap();
-        Self {
+        Ok(Self {
+            core,
             address: serving.address().unwrap(),
             folder,
             clock,
             serving,
-        }
+        })
+    }
+
+    /// Ends it, and gives its folder back.
+    pub(crate) async fn close(self) -> tempfile::TempDir {
+        self.serving.stop().await;
+        self.folder
     }
 
     pub(crate) async fn stop(self) {

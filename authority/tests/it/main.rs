@@ -12,3 +12,4 @@ mod authorities;
 mod federation;
 mod harness;
 mod host;
+mod nested;

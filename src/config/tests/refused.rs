@@ -12,7 +12,7 @@ fn keys_of_the_top_level_say_what_they_expect() {
     let bundles = "a map of trust domain to file, a Bundle Map file (*.json) or a folder (ending \
                    in `/`)";
     let known = "expected one of: site, identity, bundles, policy, endpoints, workers, admin, \
-                 drain, log, record, buffers, authority, agent";
+                 drain, log, record, buffers, authority, agent, oidc";
     let workers = "expected a number from 1 to 256, found";
     let admin = "1:8: admin: expected a loopback address and port, as in 127.0.0.1:9901, or \
                  unix:///PATH, found";
@@ -227,11 +227,11 @@ fn what_is_not_yaml_has_a_place() {
         ),
         (
             "a",
-            "1:1: expected a map with `site`, and `endpoints`, `authority` or `agent`, found \"a\"",
+            "1:1: expected a map with `site`, and `endpoints`, `authority`, `agent` or `oidc`, found \"a\"",
         ),
         (
             "~",
-            "1:1: expected a map with `site`, and `endpoints`, `authority` or `agent`, found nothing",
+            "1:1: expected a map with `site`, and `endpoints`, `authority`, `agent` or `oidc`, found nothing",
         ),
         (
             "site: b\n---\nsite: c\n",

@@ -72,20 +72,25 @@ pub(super) fn jwt_key(sent: &types::JwtKey) -> Result<JwtAuthority, Status> {
             "invalid JWT authority: missing key ID",
         ));
     }
-    let parsed = SubjectPublicKeyInfo::from_der(&sent.public_key);
-    let known = parsed.is_ok_and(|(rest, key)| rest.is_empty() && is_usable(&key));
-    if !known {
+    let key = JwtAuthority {
+        key_id: sent.key_id.clone(),
+        public_key: sent.public_key.clone(),
+        expires_at: wire::time(sent.expires_at),
+        tainted: false,
+    };
+    if !is_usable_key(&key) {
         return Err(Status::invalid_argument(format!(
             "invalid JWT authority {:?}: a public key (PKIX, DER) is expected",
             sent.key_id
         )));
     }
-    Ok(JwtAuthority {
-        key_id: sent.key_id.clone(),
-        public_key: sent.public_key.clone(),
-        expires_at: wire::time(sent.expires_at),
-        tainted: false,
-    })
+    Ok(key)
+}
+
+/// Whether agents can use a key.
+pub(crate) fn is_usable_key(key: &JwtAuthority) -> bool {
+    let parsed = SubjectPublicKeyInfo::from_der(&key.public_key);
+    !key.key_id.is_empty() && parsed.is_ok_and(|(rest, key)| rest.is_empty() && is_usable(&key))
 }
 
 /// Whether agents can load a key: an RSA key, or a point on a curve that it names. One that cannot be

@@ -225,3 +225,28 @@ fn a_key_of_another_certificate_is_refused() {
     let error = X509Ca::restore(Vec::new(), key()).unwrap_err();
     assert!(matches!(error, IssueError::Unreadable));
 }
+
+#[test]
+fn a_ca_by_the_name_of_its_issuer_has_not_signed_itself() {
+    let params = |number: u64| {
+        let mut params = authority_params(&domain()).unwrap();
+        params.distinguished_name = named("SPIFFE").unwrap();
+        params.serial_number = Some(number.into());
+        params
+    };
+    let root_key = KeyPair::generate().unwrap();
+    let issuer = Issuer::new(params(1), root_key);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params(2).signed_by(&key, &issuer).unwrap();
+    let ca = X509Ca::restore(vec![certificate.der().clone()], key).unwrap();
+    let id = id::parse_workload_id("spiffe://a.example/w").unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = Leaf {
+        id: &id,
+        dns_names: &[],
+        public_key: &key.subject_public_key_info(),
+        ttl: Duration::from_secs(60),
+    };
+    let issued = ca.leaf(&leaf, sekisho_testkit::clock::present()).unwrap();
+    assert_eq!(issued.chain.len(), 2);
+}

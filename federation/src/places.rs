@@ -1,4 +1,4 @@
-//! How many may be there at a time: in all, and from one network.
+//! How many may be at a door at a time: in all, and from one network.
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ impl Network {
 
 /// The places of one kind.
 #[derive(Debug)]
-pub(super) struct Places {
+pub struct Places {
     taken: Mutex<Taken>,
     most: usize,
     most_of_one: usize,
@@ -44,7 +44,7 @@ struct Taken {
 
 impl Places {
     /// So many in all, and from one network.
-    pub(super) fn new(most: usize, most_of_one: usize) -> Arc<Self> {
+    pub fn new(most: usize, most_of_one: usize) -> Arc<Self> {
         Arc::new(Self {
             taken: Mutex::default(),
             most,
@@ -53,7 +53,7 @@ impl Places {
     }
 
     /// A place until it is dropped; `None` where there is none left.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let network = Network::of(address);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let of_one = taken.by_network.get(&network).copied().unwrap_or_default();
@@ -72,7 +72,7 @@ impl Places {
 
 /// A place that is taken.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     of: Arc<Places>,
     network: Network,
 }

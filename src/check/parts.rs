@@ -1,0 +1,88 @@
+//! Whether what `authority` and `oidc` name is there.
+
+use std::{os::unix::fs::FileTypeExt as _, path::Path, sync::Arc, time::SystemTime};
+
+use sekisho_authority::ca::{
+    CaSettings,
+    upstream::{Disk, trial},
+};
+use sekisho_certs::{TrustDomain, tls};
+use sekisho_federation::oidc::Certificate;
+
+use super::world::{Found, exposed};
+use crate::config::{AgentConfig, AuthorityConfig, OidcConfig, OidcListen, UpstreamConfig};
+
+/// Looks at what an authority needs: the one above signs a CA that is thrown away, where it is files.
+pub(super) fn authority(own: &AuthorityConfig, site: &TrustDomain, now: SystemTime) -> Found {
+    let mut found = Found::default();
+    match &own.upstream {
+        Some(UpstreamConfig::Disk { cert, key, bundle }) => {
+            exposed(&mut found, key);
+            let disk = Disk {
+                domain: site.clone(),
+                certificates: cert.clone(),
+                key: key.clone(),
+                roots: bundle.clone(),
+            };
+            let settings = CaSettings {
+                domain: site.clone(),
+                ttl: own.ca_ttl,
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build();
+            let tried = runtime.map_err(|error| error.to_string()).and_then(|it| {
+                let tried = it.block_on(trial(Arc::new(disk), &settings, now));
+                tried.map_err(|error| error.to_string())
+            });
+            found.problems.extend(tried.err());
+        }
+        Some(UpstreamConfig::Spire { socket, .. }) if !is_socket(socket) => {
+            let path = socket.display();
+            found.problems.push(format!(
+                "no socket of an agent at {path}: without a CA from before, the authority waits for it"
+            ));
+        }
+        Some(UpstreamConfig::Spire { .. }) | None => {}
+    }
+    found
+}
+
+/// Looks at what discovery needs. The socket of `agent`, where the same file starts one, is not there
+/// yet.
+pub(super) fn oidc(own: &OidcConfig, agent: Option<&AgentConfig>, now: SystemTime) -> Found {
+    let mut found = Found::default();
+    let comes = agent.is_some_and(|agent| agent.socket == own.source);
+    if !comes && !is_socket(&own.source) {
+        let path = own.source.display();
+        found
+            .problems
+            .push(format!("no socket of an agent at {path}"));
+    }
+    let OidcListen::Tls { cert, key, .. } = &own.listen else {
+        return found;
+    };
+    exposed(&mut found, key);
+    match Certificate::load(cert.clone(), key.clone(), Arc::new(tls::provider())) {
+        Err(error) => found.problems.push(error.to_string()),
+        Ok(certificate) => {
+            if certificate.not_after() <= now {
+                let path = cert.display();
+                found
+                    .problems
+                    .push(format!("{path}: the certificate has expired"));
+            }
+            for domain in own.domains.iter().filter(|it| !certificate.is_for(it)) {
+                let path = cert.display();
+                found
+                    .problems
+                    .push(format!("{path}: the certificate is not for {domain}"));
+            }
+        }
+    }
+    found
+}
+
+fn is_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| data.file_type().is_socket())
+}

@@ -1,0 +1,209 @@
+//! An authority below another, as `authority.upstream` has it: by files, and by the API of a site that
+//! `sekisho run` runs.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use nix::unistd::getuid;
+use sekisho_spire_api::{
+    server::{
+        bundle::{GetBundleRequest, bundle_client::BundleClient},
+        svid::{MintX509svidRequest, svid_client::SvidClient},
+    },
+    types::Bundle,
+};
+use sekisho_testkit::{KeyKind, Profile, TestCa, clock};
+use serde_json::Value;
+
+use crate::support::{
+    Process, World, node::SEKISHO, ports, program::program, wait::until, whole::Whole,
+};
+
+fn sekisho(words: &[&str]) -> Output {
+    Command::new(SEKISHO).args(words).output().unwrap()
+}
+
+/// What `sekisho check` finds of the authority.
+fn check(world: &World, file: &str) -> (Option<i32>, String) {
+    let output = sekisho(&["check", "--json", "-c", &world.name(file)]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    (
+        output.status.code(),
+        told["authority"]["problems"].to_string(),
+    )
+}
+
+fn start(world: &World, command: &str, file: &str) -> Process {
+    let mut process = Command::new(SEKISHO);
+    Process::start(process.args([command, "-c"]).arg(world.file(file)))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn pem(der: &[u8]) -> String {
+    sekisho_testkit::ca::pem("CERTIFICATE", der)
+}
+
+/// A workload's chain, as administrators have it minted.
+fn mint(openssl: &Path, world: &World, socket: &str) -> Vec<String> {
+    let output = Command::new(openssl)
+        .args([
+            "req",
+            "-new",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ])
+        .args(["-keyout", "/dev/null", "-subj", "/O=job", "-outform", "DER"])
+        .args(["-addext", "subjectAltName=URI:spiffe://a.example/job"])
+        .output()
+        .unwrap();
+    let csr = output.stdout;
+    let answer = runtime().block_on(async {
+        let channel = Whole::channel(world.file(socket)).await;
+        let request = MintX509svidRequest { csr, ttl: 0 };
+        SvidClient::new(channel)
+            .mint_x509svid(request)
+            .await
+            .unwrap()
+    });
+    let chain = answer.into_inner().svid.unwrap().cert_chain;
+    chain.iter().map(|der| pem(der)).collect()
+}
+
+fn bundle(world: &World, socket: &str) -> Bundle {
+    runtime().block_on(async {
+        let channel = Whole::channel(world.file(socket)).await;
+        let mut client = BundleClient::new(channel);
+        let answer = client.get_bundle(GetBundleRequest::default()).await;
+        answer.unwrap().into_inner()
+    })
+}
+
+/// `openssl verify` of a chain by a root, with what is between them and without.
+fn verified(openssl: &Path, world: &World, chain: &[String], root: &str) -> [bool; 2] {
+    world.write("verify/root.pem", root);
+    world.write("verify/leaf.pem", &chain[0]);
+    world.write("verify/chain.pem", &chain[1..].concat());
+    [&["-untrusted", "chain.pem"][..], &[]].map(|untrusted| {
+        let mut command = Command::new(openssl);
+        command.current_dir(world.file("verify"));
+        command
+            .args(["verify", "-CAfile", "root.pem"])
+            .args(untrusted);
+        command.arg("leaf.pem").output().unwrap().status.success()
+    })
+}
+
+#[test]
+fn below_a_ca_in_files_chains_end_at_its_root() {
+    let openssl = program!("openssl");
+    let world = World::new();
+    let mut profile = Profile::ca("a.example").with_uris([]);
+    profile.ends = 30 * 24 * 3600;
+    let root = TestCa::root(&profile, KeyKind::default(), clock::present());
+    let middle = root.issue(&profile.with_common_name("middle"));
+    world.write("root.pem", &root.pem());
+    world.write("middle.pem", &middle.chain_pem());
+    let file = "site: a.example\nauthority:\n  data: data\n  socket: api.sock\n  upstream:\n    \
+                disk: {cert: middle.pem, key: middle.key, bundle: root.pem}\n";
+    world.write("authority.yaml", file);
+    let (code, problems) = check(&world, "authority.yaml");
+    assert!(
+        code == Some(1) && problems.contains("middle.key"),
+        "{problems}"
+    );
+    // It waits, and the log says for what.
+    let process = start(&world, "authority", "authority.yaml");
+    let said = process.wait_for("nothing can be signed yet");
+    assert!(said.contains("middle.key"), "{said}");
+    world.write("middle.new", &middle.key_pem());
+    fs::rename(world.file("middle.new"), world.file("middle.key")).unwrap();
+    process.wait_for("started");
+    let (code, problems) = check(&world, "authority.yaml");
+    assert_eq!((code, problems.as_str()), (Some(0), "[]"));
+    let chain = mint(&openssl, &world, "api.sock");
+    assert_eq!(
+        chain.len(),
+        3,
+        "leaf, ours, the one above, and never the root"
+    );
+    assert_eq!(
+        verified(&openssl, &world, &chain, &root.pem()),
+        [true, false]
+    );
+    let own = bundle(&world, "api.sock").x509_authorities;
+    assert_eq!(own.len(), 1);
+    assert_eq!(pem(&own[0].asn1), root.pem());
+}
+
+#[test]
+fn below_a_site_that_runs_the_keys_of_both_are_known_to_both() {
+    let openssl = program!("openssl");
+    let world = World::new();
+    let listen = ports::free();
+    world.write(
+        "upper.yaml",
+        &format!(
+            "site: a.example\n\
+             authority: {{listen: {listen}, data: upper, socket: upper.sock, entries: entries.yaml}}\n\
+             agent: {{data: agent, socket: agent.sock}}\n"
+        ),
+    );
+    world.write(
+        "entries.yaml",
+        &format!(
+            "entries: [{{spiffe_id: /below, downstream: true, selectors: [\"unix:uid:{}\"]}}]\n",
+            getuid()
+        ),
+    );
+    world.write(
+        "lower.yaml",
+        &format!(
+            "site: a.example\nauthority:\n  data: lower\n  socket: lower.sock\n  upstream:\n    \
+             spire: {{authority: [{listen}], identity: \"unix://{}\", as: /below}}\n",
+            world.name("agent.sock")
+        ),
+    );
+    // The one above is not there yet.
+    let lower = start(&world, "authority", "lower.yaml");
+    lower.wait_for("nothing can be signed yet");
+    let upper = start(&world, "run", "upper.yaml");
+    lower.wait_for("started");
+    let roots = |socket: &str| -> Vec<Vec<u8>> {
+        let all = bundle(&world, socket).x509_authorities;
+        all.into_iter().map(|root| root.asn1).collect()
+    };
+    let keys = |socket: &str| -> Vec<String> {
+        let all = bundle(&world, socket).jwt_authorities;
+        let mut ids: Vec<_> = all.into_iter().map(|key| key.key_id).collect();
+        ids.sort();
+        ids
+    };
+    let root = roots("upper.sock");
+    assert_eq!(roots("lower.sock"), root);
+    let chain = mint(&openssl, &world, "lower.sock");
+    assert_eq!(chain.len(), 2);
+    assert_eq!(
+        verified(&openssl, &world, &chain, &pem(&root[0])),
+        [true, false]
+    );
+    assert_eq!(keys("upper.sock").len(), 2);
+    until("all keys below", || {
+        (keys("lower.sock") == keys("upper.sock")).then_some(())
+    });
+    // Gone again: it goes on.
+    drop(upper);
+    lower.wait_for("does not follow");
+    assert_eq!(mint(&openssl, &world, "lower.sock").len(), 2);
+}
