@@ -179,8 +179,9 @@ pub async fn attest(
     let leaf = chain
         .first()
         .ok_or_else(|| invalid("no certificate to attest"))?;
-    let issuers = verify(&chain, setting)?;
+    // What cannot be read is a mistake of whoever made it; what does not verify ends the agent.
     let parsed = parse(leaf)?;
+    let issuers = verify(&chain, setting)?;
     prove(&parsed, talk).await?;
     Ok(Attested {
         id: agent_id(leaf, &parsed, setting)?,

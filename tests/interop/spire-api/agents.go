@@ -108,7 +108,7 @@ func (s *Site) filters(call string, all int) {
 		{"cannot", J{"by_can_reattest": false}, all - 2},
 		{"equal selectors", J{"by_selector_match": J{"selectors": own, "match": "MATCH_EXACT"}}, 1},
 		{"equal, with more", J{"by_selector_match": J{"selectors": more, "match": "MATCH_EXACT"}}, 0},
-		{"all of one's are given", J{"by_selector_match": J{"selectors": more, "match": "MATCH_SUBSET"}}, 1},
+		{"all of one's are given", J{"by_attestation_type": "x509pop", "by_selector_match": J{"selectors": more, "match": "MATCH_SUBSET"}}, 1},
 		{"one has all", J{"by_selector_match": J{"selectors": L{name}, "match": "MATCH_SUPERSET"}}, 1},
 		{"one has any", J{"by_selector_match": J{"selectors": more, "match": "MATCH_ANY"}}, 2},
 		{"end before tomorrow", J{"by_expires_before": later.Format("2006-01-02 15:04:05 -0700 -07")}, all},

@@ -39,7 +39,7 @@ const (
 func debugOfAgent(s *Site) {
 	admin := s.unix("local", "agent-admin.sock")
 	info := admin.ok("AgentDebug/GetInfo", "what the agent says of itself", J{})
-	info.is("subject", "O=SPIRE,C=US", "svid_chain", 0, "subject").is("SVIDs", 0, "svids_count").
+	info.is("subject", "O=SPIRE,C=US", "svid_chain", 0, "subject").is("SVIDs: that of the node", 1, "svids_count").
 		same("has synchronized", true, at(info.body, "last_sync_success") != "0").
 		same("its ID", "/spire/agent/", at(info.body, "svid_chain", 0, "id", "path").(string)[:13])
 	c := s.unix("workload without entry", "agent.sock", header, "true")

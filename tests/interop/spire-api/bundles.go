@@ -28,11 +28,12 @@ func bundles(s *Site) {
 	}
 	whole := c.ok("Bundle/GetBundle", "all fields", J{})
 	sequence := at(whole.body, "sequence_number")
+	cas, keys := len(list(whole.body, "x509_authorities")), len(list(whole.body, "jwt_authorities"))
 	c.ok("Bundle/GetBundle", "an empty mask", J{"output_mask": J{}}).
 		is("domain", Domain, "trust_domain").has("CAs", 0, "x509_authorities").
 		has("keys", 0, "jwt_authorities").is("sequence", "0", "sequence_number")
 	c.ok("Bundle/GetBundle", "a mask", J{"output_mask": J{"jwt_authorities": true}}).
-		has("CAs", 0, "x509_authorities").has("keys", 1, "jwt_authorities")
+		has("CAs", 0, "x509_authorities").has("keys", keys, "jwt_authorities")
 	c.ok("Bundle/GetBundle", "reads change nothing", J{}).is("sequence", sequence, "sequence_number")
 
 	c.no("Bundle/AppendBundle", "nothing", J{}, InvalidArgument, "no authorities to append")
@@ -45,14 +46,14 @@ func bundles(s *Site) {
 	added["tainted"] = true
 	request := J{"x509_authorities": L{added}}
 	after := func(more int) string { return fmt.Sprint(number(sequence) + more) }
-	c.ok("Bundle/AppendBundle", "a CA", request).has("CAs", 2, "x509_authorities").
-		is("taint that is sent does not count", false, "x509_authorities", 1, "tainted").
+	c.ok("Bundle/AppendBundle", "a CA", request).has("CAs", cas+1, "x509_authorities").
+		is("taint that is sent does not count", false, "x509_authorities", cas, "tainted").
 		is("sequence", after(1), "sequence_number")
-	c.ok("Bundle/AppendBundle", "the same again", request).has("CAs", 2, "x509_authorities").
+	c.ok("Bundle/AppendBundle", "the same again", request).has("CAs", cas+1, "x509_authorities").
 		is("sequence stays", after(1), "sequence_number")
 	s.admin.ok("Bundle/AppendBundle", "a key", J{"jwt_authorities": L{jwtKey("appended")}, "output_mask": J{"sequence_number": true}}).
 		has("keys outside of the mask", 0, "jwt_authorities").is("sequence", after(2), "sequence_number")
-	c.ok("Bundle/GetBundle", "after that", J{}).has("keys", 2, "jwt_authorities")
+	c.ok("Bundle/GetBundle", "after that", J{}).has("keys", keys+1, "jwt_authorities")
 	c.no("Bundle/AppendBundle", "another key of that name",
 		J{"jwt_authorities": L{jwtKey("appended")}}, AlreadyExists, "")
 	c.ok("Bundle/CountBundles", "the own one counts", J{}).is("count", 1, "count")

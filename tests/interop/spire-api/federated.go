@@ -41,7 +41,9 @@ func federated(s *Site) {
 		is("domain", b, "results", 1, "bundle", "trust_domain")
 	c.ok(create, "there already", J{"bundle": L{bundle(b)}}).
 		item("there already", 0, "bundle", Want{code: AlreadyExists, text: "bundle already exists"})
-	c.ok(create, "with scheme, and a mask", J{"bundle": L{bundle("spiffe://" + c3)}, "output_mask": J{}}).
+	schemed := bundle(c3)
+	schemed["trust_domain"] = "spiffe://" + c3
+	c.ok(create, "with scheme, and a mask", J{"bundle": L{schemed}, "output_mask": J{}}).
 		item("with scheme", 0, "bundle", Want{}).
 		is("domain", c3, "results", 0, "bundle", "trust_domain").
 		has("CAs outside of the mask", 0, "results", 0, "bundle", "x509_authorities")

@@ -21,7 +21,7 @@ func tokens(s *Site) {
 	s.local.ok("Entry/BatchCreateEntry", "of a JWT", J{"entries": L{entry}}).item("of a JWT", 0, "entry", Want{})
 	s.agent.no(call, "no audience", J{"entry_id": "jwt"}, InvalidArgument, "=at least one audience is required")
 	s.agent.no(call, "empty audiences", J{"entry_id": "jwt", "audience": L{""}}, InvalidArgument, "audience")
-	s.agent.no(call, "no entry", J{"audience": L{"x"}}, InvalidArgument, "")
+	s.agent.no(call, "no entry", J{"audience": L{"x"}}, NotFound, "")
 	s.agent.no(call, "unknown", J{"entry_id": "unknown", "audience": L{"x"}}, NotFound, "")
 	s.agent.no(call, "another's", J{"entry_id": "not-its-own", "audience": L{"x"}}, NotFound, "")
 	made := s.agent.ok(call, "a token", J{"entry_id": "jwt", "audience": L{"one", "", "two"}})
@@ -37,6 +37,9 @@ func tokens(s *Site) {
 	for _, as := range []*Client{s.local, s.admin} {
 		as.ok(mint, "a token", J{"id": id("/x"), "audience": L{"y"}, "ttl": 60}).token(s, "/x", "[y]", 60)
 	}
+	endless := s.local.ok(mint, "longer than its key's own life", J{"id": id("/x"), "audience": L{"y"}, "ttl": 1 << 30})
+	state := s.local.ask("LocalAuthority/GetJWTAuthorityState", J{})
+	endless.is("no longer than that", at(state.body, "active", "expires_at"), "svid", "expires_at")
 }
 
 func part(token string, number int) J {
@@ -112,6 +115,9 @@ func below(s *Site) {
 		Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	made.same("what it signs is of the bundle", nil, err)
+
+	made = c.ok(call, "longer than the CA's own life", J{"csr": agentCSR(key), "preferred_ttl": 1 << 30})
+	made.same("no longer than that", s.caEnd(), parse(chain(at(made.body, "ca_cert_chain"))[0]).NotAfter.Unix())
 
 	c.no(publish, "no key", J{}, InvalidArgument, "=missing JWT authority")
 	c.no(publish, "a key without a name", J{"jwt_authority": J{"public_key": spki()}}, InvalidArgument, "missing key ID")

@@ -2,14 +2,16 @@
 // asks an authority and an agent by every call that there is, as everybody who may call and who may
 // not, and compares what they answer with what SPIRE answers.
 //
-//	spire-api prepare FOLDER   writes the CA of the nodes, for the authority's configuration
-//	spire-api FOLDER PROTO
+//	spire-api prepare FOLDER        writes the CA of the nodes, for the authority's configuration
+//	spire-api all     FOLDER PROTO  every call, at an authority and an agent
+//	spire-api expiry  FOLDER PROTO  at an authority whose agents' certificates end after seconds
 //
 // FOLDER is that of a site whose authority and agent run (tests/interop/spire_api.rs has made it),
 // PROTO has the .proto files. Prints lines of fields between tabs:
 //
 //	ok    CALL  CALLER  CASE  EXPECTED  GOT
 //	FAIL  CALL  CALLER  CASE  EXPECTED  GOT
+//	known CALL  CALLER  CASE  EXPECTED  GOT   fails, and that is known
 //	count CALL  NUMBER            once for each call, at the end
 //	end
 package main
@@ -27,26 +29,31 @@ const Domain = "a.example"
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 3 {
-		log.Fatal("expected prepare FOLDER, or FOLDER PROTO")
-	}
-	if os.Args[1] == "prepare" {
+	if len(os.Args) == 3 && os.Args[1] == "prepare" {
 		prepare(os.Args[2])
 		return
 	}
+	if len(os.Args) != 4 {
+		log.Fatal("expected prepare FOLDER, all FOLDER PROTO, or expiry FOLDER PROTO")
+	}
+	parts := map[string][]func(*Site){
+		"all": {
+			meet, transport, matrix, local, bundles, joinTokens, conversations, x509pop, agents, renewals,
+			entryRules, entries, authorized, synchronized, svids, tokens, below, federated, relationships,
+			debugOfAgent, workload, delegated, secrets, authorities,
+		},
+		"expiry": {expiry},
+	}[os.Args[1]]
 	table := &Table{counts: map[string]int{}}
 	site := &Site{
 		Table:  table,
-		schema: load(os.Args[2]),
-		folder: os.Args[1],
-		tcp:    string(read(filepath.Join(os.Args[1], "address"))),
+		schema: load(os.Args[3]),
+		folder: os.Args[2],
+		tcp:    string(read(filepath.Join(os.Args[2], "address"))),
 	}
-	site.meet()
-	for _, part := range []func(*Site){
-		transport, matrix, local, bundles, joinTokens, conversations, x509pop, agents, renewals,
-		entryRules, entries, authorized, synchronized, svids, tokens, below, federated,
-		relationships, debugOfAgent, workload, delegated, secrets, authorities,
-	} {
+	site.local = site.unix("local", "authority.sock")
+	site.know()
+	for _, part := range parts {
 		part(site)
 	}
 	var calls []string

@@ -66,7 +66,9 @@ func (r *Reply) profile(leaf *x509.Certificate, subject, id string) {
 		}
 		order = append(order, name)
 	}
-	r.same("extensions", "2.5.29.15! 2.5.29.37 2.5.29.19! 2.5.29.14 2.5.29.35 2.5.29.17", strings.Join(order, " ")).
+	const spires = "2.5.29.15! 2.5.29.37 2.5.29.19! 2.5.29.14 2.5.29.35 2.5.29.17"
+	r.client.site.known(r.call, r.client.name, "order of extensions", spires, strings.Join(order, " "))
+	r.same("extensions", sorted(strings.Fields(spires)), sorted(order)).
 		same("key usage", x509.KeyUsageDigitalSignature|x509.KeyUsageKeyEncipherment|x509.KeyUsageKeyAgreement, leaf.KeyUsage).
 		same("extended", []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, leaf.ExtKeyUsage).
 		same("no CA", false, leaf.IsCA).same("subject", subject, leaf.Subject).same("one URI", "["+id+"]", fmt.Sprint(leaf.URIs)).
@@ -106,4 +108,14 @@ func (s *Site) minted() {
 			same("its subject", "CN=minted.example,O=Own", leaf.Subject).
 			same("lifetime, with 10 s of before", 130*time.Second, leaf.NotAfter.Sub(leaf.NotBefore))
 	}
+	endless := request(Names{uris: []string{uri("/minted")}})
+	endless["ttl"] = 1 << 30
+	made := s.local.ok(call, "longer than the CA's own life", endless)
+	made.same("no longer than that", s.caEnd(), parse(chain(at(made.body, "svid", "cert_chain"))[0]).NotAfter.Unix())
+}
+
+// caEnd is the end of the CA that signs.
+func (s *Site) caEnd() int64 {
+	state := s.local.ask("LocalAuthority/GetX509AuthorityState", J{})
+	return int64(number(at(state.body, "active", "expires_at")))
 }

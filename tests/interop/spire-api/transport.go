@@ -62,7 +62,12 @@ func transport(s *Site) {
 	_, err = s.handshake(config(SVID{}, func(config *tls.Config) { config.ServerName = "any.name" }))
 	say("anybody", "any server name", "served", err)
 	_, err = s.handshake(config(SVID{}, func(config *tls.Config) { config.MaxVersion = tls.VersionTLS12 }))
-	say("anybody", "TLS 1.2 without a certificate", "bad certificate", err)
+	// SPIRE's server breaks it off, for no reason of its own.
+	got := "served"
+	if err != nil {
+		got = err.Error()
+	}
+	s.known(call, "anybody", "TLS 1.2 without a certificate", "remote error: tls: bad certificate", got)
 	_, err = s.handshake(config(s.agentSVID, func(config *tls.Config) { config.MaxVersion = tls.VersionTLS12 }))
 	say("agent", "TLS 1.2 with one", "served", err)
 
