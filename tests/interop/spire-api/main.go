@@ -2,9 +2,8 @@
 // asks an authority and an agent by every call that there is, as everybody who may call and who may
 // not, and compares what they answer with what SPIRE answers.
 //
-//	spire-api prepare FOLDER        writes the CA of the nodes, for the authority's configuration
-//	spire-api all     FOLDER PROTO  every call, at an authority and an agent
-//	spire-api expiry  FOLDER PROTO  at an authority whose agents' certificates end after seconds
+//	spire-api prepare FOLDER    writes the CA of the nodes, for the authority's configuration
+//	spire-api ask FOLDER PROTO  asks
 //
 // FOLDER is that of a site whose authority and agent run (tests/interop/spire_api.rs has made it),
 // PROTO has the .proto files. Prints lines of fields between tabs:
@@ -33,17 +32,9 @@ func main() {
 		prepare(os.Args[2])
 		return
 	}
-	if len(os.Args) != 4 {
-		log.Fatal("expected prepare FOLDER, all FOLDER PROTO, or expiry FOLDER PROTO")
+	if len(os.Args) != 4 || os.Args[1] != "ask" {
+		log.Fatal("expected prepare FOLDER, or ask FOLDER PROTO")
 	}
-	parts := map[string][]func(*Site){
-		"all": {
-			meet, transport, matrix, local, bundles, joinTokens, conversations, x509pop, agents, renewals,
-			entryRules, entries, authorized, synchronized, svids, tokens, below, federated, relationships,
-			debugOfAgent, workload, delegated, secrets, authorities,
-		},
-		"expiry": {expiry},
-	}[os.Args[1]]
 	table := &Table{counts: map[string]int{}}
 	site := &Site{
 		Table:  table,
@@ -53,7 +44,11 @@ func main() {
 	}
 	site.local = site.unix("local", "authority.sock")
 	site.know()
-	for _, part := range parts {
+	for _, part := range []func(*Site){
+		meet, transport, matrix, local, bundles, joinTokens, conversations, x509pop, agents, renewals,
+		entryRules, entries, authorized, synchronized, svids, tokens, below, federated, relationships,
+		debugOfAgent, workload, delegated, secrets, authorities,
+	} {
 		part(site)
 	}
 	var calls []string
