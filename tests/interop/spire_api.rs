@@ -26,7 +26,9 @@ const OTHERS: [&str; 6] = [
 ];
 
 /// Where our authority answers otherwise than SPIRE's, and stays with it.
-const KNOWN: [&str; 3] = [
+const KNOWN: [&str; 4] = [
+    // Refused: what is for clients and servers says so, or nothing (X509-SVID §4.4).
+    "for something else alone",
     // Whoever wants a certificate for a key has to have it.
     "a request that is not signed by its key",
     // Nobody reads them by their order.
@@ -61,7 +63,8 @@ fn site(world: &World) -> Process {
         &format!(
             "site: a.example\n\
              authority:\n  listen: {listen}\n  data: authority\n  socket: authority.sock\n  \
-             attest: [join_token, {{x509pop: {{ca: nodes.pem}}}}]\n\
+             attest: [join_token, {{x509pop: {{ca: nodes.pem}}}}]\n  \
+             admins: [spiffe://foreign.example/admin]\n\
              agent:\n  data: agent\n  socket: agent.sock\n  \
              delegated:\n    socket: agent-admin.sock\n    delegates:\n      \
              spiffe://a.example/delegate: [spiffe://a.example/asked, spiffe://a.example/asked/admin]\n"

@@ -100,17 +100,17 @@ func (s *Site) filters(call string, all int) {
 		filter J
 		want   int
 	}{
-		{"by kind", J{"by_attestation_type": "x509pop"}, 2},
+		{"by kind", J{"by_attestation_type": "x509pop"}, 3},
 		{"by an unknown kind", J{"by_attestation_type": "x"}, 0},
 		{"banned", J{"by_banned": true}, 0},
 		{"not banned", J{"by_banned": false}, all},
-		{"can attest again", J{"by_can_reattest": true}, 2},
-		{"cannot", J{"by_can_reattest": false}, all - 2},
+		{"can attest again", J{"by_can_reattest": true}, 3},
+		{"cannot", J{"by_can_reattest": false}, all - 3},
 		{"equal selectors", J{"by_selector_match": J{"selectors": own, "match": "MATCH_EXACT"}}, 1},
 		{"equal, with more", J{"by_selector_match": J{"selectors": more, "match": "MATCH_EXACT"}}, 0},
 		{"all of one's are given", J{"by_attestation_type": "x509pop", "by_selector_match": J{"selectors": more, "match": "MATCH_SUBSET"}}, 1},
 		{"one has all", J{"by_selector_match": J{"selectors": L{name}, "match": "MATCH_SUPERSET"}}, 1},
-		{"one has any", J{"by_selector_match": J{"selectors": more, "match": "MATCH_ANY"}}, 2},
+		{"one has any", J{"by_selector_match": J{"selectors": more, "match": "MATCH_ANY"}}, 3},
 		{"end before tomorrow", J{"by_expires_before": later.Format("2006-01-02 15:04:05 -0700 -07")}, all},
 		{"end before yesterday", J{"by_expires_before": later.Add(-48 * time.Hour).Format("2006-01-02 15:04:05 -0700 -07")}, 0},
 		{"a time in another form", J{"by_expires_before": "2000-01-01"}, all},

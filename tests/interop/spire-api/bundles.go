@@ -29,6 +29,11 @@ func bundles(s *Site) {
 	whole := c.ok("Bundle/GetBundle", "all fields", J{})
 	sequence := at(whole.body, "sequence_number")
 	cas, keys := len(list(whole.body, "x509_authorities")), len(list(whole.body, "jwt_authorities"))
+	ca := parse(unbase(at(whole.body, "x509_authorities", 0, "asn1")))
+	whole.same("a CA's key usage", x509.KeyUsageCertSign|x509.KeyUsageCRLSign, ca.KeyUsage).
+		same("without a length", true, ca.IsCA && ca.MaxPathLen == -1).same("ID", "["+uri("")+"]", fmt.Sprint(ca.URIs)).
+		same("subject", fmt.Sprintf("SERIALNUMBER=%s,O=SPIFFE,C=US", ca.SerialNumber), ca.Subject).
+		same("name of its key", keyName(ca), fmt.Sprintf("%x", ca.SubjectKeyId))
 	c.ok("Bundle/GetBundle", "an empty mask", J{"output_mask": J{}}).
 		is("domain", Domain, "trust_domain").has("CAs", 0, "x509_authorities").
 		has("keys", 0, "jwt_authorities").is("sequence", "0", "sequence_number")

@@ -115,6 +115,7 @@ func below(s *Site) {
 		Roots: roots, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
 	made.same("what it signs is of the bundle", nil, err)
+	s.leaves(issuer{ca, key})
 
 	made = c.ok(call, "longer than the CA's own life", J{"csr": agentCSR(key), "preferred_ttl": 1 << 30})
 	made.same("no longer than that", s.caEnd(), parse(chain(at(made.body, "ca_cert_chain"))[0]).NotAfter.Unix())

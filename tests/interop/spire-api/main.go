@@ -45,7 +45,7 @@ func main() {
 	site.local = site.unix("local", "authority.sock")
 	site.know()
 	for _, part := range []func(*Site){
-		meet, transport, matrix, local, bundles, joinTokens, conversations, x509pop, agents, renewals,
+		meet, transport, matrix, foreigners, local, bundles, joinTokens, conversations, x509pop, agents, renewals,
 		entryRules, entries, authorized, synchronized, svids, tokens, below, federated, relationships,
 		debugOfAgent, workload, delegated, secrets, authorities,
 	} {
