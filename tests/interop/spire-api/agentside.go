@@ -51,9 +51,7 @@ func debugOfAgent(s *Site) {
 		s.unix("nobody", "agent-admin.sock").no("DelegatedIdentity/"+call, "no entry",
 			only(call), PermissionDenied, nobody)
 	}
-	for _, call := range []string{"GetLogger", "SetLogLevel", "ResetLogLevel"} {
-		admin.no("AgentLogger/"+call, "not served", J{}, Unimplemented, "")
-	}
+	levels(admin, "AgentLogger")
 }
 
 // workload is the Workload API (spiffe.md §2) for a process with one entry.

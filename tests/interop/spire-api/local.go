@@ -22,18 +22,23 @@ func local(s *Site) {
 	counted = c.ok("Entry/CountEntries", "all", J{})
 	info.is("entries", at(counted.body, "count"), "entries_count")
 
-	logger := c.ok("Logger/GetLogger", "levels", J{})
-	logger.is("level at the start", "INFO", "launch_level").is("level now", "INFO", "current_level")
-	c.ok("Logger/SetLogLevel", "another level", J{"new_level": "DEBUG"}).
-		is("level now", "DEBUG", "current_level").is("level at the start", "INFO", "launch_level")
-	c.ok("Logger/GetLogger", "after a change", J{}).is("level now", "DEBUG", "current_level")
-	c.no("Logger/SetLogLevel", "no level", J{}, InvalidArgument,
-		"=Invalid request NewLevel value cannot be LogLevel_UNSPECIFIED")
-	c.no("Logger/SetLogLevel", "a number that is no level", J{"new_level": 99}, InvalidArgument, "")
-	c.ok("Logger/ResetLogLevel", "back", J{}).is("level now", "INFO", "current_level")
+	levels(c, "Logger")
 
 	c.ok("Health/Check", "the whole", J{}).is("state", "SERVING", "status")
 	c.no("Health/Check", "a part", J{"service": "spire.api.server.entry.v1.Entry"}, InvalidArgument, "")
 	c.no("Health/Watch", "to be told of changes", J{}, Unimplemented, "")
 	c.no("Health/List", "all parts", J{}, Unimplemented, "")
+}
+
+// levels are those of a log: of the server's, and of the agent's.
+func levels(c *Client, service string) {
+	get, set, reset := service+"/GetLogger", service+"/SetLogLevel", service+"/ResetLogLevel"
+	c.ok(get, "levels", J{}).is("level at the start", "INFO", "launch_level").is("level now", "INFO", "current_level")
+	c.ok(set, "another level", J{"new_level": "DEBUG"}).
+		is("level now", "DEBUG", "current_level").is("level at the start", "INFO", "launch_level")
+	c.ok(get, "after a change", J{}).is("level now", "DEBUG", "current_level")
+	c.no(set, "no level", J{}, InvalidArgument,
+		"=Invalid request NewLevel value cannot be LogLevel_UNSPECIFIED")
+	c.no(set, "a number that is no level", J{"new_level": 99}, InvalidArgument, "")
+	c.ok(reset, "back", J{}).is("level now", "INFO", "current_level")
 }
