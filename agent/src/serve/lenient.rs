@@ -1,7 +1,8 @@
-//! gRPC's C core (Python, C++, Ruby, PHP) names a Unix socket by its encoded path in `:authority`, as in
-//! `run%2Fsekisho%2Fagent%2Fapi.sock`. That is no authority (RFC 9110 §7.2 has no percent sign in a host),
-//! and our HTTP/2 library refuses the stream; Go's, and so SPIRE's agent, does not look at it. Here the
-//! percent signs become dots before the library sees them: the same length, so that nothing else moves.
+//! gRPC names a Unix socket by its path in `:authority`: its C core (Python, C++, Ruby, PHP) by the encoded
+//! one, as in `run%2Fsekisho%2Fagent%2Fapi.sock`, in Java as it is. That is no authority (RFC 9110 §7.2 has
+//! neither percent sign nor slash in a host), and our HTTP/2 library refuses the stream; Go's, and so SPIRE's
+//! agent, does not look at it. Here whatever a host does not have becomes a dot before the library sees it:
+//! the same length, so that nothing else moves.
 
 /// What a client says first (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -97,10 +98,15 @@ fn rewrite(frame: &mut [u8]) {
         && let Some(value) = authority(block)
         && let Some(value) = block.get_mut(value)
     {
-        for byte in value.iter_mut().filter(|byte| **byte == b'%') {
+        for byte in value.iter_mut().filter(|byte| !is_of_host(**byte)) {
             *byte = b'.';
         }
     }
+}
+
+/// What a host and a port are made of, as far as clients send them.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte)
 }
 
 /// Where the value of `:authority` stands in a header block, if it is there as plain text.
@@ -211,11 +217,33 @@ mod tests {
 
     #[test]
     fn the_path_of_a_socket_becomes_an_authority_however_it_is_cut() {
-        let sent = stream("tmp%2Fcap.sock");
-        let expected = stream("tmp.2Fcap.sock");
-        for pieces in 1..sent.len() {
-            assert_eq!(fed(&sent, pieces), expected, "{pieces}");
+        let paths = [
+            ("tmp%2Fcap.sock", "tmp.2Fcap.sock"),
+            ("/tmp/a b@c.sock", ".tmp.a.b.c.sock"),
+        ];
+        for (path, authority) in paths {
+            let (sent, expected) = (stream(path), stream(authority));
+            for pieces in 1..sent.len() {
+                assert_eq!(fed(&sent, pieces), expected, "{pieces}");
+            }
         }
+    }
+
+    /// What grpc-java 1.73 sends: by the index of the name, with a priority.
+    #[test]
+    fn java_names_the_path_as_it_is() {
+        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\xaa\x01$\x00\x00\x00\x03\
+            \x00\x00\x00\x00\x0fA\x14/tmp/capt/agent.sockD\x20/SpiffeWorkloadAPI/FetchX509SVID\
+            \x83\x86_\x10application/grpc@\x02te\x08trailersz\x16grpc-java-netty/1.73.0\
+            @\x12workload.spiffe.io\x04true@\x14grpc-accept-encoding\x04gzip"
+            .to_vec();
+        let mended = fed(&sent, 50);
+        let at = sent
+            .windows(20)
+            .position(|it| it == b"/tmp/capt/agent.sock")
+            .unwrap();
+        sent[at..at + 20].copy_from_slice(b".tmp.capt.agent.sock");
+        assert_eq!(mended, sent);
     }
 
     #[test]
@@ -237,10 +265,10 @@ mod tests {
             let whole = fed(&bytes, usize::MAX);
             let cut = fed(&bytes, pieces);
             prop_assert_eq!(&whole, &cut);
-            // A frame that is not whole yet is kept back; the rest differs in percent signs only.
+            // A frame that is not whole yet is kept back; the rest differs in what no host has.
             prop_assert!(whole.len() <= bytes.len());
             for (ours, theirs) in whole.iter().zip(&bytes) {
-                prop_assert!(ours == theirs || (*theirs == b'%' && *ours == b'.'));
+                prop_assert!(ours == theirs || (!is_of_host(*theirs) && *ours == b'.'));
             }
         }
     }
