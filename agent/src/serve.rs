@@ -6,7 +6,6 @@ mod caller;
 mod delegated;
 mod door;
 mod header;
-mod lenient;
 mod logger;
 mod sds;
 mod validated;

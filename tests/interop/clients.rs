@@ -1,6 +1,7 @@
 //! Other people's clients of the Workload API and of SDS, against our agent: configured as for SPIRE,
 //! with another path of the socket.
 
+mod authority;
 mod java;
 mod rust;
 
