@@ -7,7 +7,7 @@ func entries(s *Site) {
 	get := "Entry/GetEntry"
 	one := with(J{"id": "one", "hint": "first", "x509_svid_ttl": 120, "jwt_svid_ttl": 30, "dns_names": L{"one.example"},
 		"created_at": "5", "revision_number": "7", "expires_at": "4102444800"})
-	two := with(J{"spiffe_id": id("/two"), "selectors": L{selector("unix", "uid:1"), selector("unix", "gid:2")}})
+	two := with(J{"hint": "second's", "spiffe_id": id("/two"), "selectors": L{selector("unix", "uid:1"), selector("unix", "gid:2")}})
 	made := s.admin.ok(create, "two, one of them bad", J{"entries": L{one, with(J{"selectors": L{}}), two}})
 	made.has("results", 3, "results").item("a name", 0, "entry", Want{}).
 		item("the bad one", 1, "entry", Want{code: InvalidArgument}).item("no name", 2, "entry", Want{}).
@@ -79,7 +79,8 @@ func (s *Site) found(two any) {
 		{"has any", match("MATCH_ANY", first, third), 2},
 		{"federated with any", J{"by_federates_with": J{"trust_domains": L{b}, "match": "MATCH_ANY"}}, 0},
 		{"an empty hint filters nothing", J{"by_hint": ""}, all},
-		{"by hint", J{"by_hint": "nobody's"}, 0},
+		{"by hint", J{"by_hint": "second's"}, 1},
+		{"by nobody's hint", J{"by_hint": "nobody's"}, 0},
 		{"not downstream filters nothing", J{"by_downstream": false}, all},
 		{"downstream", J{"by_downstream": true}, 1},
 		{"two filters", J{"by_downstream": true, "by_parent_id": id("/node/x")}, 0},

@@ -79,7 +79,7 @@ func entryRules(s *Site) {
 	s.local.ok(update, "no name", J{"entries": L{with(nil)}}).
 		item("no name", 0, "entry", Want{code: InvalidArgument, text: "missing ID"})
 	s.local.ok(update, "unknown", J{"entries": L{with(J{"id": "unknown"})}}).
-		item("unknown", 0, "entry", Want{code: NotFound})
+		item("unknown", 0, "entry", Want{code: NotFound, text: "=failed to update entry"})
 	s.local.ok("Entry/GetEntry", "none of it was done", J{"id": "rules"}).is("revision", "0", "revision_number")
 
 	// What is allowed.

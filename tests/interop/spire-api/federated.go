@@ -1,5 +1,7 @@
 package main
 
+import "fmt"
+
 const (
 	b, c3 = "b.example", "c.example"
 )
@@ -90,7 +92,22 @@ func federated(s *Site) {
 		"id": "with-b", "spiffe_id": id("/with-b"), "parent_id": s.agentID, "federates_with": L{b},
 		"selectors": L{J{"type": "unix", "value": "uid:9"}},
 	}
-	c.ok("Entry/BatchCreateEntry", "federated", J{"entries": L{entry}}).item("federated", 0, "entry", Want{})
+	c.ok("Entry/BatchCreateEntry", "federated", J{"entries": L{entry}}).item("federated", 0, "entry", Want{}).
+		is("with whom", b, "results", 0, "entry", "federates_with", 0)
+	for _, one := range []struct {
+		match string
+		sent  L
+		want  int
+	}{
+		{"MATCH_EXACT", L{b}, 1}, {"MATCH_EXACT", L{b, c3}, 0}, {"MATCH_SUBSET", L{"spiffe://" + b, c3}, 1},
+		{"MATCH_SUBSET", L{c3}, 0}, {"MATCH_SUPERSET", L{b}, 1}, {"MATCH_SUPERSET", L{b, c3}, 0},
+		{"MATCH_ANY", L{b, c3}, 1}, {"MATCH_ANY", L{c3}, 0},
+	} {
+		filter := J{"filter": J{"by_federates_with": J{"trust_domains": one.sent, "match": one.match}}}
+		what := fmt.Sprint(one.match, " ", one.sent)
+		c.ok("Entry/CountEntries", what, filter).is(what, one.want, "count")
+		c.ok("Entry/ListEntries", what, filter).has(what, one.want, "entries")
+	}
 	s.deletions(remove, entry)
 }
 
