@@ -31,7 +31,10 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// The address of a bundle endpoint: `https`, a host, no user (§5.2.1.1, §5.2.2.1). Told as it was
 /// written: whoever compares it with what they have sent finds no difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointUrl {
+pub struct EndpointUrl(Arc<Written>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
     url: Url,
     text: String,
 }
@@ -68,7 +71,7 @@ impl FromStr for EndpointUrl {
             url::ParseError::EmptyHost => UrlError::NoHost,
             error => UrlError::NotUrl(error.to_string()),
         })?;
-        let Self { url, .. } = url.try_into()?;
+        let url = checked(url)?;
         // Browsers look for a host behind any number of slashes.
         let behind = text.get("https:".len()..).unwrap_or_default();
         let host = behind.strip_prefix("//").unwrap_or_default();
@@ -76,48 +79,43 @@ impl FromStr for EndpointUrl {
             return Err(UrlError::NoHost);
         }
         let text = text.to_owned();
-        Ok(Self { url, text })
+        Ok(Self(Arc::new(Written { url, text })))
     }
 }
 
-impl TryFrom<Url> for EndpointUrl {
-    type Error = UrlError;
-
-    fn try_from(url: Url) -> Result<Self, UrlError> {
-        if url.scheme() != "https" {
-            return Err(UrlError::Scheme(url.scheme().into()));
-        }
-        if url.host().is_none() {
-            return Err(UrlError::NoHost);
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(UrlError::UserInfo);
-        }
-        let text = url.to_string();
-        Ok(Self { url, text })
+fn checked(url: Url) -> Result<Url, UrlError> {
+    if url.scheme() != "https" {
+        return Err(UrlError::Scheme(url.scheme().into()));
     }
+    if url.host().is_none() {
+        return Err(UrlError::NoHost);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(UrlError::UserInfo);
+    }
+    Ok(url)
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text.fmt(f)
+        self.0.text.fmt(f)
     }
 }
 
 impl EndpointUrl {
     /// Host and port to connect to.
     fn address(&self) -> (String, u16) {
-        let host = match self.url.host() {
+        let host = match self.0.url.host() {
             Some(Host::Ipv6(address)) => address.to_string(),
             Some(host) => host.to_string(),
             None => String::new(),
         };
-        (host, self.url.port_or_known_default().unwrap_or(443))
+        (host, self.0.url.port_or_known_default().unwrap_or(443))
     }
 
     /// Where a redirect leads.
     fn join(&self, location: &str) -> Result<Self, UrlError> {
-        let joined = self.url.join(location);
+        let joined = self.0.url.join(location);
         let joined = joined.map_err(|error| UrlError::NotUrl(error.to_string()))?;
         joined.as_str().parse()
     }
@@ -312,15 +310,15 @@ async fn ask(
         .await
         .map_err(http)?;
     let ending = Ending(tokio::spawn(connection).abort_handle());
-    let mut target = url.url.path().to_owned();
-    if let Some(query) = url.url.query() {
+    let mut target = url.0.url.path().to_owned();
+    if let Some(query) = url.0.url.query() {
         target.push('?');
         target.push_str(query);
     }
     let request = Request::get(target)
         .header(
             header::HOST,
-            &url.url[url::Position::BeforeHost..url::Position::AfterPort],
+            &url.0.url[url::Position::BeforeHost..url::Position::AfterPort],
         )
         .header(header::ACCEPT, "application/json")
         .header(header::USER_AGENT, "sekisho")
