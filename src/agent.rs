@@ -65,14 +65,14 @@ pub(crate) fn agent(args: &AgentArgs) -> u8 {
     {
         return cli::FAILED;
     }
-    logging::start(&file.log);
+    let log = Arc::new(logging::start_changeable(&file.log));
     run::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let outcome = runtime
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(serve(args, &file, own)));
+        .and_then(|runtime| runtime.block_on(serve(args, &file, own, log)));
     match outcome {
         Ok(()) => cli::OK,
         Err(error) => {
@@ -82,7 +82,12 @@ pub(crate) fn agent(args: &AgentArgs) -> u8 {
     }
 }
 
-async fn serve(args: &AgentArgs, file: &Config, own: AgentConfig) -> anyhow::Result<()> {
+async fn serve(
+    args: &AgentArgs,
+    file: &Config,
+    own: AgentConfig,
+    log: Arc<logging::Changeable>,
+) -> anyhow::Result<()> {
     let handed_over = args.handed_over.then(handed_over).transpose()?;
     let settings = Settings {
         domain: file.site.clone(),
@@ -113,6 +118,7 @@ async fn serve(args: &AgentArgs, file: &Config, own: AgentConfig) -> anyhow::Res
         attestors: WorkloadAttestors::new(own.workloads),
         delegates: delegated.map(|one| one.delegates).unwrap_or_default(),
         sds: SdsNames::default(),
+        log: Some(log),
     };
     let (mut term, mut int) = (
         signal(SignalKind::terminate())?,

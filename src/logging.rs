@@ -28,7 +28,7 @@ pub(crate) fn start(log: &Log) {
     }
 }
 
-/// The same for an authority, whose administrators may ask for more while it runs. Each event costs a
+/// The same for an authority and an agent, whose administrators may ask for more while they run. Each event costs a
 /// lock: not for a proxy.
 pub(crate) fn start_changeable(log: &Log) -> Changeable {
     let builder = fmt()
@@ -83,16 +83,12 @@ impl std::fmt::Debug for Changeable {
     }
 }
 
-impl sekisho_authority::api::LogLevel for Changeable {
-    fn now(&self) -> Level {
+impl Changeable {
+    fn level(&self) -> Level {
         *self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn at_start(&self) -> Level {
-        self.at_start
-    }
-
-    fn set(&self, level: Level) -> Result<(), String> {
+    fn change(&self, level: Level) -> Result<(), String> {
         let name = match level {
             // An error is the least that there is.
             Level::Panic | Level::Fatal | Level::Error => "error",
@@ -107,6 +103,28 @@ impl sekisho_authority::api::LogLevel for Changeable {
         Ok(())
     }
 }
+
+/// The services of both have it, and know nothing of each other.
+macro_rules! log_level {
+    ($service:path) => {
+        impl $service for Changeable {
+            fn now(&self) -> Level {
+                self.level()
+            }
+
+            fn at_start(&self) -> Level {
+                self.at_start
+            }
+
+            fn set(&self, level: Level) -> Result<(), String> {
+                self.change(level)
+            }
+        }
+    };
+}
+
+log_level!(sekisho_agent::serve::LogLevel);
+log_level!(sekisho_authority::api::LogLevel);
 
 const fn name(level: LogLevel) -> &'static str {
     match level {

@@ -1,12 +1,12 @@
-//! The doors of the agent: the Workload API and SDS for everybody on this host, and the Delegated
-//! Identity API for those that may ask in another's name.
+//! The doors of the agent: the Workload API and SDS for everybody on this host; the Delegated Identity
+//! API for those that may ask in another's name, with SPIRE's Debug and Logger beside it.
 
 mod admin_info;
 mod caller;
 mod delegated;
 mod door;
 mod header;
-mod lenient;
+mod logger;
 mod sds;
 mod validated;
 mod view;
@@ -26,6 +26,7 @@ use sekisho_spire_api::{
     agent::{
         debug::debug_server::DebugServer,
         delegated_identity::delegated_identity_server::DelegatedIdentityServer,
+        logger::logger_server::LoggerServer,
     },
     envoy::secret::secret_discovery_service_server::SecretDiscoveryServiceServer,
     workload::spiffe_workload_api_server::SpiffeWorkloadApiServer,
@@ -36,6 +37,7 @@ use tonic::transport::Server;
 use crate::{jwt::Tokens, run::Shared, workload::WorkloadAttestors};
 use caller::Callers;
 pub use delegated::Delegates;
+pub use logger::{Level, LogLevel};
 
 /// Streams that one connection may have at a time.
 const STREAMS: u32 = 100;
@@ -85,6 +87,8 @@ pub struct Serve {
     pub delegates: Vec<(SpiffeId, IdList)>,
     /// The names of SDS.
     pub sds: SdsNames,
+    /// The log of this process, where its level can be changed.
+    pub log: Option<Arc<dyn LogLevel>>,
 }
 
 /// Why an agent does not serve.
@@ -144,10 +148,12 @@ impl Serving {
             let delegated =
                 delegated::Service::new(Arc::clone(&callers), Arc::clone(&tokens), delegates);
             let debug = admin_info::Service::new(callers.shared().clone(), tokens);
+            let log = serve.log.map(logger::Service::new).map(LoggerServer::new);
             let router = Server::builder()
                 .max_concurrent_streams(STREAMS)
                 .add_service(DelegatedIdentityServer::new(delegated))
-                .add_service(DebugServer::new(debug));
+                .add_service(DebugServer::new(debug))
+                .add_optional_service(log);
             let stopped = serving.stopped();
             serving.tasks.push(tokio::spawn(async move {
                 told(

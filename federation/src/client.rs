@@ -28,9 +28,16 @@ const HEAD: usize = 64 * 1024;
 /// How long everything may take, redirects included, where nothing else is said.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The address of a bundle endpoint: `https`, a host, no user (§5.2.1.1, §5.2.2.1).
+/// The address of a bundle endpoint: `https`, a host, no user (§5.2.1.1, §5.2.2.1). Told as it was
+/// written: whoever compares it with what they have sent finds no difference.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointUrl(Url);
+pub struct EndpointUrl(Arc<Written>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    url: Url,
+    text: String,
+}
 
 /// What is wrong with the address of a bundle endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,52 +63,59 @@ impl FromStr for EndpointUrl {
         if text.len() > MAX_URL {
             return Err(UrlError::NotUrl(format!("longer than {MAX_URL} bytes")));
         }
-        Url::parse(text)
-            .map_err(|error| match error {
-                url::ParseError::EmptyHost => UrlError::NoHost,
-                error => UrlError::NotUrl(error.to_string()),
-            })?
-            .try_into()
+        // They would be left out without a word.
+        if text.contains(|one: char| one.is_ascii_control() || one == ' ') {
+            return Err(UrlError::NotUrl("it has spaces in it".into()));
+        }
+        let url = Url::parse(text).map_err(|error| match error {
+            url::ParseError::EmptyHost => UrlError::NoHost,
+            error => UrlError::NotUrl(error.to_string()),
+        })?;
+        let url = checked(url)?;
+        // Browsers look for a host behind any number of slashes.
+        let behind = text.get("https:".len()..).unwrap_or_default();
+        let host = behind.strip_prefix("//").unwrap_or_default();
+        if host.is_empty() || host.starts_with(['/', '\\']) {
+            return Err(UrlError::NoHost);
+        }
+        let text = text.to_owned();
+        Ok(Self(Arc::new(Written { url, text })))
     }
 }
 
-impl TryFrom<Url> for EndpointUrl {
-    type Error = UrlError;
-
-    fn try_from(url: Url) -> Result<Self, UrlError> {
-        if url.scheme() != "https" {
-            return Err(UrlError::Scheme(url.scheme().into()));
-        }
-        if url.host().is_none() {
-            return Err(UrlError::NoHost);
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(UrlError::UserInfo);
-        }
-        Ok(Self(url))
+fn checked(url: Url) -> Result<Url, UrlError> {
+    if url.scheme() != "https" {
+        return Err(UrlError::Scheme(url.scheme().into()));
     }
+    if url.host().is_none() {
+        return Err(UrlError::NoHost);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(UrlError::UserInfo);
+    }
+    Ok(url)
 }
 
 impl fmt::Display for EndpointUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.text.fmt(f)
     }
 }
 
 impl EndpointUrl {
     /// Host and port to connect to.
     fn address(&self) -> (String, u16) {
-        let host = match self.0.host() {
+        let host = match self.0.url.host() {
             Some(Host::Ipv6(address)) => address.to_string(),
             Some(host) => host.to_string(),
             None => String::new(),
         };
-        (host, self.0.port_or_known_default().unwrap_or(443))
+        (host, self.0.url.port_or_known_default().unwrap_or(443))
     }
 
     /// Where a redirect leads.
     fn join(&self, location: &str) -> Result<Self, UrlError> {
-        let joined = self.0.join(location);
+        let joined = self.0.url.join(location);
         let joined = joined.map_err(|error| UrlError::NotUrl(error.to_string()))?;
         joined.as_str().parse()
     }
@@ -296,15 +310,15 @@ async fn ask(
         .await
         .map_err(http)?;
     let ending = Ending(tokio::spawn(connection).abort_handle());
-    let mut target = url.0.path().to_owned();
-    if let Some(query) = url.0.query() {
+    let mut target = url.0.url.path().to_owned();
+    if let Some(query) = url.0.url.query() {
         target.push('?');
         target.push_str(query);
     }
     let request = Request::get(target)
         .header(
             header::HOST,
-            &url.0[url::Position::BeforeHost..url::Position::AfterPort],
+            &url.0.url[url::Position::BeforeHost..url::Position::AfterPort],
         )
         .header(header::ACCEPT, "application/json")
         .header(header::USER_AGENT, "sekisho")

@@ -1,13 +1,13 @@
 //! Protobuf of SPIRE's server and agent APIs, of the SPIFFE Workload API, and of what Envoy's SDS
 //! needs: messages, clients and services, compiled from `proto/`.
 //!
-//! Beside them the messages of [`evidence`], which SPIRE does not have.
-//!
-//! Wire formats only. What a call means, who may make it, and what is wrong with a message is decided
+//! Wire formats only; beside them the messages of [`evidence`], which SPIRE does not have, and [`lenient`],
+//! for what some of gRPC's clients make of a Unix socket's name. What a call means, who may make it, and what is wrong with a message is decided
 //! by `authority` and `agent`. Calls of the experimental WIT profile are not defined, so that a server
 //! answers them with `Unimplemented`.
 
 pub mod evidence;
+pub mod lenient;
 mod secret;
 
 #[allow(

@@ -1,6 +1,10 @@
 //! Other people's clients of the Workload API and of SDS, against our agent: configured as for SPIRE,
 //! with another path of the socket.
 
+mod authority;
+mod java;
+mod rust;
+
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},

@@ -33,6 +33,7 @@ mod partners;
 mod proxy_protocol;
 mod reload;
 mod site;
+mod spire_api;
 mod streams;
 mod support;
 mod versions;

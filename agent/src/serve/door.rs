@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use sekisho_spire_api::lenient::Lenient;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -23,7 +24,6 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-use super::lenient::Lenient;
 use crate::workload::{Accepted, Peer, PeerError};
 
 /// For everybody on this host: who asks is found out, not admitted.
@@ -34,8 +34,6 @@ pub(super) const OWNER: u32 = 0o700;
 const MOST: usize = 4096;
 /// Connections of one user among them.
 const MOST_OF_ONE: usize = 1024;
-/// Bytes that are read at a time.
-const PIECE: usize = 4096;
 /// Connections that wait to be served.
 const READY: usize = 16;
 /// Wait after the system has refused a connection: it would do so again at once.
@@ -55,11 +53,8 @@ pub(super) enum Stream {
 
 /// A connection, what is known of it, and its place among those of its user.
 pub(super) struct Known {
-    stream: Stream,
+    stream: Lenient<Stream>,
     who: Who,
-    lenient: Lenient,
-    /// What was read and has yet to be taken, and how much of it was.
-    read: (Vec<u8>, usize),
     _place: Place,
 }
 
@@ -207,10 +202,8 @@ async fn hand_over(
         return;
     };
     let known = Known {
-        stream,
+        stream: Lenient::new(stream),
         who: Arc::new(who),
-        lenient: Lenient::default(),
-        read: (Vec::new(), 0),
         _place: place,
     };
     // Where nobody takes it, the door is closing.
@@ -231,31 +224,7 @@ impl AsyncRead for Known {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        loop {
-            let (bytes, taken) = &mut this.read;
-            if let Some(left) = bytes.get(*taken..)
-                && !left.is_empty()
-            {
-                let (now, _) = left.split_at(left.len().min(buffer.remaining()));
-                buffer.put_slice(now);
-                *taken += now.len();
-                return Poll::Ready(Ok(()));
-            }
-            // An idle connection keeps nothing.
-            this.read = (Vec::new(), 0);
-            let mut space = [0; PIECE];
-            let mut piece = ReadBuf::new(&mut space);
-            let read = match &mut this.stream {
-                Stream::Unix(stream) => Pin::new(stream).poll_read(cx, &mut piece),
-                Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut piece),
-            };
-            match read {
-                Poll::Ready(Ok(())) if piece.filled().is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => this.lenient.feed(piece.filled(), &mut this.read.0),
-                other => return other,
-            }
-        }
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
@@ -265,23 +234,54 @@ impl AsyncWrite for Known {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut *self {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut *self {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -225,6 +225,7 @@ impl Site {
             ]),
             delegates,
             sds: SdsNames::default(),
+            log: None,
         };
         let serving = Serving::start(serve, &doors).await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

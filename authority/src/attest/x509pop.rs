@@ -186,12 +186,10 @@ impl<'a> Verified<'a> {
         let der = chain
             .first()
             .ok_or_else(|| invalid("no certificate to attest"))?;
+        // What cannot be read is a mistake of whoever made it; what does not verify ends the agent.
+        let leaf = parse(der)?;
         let issuers = verify(chain, setting)?;
-        Ok(Self {
-            der,
-            leaf: parse(der)?,
-            issuers,
-        })
+        Ok(Self { der, leaf, issuers })
     }
 
     fn key(&self) -> Result<Key<'_>, AttestError> {

@@ -322,7 +322,8 @@ impl X509Ca {
         Ok(params)
     }
 
-    /// The same with the subject of a signing request, in DER.
+    /// The same with the subject of a signing request, in DER. Its common name gives way to the first DNS
+    /// name, as in SPIRE.
     ///
     /// # Errors
     /// When the subject cannot be read, the authority has expired, or the library fails.
@@ -333,7 +334,10 @@ impl X509Ca {
         now: SystemTime,
     ) -> Result<Issued, IssueError> {
         let mut params = Self::leaf_params(leaf)?;
-        if let Some(name) = distinguished_name(subject)? {
+        if let Some(mut name) = distinguished_name(subject)? {
+            if let Some(first) = leaf.dns_names.first() {
+                name.push(DnType::CommonName, first.as_str());
+            }
             params.distinguished_name = name;
         }
         let (serial, decimal) = serial()?;

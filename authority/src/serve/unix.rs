@@ -9,6 +9,7 @@ use std::{
     path::Path,
 };
 
+use sekisho_spire_api::lenient::Lenient;
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::mpsc,
@@ -50,7 +51,7 @@ pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
 /// Hands over connections until nobody takes them any more.
 pub(super) async fn accept(
     listener: UnixListener,
-    ready: mpsc::Sender<io::Result<Known<UnixStream>>>,
+    ready: mpsc::Sender<io::Result<Known<Lenient<UnixStream>>>>,
 ) {
     loop {
         let accepted = tokio::select! {
@@ -64,13 +65,13 @@ pub(super) async fn accept(
     }
 }
 
-fn known(stream: UnixStream) -> Known<UnixStream> {
+fn known(stream: UnixStream) -> Known<Lenient<UnixStream>> {
     let user = match stream.peer_cred() {
         Ok(peer) => format!("uid {}", peer.uid()),
         Err(_) => "unknown".into(),
     };
     Known {
-        stream,
+        stream: Lenient::new(stream),
         connection: Connection::Local { user },
         _place: None,
     }

@@ -286,11 +286,15 @@ fn addresses_are_https_with_a_host_and_without_a_user() {
         "https://[::1]:1/",
         "https://10.0.0.1/",
     ] {
-        good.parse::<EndpointUrl>().unwrap();
+        let url = good.parse::<EndpointUrl>().unwrap();
+        assert_eq!(url.to_string(), good, "as it was written");
     }
     for (bad, why) in [
         ("http://b.example", UrlError::Scheme("http".into())),
         ("https://", UrlError::NoHost),
+        ("https:///b.example", UrlError::NoHost),
+        ("https:b.example", UrlError::NoHost),
+        ("https:\\\\b.example", UrlError::NoHost),
         ("https://me@b.example", UrlError::UserInfo),
         ("https://me:secret@b.example", UrlError::UserInfo),
         ("https://:secret@b.example", UrlError::UserInfo),
@@ -301,6 +305,8 @@ fn addresses_are_https_with_a_host_and_without_a_user() {
         "",
         "b.example",
         "https://b.example:x",
+        " https://b.example",
+        "https://b.exa\tmple",
         &format!("https://b.example/{}", "x".repeat(MAX_URL)),
     ] {
         assert!(

@@ -33,8 +33,8 @@ impl EntryService {
                 answer(status::ok(), Some(wire::to_entry(&entry, output, None)))
             }
             Ok(Update::Missing) => {
-                let text = format!("{WHAT}: entry not found");
-                answer(status::item(Code::NotFound, text), None)
+                // Without a cause, as SPIRE tells it.
+                answer(status::item(Code::NotFound, WHAT), None)
             }
             Ok(Update::NoBundle(domain)) => {
                 let text = format!("{WHAT}: unable to find federated bundle \"spiffe://{domain}\"");

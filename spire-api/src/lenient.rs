@@ -1,7 +1,16 @@
-//! gRPC's C core (Python, C++, Ruby, PHP) names a Unix socket by its encoded path in `:authority`, as in
-//! `run%2Fsekisho%2Fagent%2Fapi.sock`. That is no authority (RFC 9110 §7.2 has no percent sign in a host),
-//! and our HTTP/2 library refuses the stream; Go's, and so SPIRE's agent, does not look at it. Here the
-//! percent signs become dots before the library sees them: the same length, so that nothing else moves.
+//! gRPC names a Unix socket by its path in `:authority`: its C core (Python, C++, Ruby, PHP) by the encoded
+//! one, as in `run%2Fsekisho%2Fagent%2Fapi.sock`, in Java as it is. That is no authority (RFC 9110 §7.2 has
+//! neither percent sign nor slash in a host), and our HTTP/2 library refuses the stream; Go's, and so SPIRE's
+//! agent, does not look at it. Here whatever a host does not have becomes a dot before the library sees it:
+//! the same length, so that nothing else moves.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What a client says first (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -13,16 +22,87 @@ const PRIORITY: u8 = 0x20;
 /// The largest frame that our side allows.
 const MOST: usize = 16 * 1024;
 
+/// Bytes that are read at a time.
+const PIECE: usize = 4096;
+
+/// The server's end of a connection, whose client may name its socket as it likes.
+#[derive(Debug)]
+pub struct Lenient<S> {
+    stream: S,
+    mend: Mend,
+    /// What was read and has yet to be taken, and how much of it was.
+    read: (Vec<u8>, usize),
+}
+
+impl<S> Lenient<S> {
+    /// Before anything was read of `stream`.
+    pub fn new(stream: S) -> Self {
+        Self {
+            stream,
+            mend: Mend::default(),
+            read: (Vec::new(), 0),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Lenient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            let (bytes, taken) = &mut this.read;
+            if let Some(left) = bytes.get(*taken..)
+                && !left.is_empty()
+            {
+                let (now, _) = left.split_at(left.len().min(buffer.remaining()));
+                buffer.put_slice(now);
+                *taken += now.len();
+                return Poll::Ready(Ok(()));
+            }
+            // An idle connection keeps nothing.
+            this.read = (Vec::new(), 0);
+            let mut space = [0; PIECE];
+            let mut piece = ReadBuf::new(&mut space);
+            match Pin::new(&mut this.stream).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if piece.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => this.mend.feed(piece.filled(), &mut this.read.0),
+                other => return other,
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Lenient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Rewrites what a client sends, however it is cut into pieces.
 #[derive(Debug)]
-pub(super) struct Lenient {
+struct Mend {
     /// Bytes that go on as they are before the next frame begins.
     pass: usize,
     /// A frame's head, and its payload where that is looked at.
     frame: Vec<u8>,
 }
 
-impl Default for Lenient {
+impl Default for Mend {
     fn default() -> Self {
         Self {
             pass: PREFACE,
@@ -31,9 +111,9 @@ impl Default for Lenient {
     }
 }
 
-impl Lenient {
+impl Mend {
     /// Takes what was read and puts what goes on behind `out`.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+    fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             if self.pass > 0 {
                 let (now, later) = bytes.split_at(self.pass.min(bytes.len()));
@@ -97,10 +177,15 @@ fn rewrite(frame: &mut [u8]) {
         && let Some(value) = authority(block)
         && let Some(value) = block.get_mut(value)
     {
-        for byte in value.iter_mut().filter(|byte| **byte == b'%') {
+        for byte in value.iter_mut().filter(|byte| !is_of_host(**byte)) {
             *byte = b'.';
         }
     }
+}
+
+/// What a host and a port are made of, as far as clients send them.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte)
 }
 
 /// Where the value of `:authority` stands in a header block, if it is there as plain text.
@@ -170,78 +255,4 @@ fn integer(block: &[u8], at: usize, bits: u32) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// What grpc-python 1.85 sends, and what goes on.
-    fn stream(authority: &str) -> Vec<u8> {
-        let mut block = b"@\x05:path\x20/SpiffeWorkloadAPI/FetchX509SVID".to_vec();
-        block.extend_from_slice(b"@\x0a:authority");
-        block.push(u8::try_from(authority.len()).unwrap());
-        block.extend_from_slice(authority.as_bytes());
-        block.extend_from_slice(b"\x83\x86@\x02te\x08trailers\x00\x12workload.spiffe.io\x04true");
-        let mut all =
-            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00".to_vec();
-        all.extend_from_slice(&[
-            0,
-            0,
-            u8::try_from(block.len()).unwrap(),
-            HEADERS,
-            4,
-            0,
-            0,
-            0,
-            1,
-        ]);
-        all.extend_from_slice(&block);
-        // Data that only looks the same.
-        all.extend_from_slice(b"\x00\x00\x10\x00\x01\x00\x00\x00\x01A\x0etmp%2Fcap.sock");
-        all
-    }
-
-    fn fed(bytes: &[u8], pieces: usize) -> Vec<u8> {
-        let (mut lenient, mut out) = (Lenient::default(), Vec::new());
-        for piece in bytes.chunks(pieces) {
-            lenient.feed(piece, &mut out);
-        }
-        out
-    }
-
-    #[test]
-    fn the_path_of_a_socket_becomes_an_authority_however_it_is_cut() {
-        let sent = stream("tmp%2Fcap.sock");
-        let expected = stream("tmp.2Fcap.sock");
-        for pieces in 1..sent.len() {
-            assert_eq!(fed(&sent, pieces), expected, "{pieces}");
-        }
-    }
-
-    #[test]
-    fn everything_else_goes_on_as_it_is() {
-        let sent = stream("localhost");
-        assert_eq!(fed(&sent, 7), sent);
-        // By index, without indexing, padded, with a priority.
-        let mut padded = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        padded.extend_from_slice(&[0, 0, 13, HEADERS, 4 | PADDED | PRIORITY, 0, 0, 0, 1]);
-        padded.extend_from_slice(b"\x00\x00\x00\x00\x00\x00\x3f\x01\x01\x03a%b");
-        let mended = fed(&padded, 3);
-        assert_eq!(mended.len(), padded.len());
-        assert!(mended.ends_with(b"a.b"));
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_is_lost_or_moved(bytes in prop::collection::vec(any::<u8>(), 0..600), pieces in 1_usize..50) {
-            let whole = fed(&bytes, usize::MAX);
-            let cut = fed(&bytes, pieces);
-            prop_assert_eq!(&whole, &cut);
-            // A frame that is not whole yet is kept back; the rest differs in percent signs only.
-            prop_assert!(whole.len() <= bytes.len());
-            for (ours, theirs) in whole.iter().zip(&bytes) {
-                prop_assert!(ours == theirs || (*theirs == b'%' && *ours == b'.'));
-            }
-        }
-    }
-}
+mod tests;
