@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sekisho_certs::{SpiffeId, TrustDomain, id};
 use sekisho_kube::{KubeServer, REQUEST};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::{AttestError, Attested};
@@ -19,6 +20,10 @@ use crate::entry::Selector;
 pub const TYPE: &str = "k8s_psat";
 /// Whom a token must be for, unless a cluster's setting says otherwise; SPIRE's default.
 pub const AUDIENCE: &str = "spire-server";
+
+/// Reviews at a time, of all agents together: anybody may ask for one, and an API server has other work.
+/// Who waits for longer than a review may take comes again.
+static REVIEWS: Semaphore = Semaphore::const_new(32);
 
 /// From which clusters agents come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -195,7 +200,13 @@ pub async fn attest(
 }
 
 fn cluster<'a>(setting: &'a Setting, name: &str) -> Result<&'a Cluster, AttestError> {
-    let unknown = || invalid(format_args!("not configured for cluster {name:?}"));
+    // What anybody sends is not sent back, or into the log, at any length.
+    let unknown = || {
+        invalid(format_args!(
+            "not configured for cluster {:?}",
+            api::shown(name)
+        ))
+    };
     setting.clusters.get(name).ok_or_else(unknown)
 }
 
@@ -214,7 +225,12 @@ pub async fn review(
     audiences: &[String],
 ) -> Result<Claims, AttestError> {
     let known = self::cluster(setting, cluster)?;
-    let found = tokio::time::timeout(REQUEST, found(known, cluster, token, audiences)).await;
+    let found = async {
+        // It is never closed.
+        let _permit = REVIEWS.acquire().await;
+        found(known, cluster, token, audiences).await
+    };
+    let found = tokio::time::timeout(REQUEST, found).await;
     found.unwrap_or_else(|_| {
         let text = format!("{TYPE}: the API server is too slow");
         Err(AttestError::Unavailable(text))

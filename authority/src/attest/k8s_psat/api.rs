@@ -15,7 +15,7 @@ use super::{AttestError, TYPE, denied, internal};
 
 /// Longest answer.
 const LIMIT: usize = 1024 * 1024;
-/// Most characters of an error of the API server's that are told on.
+/// Most characters that are told on of what somebody else has said.
 const TOLD: usize = 200;
 /// Under these names TokenReview tells the pod that a token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
@@ -275,7 +275,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// One line, not too long.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars()
         .take(TOLD)
         .map(|c| if c.is_control() { ' ' } else { c })

@@ -154,6 +154,10 @@ async fn a_payload_that_cannot_be_read_is_refused_without_a_word_of_it() {
             "{text}"
         );
     }
+    let long = "x".repeat(100_000);
+    let payload = format!(r#"{{"cluster":"{long}","token":"s3cret"}}"#);
+    let error = world.attest(&payload).await.unwrap_err();
+    assert!(error.to_string().len() < 300, "{error}");
     assert_eq!(world.stand_in.asked(), 0);
 }
 
@@ -385,4 +389,17 @@ fn names_that_kubernetes_has_are_names() {
     ] {
         assert!(!api::is_name(bad), "{bad}");
     }
+}
+
+/// An API server that takes connections and says nothing.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_silent_is_given_up() {
+    let mut world = World::start().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    world.cluster().server = world.cluster().server.clone().at(port);
+    let begin = tokio::time::Instant::now();
+    world.refused(AttestError::Unavailable).await;
+    let waited = begin.elapsed();
+    assert!((REQUEST..REQUEST * 2).contains(&waited), "{waited:?}");
 }
