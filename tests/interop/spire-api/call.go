@@ -58,6 +58,9 @@ func (c *Client) no(call, what string, request J, code uint32, text string) *Rep
 
 func (r *Reply) want(what string, want Want) *Reply {
 	got := Want{r.code, r.text, r.reason}
+	if want.code == OK && r.code == OK {
+		r.client.site.served[r.call]++
+	}
 	r.client.site.row(want.met(r.code, r.text, r.reason), r.call, r.client.name, what, want.String(), got.String())
 	return r
 }

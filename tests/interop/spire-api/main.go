@@ -11,7 +11,7 @@
 //	ok    CALL  CALLER  CASE  EXPECTED  GOT
 //	FAIL  CALL  CALLER  CASE  EXPECTED  GOT
 //	known CALL  CALLER  CASE  EXPECTED  GOT   fails, and that is known
-//	count CALL  NUMBER            once for each call, at the end
+//	count CALL  ROWS  SERVED      once for each call, at the end
 //	end
 package main
 
@@ -35,7 +35,7 @@ func main() {
 	if len(os.Args) != 4 || os.Args[1] != "ask" {
 		log.Fatal("expected prepare FOLDER, or ask FOLDER PROTO")
 	}
-	table := &Table{counts: map[string]int{}}
+	table := &Table{counts: map[string]int{}, served: map[string]int{}}
 	site := &Site{
 		Table:  table,
 		schema: load(os.Args[3]),
@@ -57,7 +57,7 @@ func main() {
 	}
 	sort.Strings(calls)
 	for _, call := range calls {
-		fmt.Printf("count\t%s\t%d\n", call, table.counts[call])
+		fmt.Printf("count\t%s\t%d\t%d\n", call, table.counts[call], table.served[call])
 	}
 	fmt.Println("end")
 }

@@ -8,6 +8,8 @@ import (
 // Table counts and prints what was compared.
 type Table struct {
 	counts map[string]int
+	// Answers that were to be none of refusal, and were none.
+	served map[string]int
 }
 
 // row is one comparison.
