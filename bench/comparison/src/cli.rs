@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{child, floor, load::Load, namespace, peer::Builtin, run};
+use crate::{child, floor, load::Load, namespace, peer::Builtin, run, site};
 
 /// The same load through sekisho, its peers and a plain copy, in turn
 #[derive(Debug, Parser)]
@@ -23,7 +23,7 @@ use crate::{child, floor, load::Load, namespace, peer::Builtin, run};
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    hidden: Option<Hidden>,
+    other: Option<Other>,
     #[command(flatten)]
     options: Options,
 }
@@ -99,9 +99,15 @@ pub(crate) struct Options {
     pub(crate) inside: bool,
 }
 
-/// What this program starts itself again for.
+/// Something else than a comparison; and what this program starts itself again for.
 #[derive(Debug, Subcommand)]
-enum Hidden {
+enum Other {
+    /// What a site costs beside its traffic: syncs, a changed entry, signing, memory
+    #[command(
+        after_help = "Examples:\n  bench/site\n  bench/site --entries 1000 --of-agent 100 --seconds 1\n  \
+        bench/site --json > site.json"
+    )]
+    Site(site::Options),
     /// Copies bytes, each direction of a connection in a thread of its own
     #[command(hide = true)]
     Floor {
@@ -153,14 +159,15 @@ impl Options {
 
 impl Cli {
     pub(crate) fn go(self) -> anyhow::Result<ExitCode> {
-        match self.hidden {
-            Some(Hidden::Floor {
+        match self.other {
+            Some(Other::Floor {
                 listen,
                 connect,
                 buffer,
                 splice,
             }) => floor::run(listen, connect, buffer, splice).map(|()| ExitCode::SUCCESS),
-            Some(Hidden::Hop { command }) => child::hop(&command),
+            Some(Other::Hop { command }) => child::hop(&command),
+            Some(Other::Site(options)) => site::run(&options),
             None if self.options.inside => {
                 namespace::enter()?;
                 run::run(&self.options)

@@ -17,6 +17,7 @@ mod plot;
 mod readme;
 mod report;
 mod run;
+mod site;
 mod statistics;
 mod table;
 
