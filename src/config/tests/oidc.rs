@@ -67,17 +67,17 @@ fn what_is_wrong_with_it_is_told_with_its_place() {
         (
             tls(", issuer: \"http://oidc.b.example\""),
             vec![
-                "2:95: oidc.issuer: must be https://HOST, with a port or a path if it has one, and nothing else",
+                "2:89: oidc.issuer: must be https://HOST, with a port or a path if it has one, and nothing else",
             ],
         ),
         (
             tls(", issuer: \"https://b.example\""),
-            vec!["2:95: oidc.issuer: its host, b.example, must be one of `domains`"],
+            vec!["2:89: oidc.issuer: its host, b.example, must be one of `domains`"],
         ),
         (
             tls(", source: api.sock"),
             vec![
-                "2:95: oidc.source: expected unix:// and the absolute path of a socket, at most 107 bytes, found \"api.sock\"",
+                "2:89: oidc.source: expected unix:// and the absolute path of a socket, at most 107 bytes, found \"api.sock\"",
             ],
         ),
         (
