@@ -77,13 +77,13 @@ pub(super) async fn apply(config: &Config) -> anyhow::Result<()> {
 /// A token for the agent, by which it is also the node [`entries::LOCAL_NODE`], and the bundle by which
 /// it knows the authority. `None` where the file says how the agent attests.
 pub(super) async fn hand_over(config: &Config) -> anyhow::Result<Option<HandedOver>> {
-    let Some(channel) = channel(config).await? else {
-        return Ok(None);
-    };
     let own = config.agent.as_ref();
     if own.is_none_or(|own| own.attest.is_some() && own.bootstrap.is_some()) {
         return Ok(None);
     }
+    let Some(channel) = channel(config).await? else {
+        return Ok(None);
+    };
     let request = CreateJoinTokenRequest {
         ttl: TOKEN,
         token: String::new(),

@@ -126,6 +126,28 @@ fn an_authority_above_is_files_or_a_server() {
 }
 
 #[test]
+fn an_agent_that_leads_above_does_not_wait_for_the_authority_below() {
+    let text = |more: &str| {
+        format!(
+            "{SITE}authority:\n  listen: 127.0.0.1:8082\n  upstream: {{spire: {{authority: [\"up:8081\"], \
+             identity: \"unix:///run/up.sock\"}}}}\nagent: {{{more}}}\n"
+        )
+    };
+    let own = "socket: /run/up.sock, authority: [\"up:8081\"], bootstrap: b.pem, \
+               join_token: {file: token}";
+    assert!(load_text(&text(own)).unwrap().is_below_own_agent());
+    let another = load_text(&text("socket: /run/own.sock")).unwrap();
+    assert!(!another.is_below_own_agent());
+    let [told] = &errors(&text("socket: /run/up.sock"))[..] else {
+        panic!("one error");
+    };
+    assert!(
+        told.starts_with("3:3: authority.upstream.spire.identity: is the socket of `agent`"),
+        "{told}"
+    );
+}
+
+#[test]
 fn what_is_wrong_with_the_one_above_is_told_with_its_place() {
     for (text, expected) in [
         (
