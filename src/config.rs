@@ -86,6 +86,20 @@ pub(crate) struct Config {
     pub(crate) buffers: usize,
 }
 
+impl Config {
+    /// Whether the authority comes to the one above by the agent of the same file.
+    pub(crate) fn is_below_own_agent(&self) -> bool {
+        let upstream = self
+            .authority
+            .as_ref()
+            .and_then(|own| own.upstream.as_ref());
+        match (upstream, &self.agent) {
+            (Some(UpstreamConfig::Spire { socket, .. }), Some(agent)) => agent.socket == *socket,
+            _ => false,
+        }
+    }
+}
+
 /// One endpoint with what is to be loaded for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointConfig {

@@ -6,11 +6,14 @@ mod site;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use sekisho_certs::source::Changes;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{cli, config::Config};
+use crate::{
+    cli,
+    config::{AuthorityConfig, Config},
+};
 use child::{Child, Event, Part};
 
 /// How long the processes have to end, the endpoints' beside their drain.
@@ -102,28 +105,16 @@ async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
         path: path.into(),
         list: Vec::new(),
     };
-    if let Some(authority) = &config.authority {
-        children.add(Part::Authority, config, None)?;
-        let mut child = children.list.pop().context("the authority")?;
-        // Below another one it waits for that as long as it has to, and says so.
-        let patience = match authority.upstream {
-            Some(_) => Duration::MAX,
-            None => site::AUTHORITY,
-        };
-        let reached = tokio::select! {
-            reached = site::reach(&authority.socket, patience) => reached,
-            ended = child.wait() => Err(anyhow::anyhow!("it has ended: {ended}")),
-        };
-        children.list.push(child);
-        reached.context("authority")?;
-        site::apply(config).await.context("authority.entries")?;
+    // The agent of the authority above, by which ours comes to it.
+    let agent_first = config.is_below_own_agent();
+    if agent_first {
+        children.start_agent(config).await?;
     }
-    if let Some(agent) = &config.agent {
-        let handed_over = site::hand_over(config).await?;
-        children.add(Part::Agent, config, handed_over.as_ref())?;
-        if let Err(error) = site::reach(&agent.socket, site::AGENT).await {
-            tracing::warn!(error = %format_args!("{error:#}"), "agent");
-        }
+    if let Some(authority) = &config.authority {
+        children.start_authority(config, authority).await?;
+    }
+    if !agent_first {
+        children.start_agent(config).await?;
     }
     if config.oidc.is_some() {
         children.add(Part::Oidc, config, None)?;
@@ -145,6 +136,39 @@ async fn reapply(config: &Config) {
 }
 
 impl Children {
+    async fn start_authority(
+        &mut self,
+        config: &Config,
+        authority: &AuthorityConfig,
+    ) -> anyhow::Result<()> {
+        // Below another one it waits for that as long as it has to, and says so.
+        let patience = match authority.upstream {
+            Some(_) => Duration::MAX,
+            None => site::AUTHORITY,
+        };
+        self.add(Part::Authority, config, None)?;
+        tokio::select! {
+            reached = site::reach(&authority.socket, patience) => reached.context("authority")?,
+            (part, event) = self.event() => match event {
+                Event::Ended(how) => bail!("{}: it has ended: {how}", part.as_str()),
+                Event::Due => bail!("{}: it has ended", part.as_str()),
+            },
+        }
+        site::apply(config).await.context("authority.entries")
+    }
+
+    async fn start_agent(&mut self, config: &Config) -> anyhow::Result<()> {
+        let Some(agent) = &config.agent else {
+            return Ok(());
+        };
+        let handed_over = site::hand_over(config).await?;
+        self.add(Part::Agent, config, handed_over.as_ref())?;
+        if let Err(error) = site::reach(&agent.socket, site::AGENT).await {
+            tracing::warn!(error = %format_args!("{error:#}"), "agent");
+        }
+        Ok(())
+    }
+
     fn add(
         &mut self,
         part: Part,

@@ -9,7 +9,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use sekisho_certs::{SpiffeId, id::parse_workload_id};
 
 use super::{
-    address, agent,
+    address,
+    agent::{self, AgentConfig},
     error::{Problem, Report},
     field::{Field, Map},
     keys,
@@ -138,6 +139,28 @@ pub(super) fn authority(field: &Field<'_>, report: &mut Report) -> Option<Author
         upstream: upstream?,
         user: user?,
     })
+}
+
+/// An agent that leads to the authority above cannot be one that waits for ours.
+pub(super) fn comes_first(
+    top: &Map<'_>,
+    authority: &AuthorityConfig,
+    agent: &AgentConfig,
+    report: &mut Report,
+) {
+    let Some(UpstreamConfig::Spire { socket, .. }) = &authority.upstream else {
+        return;
+    };
+    if agent.socket != *socket || (!agent.wants_token() && agent.bootstrap.is_some()) {
+        return;
+    }
+    let rule = "is the socket of `agent` in this file, which waits for this authority: either that \
+                one attests at the authority above (`authority`, `bootstrap`, `join_token`), or \
+                another agent of it has to be here";
+    let at = top.get("authority").map(|field| field.at().clone());
+    let at = at.unwrap_or_else(|| top.key().clone());
+    let field = "authority.upstream.spire.identity";
+    report.push(&at, field, Problem::Rule(rule.into()));
 }
 
 fn long_enough(map: &Map<'_>, ca: Duration, svid: Duration, report: &mut Report) {

@@ -54,6 +54,9 @@ pub(super) fn read(
         let beside = agent.as_ref().and_then(Option::as_ref);
         oidc::oidc(&field, beside, report)
     });
+    if let (Some(Some(authority)), Some(Some(agent))) = (&authority, &agent) {
+        authority::comes_first(&top, authority, agent, report);
+    }
     if let (Some(Some(authority)), Some(Some(oidc))) = (&mut authority, &oidc) {
         oidc::agree(&top, authority, oidc, report);
     }

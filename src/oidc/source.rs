@@ -9,11 +9,15 @@ use sekisho_federation::oidc::{Keys, jwks};
 use sekisho_spire_api::workload::{
     JwtBundlesRequest, spiffe_workload_api_client::SpiffeWorkloadApiClient,
 };
-use tokio::sync::watch;
-use tonic::{Request, Status, metadata::MetadataValue};
+use tokio::{sync::watch, time::timeout};
+use tonic::{Request, Status, metadata::MetadataValue, transport::Channel};
 
 use crate::api;
 
+/// How long an answer may take: the first message of a stream comes at once.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A stream that says nothing is asked anew after so long: its agent may hang.
+const SILENCE: Duration = Duration::from_secs(60);
 /// Back-off after a failure: doubles from here to the longest. Who may not ask now may be let by an
 /// entry at any time.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -47,6 +51,8 @@ pub(super) fn watch(
     receiver
 }
 
+const LATE: &str = "FetchJWTBundles: no answer in time";
+
 struct Source {
     socket: PathBuf,
     domain: TrustDomain,
@@ -58,8 +64,18 @@ struct Source {
 
 impl Source {
     async fn follow(&mut self) -> anyhow::Result<()> {
-        let channel = api::connect(&self.socket).await?;
-        let mut client = SpiffeWorkloadApiClient::new(channel);
+        let channel = timeout(ANSWER, api::connect(&self.socket)).await;
+        let mut client = SpiffeWorkloadApiClient::new(channel.context(LATE)??);
+        loop {
+            self.stream(&mut client).await?;
+        }
+    }
+
+    /// Reads one stream until it says nothing any more.
+    async fn stream(
+        &mut self,
+        client: &mut SpiffeWorkloadApiClient<Channel>,
+    ) -> anyhow::Result<()> {
         let mut request = Request::new(JwtBundlesRequest {});
         let header = MetadataValue::from_static("true");
         request.metadata_mut().insert("workload.spiffe.io", header);
@@ -70,16 +86,21 @@ impl Source {
             };
             anyhow::anyhow!("{} ({:?}){hint}", status.message(), status.code())
         };
-        let answered = client.fetch_jwt_bundles(request).await;
-        let mut stream = answered
-            .map_err(told)
-            .context("FetchJWTBundles")?
-            .into_inner();
+        let answered = timeout(ANSWER, client.fetch_jwt_bundles(request)).await;
+        let answered = answered.context(LATE)?.map_err(told);
+        let mut stream = answered.context("FetchJWTBundles")?.into_inner();
+        let mut first = true;
         loop {
-            let message = stream.message().await;
-            let Some(message) = message.map_err(told).context("FetchJWTBundles")? else {
+            let patience = if first { ANSWER } else { SILENCE };
+            let message = match timeout(patience, stream.message()).await {
+                Ok(message) => message.map_err(told).context("FetchJWTBundles")?,
+                Err(_) if first => bail!(LATE),
+                Err(_) => return Ok(()),
+            };
+            let Some(message) = message else {
                 bail!("FetchJWTBundles: the stream has ended");
             };
+            first = false;
             let name = format!("spiffe://{}", self.domain);
             let bundle = message.bundles.get(&name);
             let bundle = bundle.with_context(|| format!("no JWT bundle of {name}"))?;
@@ -117,3 +138,6 @@ impl Source {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,15 +77,15 @@ pub(super) async fn apply(config: &Config) -> anyhow::Result<()> {
 /// A token for the agent, by which it is also the node [`entries::LOCAL_NODE`], and the bundle by which
 /// it knows the authority. `None` where the file says how the agent attests.
 pub(super) async fn hand_over(config: &Config) -> anyhow::Result<Option<HandedOver>> {
-    let Some(channel) = channel(config).await? else {
-        return Ok(None);
-    };
     let Some(own) = config.agent.as_ref() else {
         return Ok(None);
     };
     if !own.wants_token() && own.bootstrap.is_some() {
         return Ok(None);
     }
+    let Some(channel) = channel(config).await? else {
+        return Ok(None);
+    };
     let token = match own.wants_token() {
         true => Some(token(channel.clone(), config).await?),
         false => None,

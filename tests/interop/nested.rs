@@ -10,10 +10,11 @@ use std::{
 use nix::unistd::getuid;
 use sekisho_spire_api::{
     server::{
+        agent::{CreateJoinTokenRequest, agent_client::AgentClient},
         bundle::{GetBundleRequest, bundle_client::BundleClient},
         svid::{MintX509svidRequest, svid_client::SvidClient},
     },
-    types::Bundle,
+    types::{self, Bundle},
 };
 use sekisho_testkit::{KeyKind, Profile, TestCa, clock};
 use serde_json::Value;
@@ -206,4 +207,69 @@ fn below_a_site_that_runs_the_keys_of_both_are_known_to_both() {
     drop(upper);
     lower.wait_for("does not follow");
     assert_eq!(mint(&openssl, &world, "lower.sock").len(), 2);
+}
+
+#[test]
+fn the_agent_that_leads_above_may_be_of_the_same_file() {
+    let openssl = program!("openssl");
+    let world = World::new();
+    let listen = ports::free();
+    world.write(
+        "upper.yaml",
+        &format!(
+            "site: a.example\n\
+             authority: {{listen: {listen}, data: upper, socket: upper.sock, entries: entries.yaml}}\n"
+        ),
+    );
+    world.write(
+        "entries.yaml",
+        &format!(
+            "entries: [{{spiffe_id: /below, parent: /node/lower, downstream: true, \
+             selectors: [\"unix:uid:{}\"]}}]\n",
+            getuid()
+        ),
+    );
+    let _upper = start(&world, "run", "upper.yaml");
+    let token = until("a token", || {
+        let socket = world.file("upper.sock");
+        socket.exists().then(|| {
+            runtime().block_on(async {
+                let request = CreateJoinTokenRequest {
+                    ttl: 600,
+                    token: String::new(),
+                    agent_id: Some(types::Spiffeid {
+                        trust_domain: "a.example".into(),
+                        path: "/node/lower".into(),
+                    }),
+                };
+                let mut client = AgentClient::new(Whole::channel(socket).await);
+                let answer = client.create_join_token(request).await;
+                answer.unwrap().into_inner().value
+            })
+        })
+    });
+    world.write("token", &token);
+    let root = pem(&bundle(&world, "upper.sock").x509_authorities[0].asn1);
+    world.write("upper.pem", &root);
+    world.write(
+        "lower.yaml",
+        &format!(
+            "site: a.example\n\
+             authority:\n  data: lower\n  socket: lower.sock\n  upstream:\n    \
+             spire: {{authority: [{listen}], identity: \"unix://{socket}\", as: /below}}\n\
+             agent: {{authority: [{listen}], bootstrap: upper.pem, join_token: {{file: token}}, \
+             data: agent, socket: {socket}}}\n",
+            socket = world.name("agent.sock")
+        ),
+    );
+    let _lower = start(&world, "run", "lower.yaml");
+    until("an authority below", || {
+        sekisho(&["ca", "show", "--socket", &world.name("lower.sock")])
+            .status
+            .success()
+            .then_some(())
+    });
+    let chain = mint(&openssl, &world, "lower.sock");
+    assert_eq!(chain.len(), 2);
+    assert_eq!(verified(&openssl, &world, &chain, &root), [true, false]);
 }

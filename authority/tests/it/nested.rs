@@ -24,6 +24,7 @@ use sekisho_spire_api::{
     types,
 };
 use sekisho_testkit::{FakeWorkloadApi, Issued, TestClock, program, workload_api::Entry};
+use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 
 use crate::harness::{Identity, World, entry, identity};
@@ -341,6 +342,34 @@ async fn away_it_costs_nothing_until_something_ends_and_it_is_told_what_is_missi
         panic!("what signed has ended");
     };
     message(&error);
+    above.world.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_call_that_has_failed_the_next_goes_to_another_address() {
+    let above = Above::start(true).await;
+    let (to, listener) = (above.world.address, TcpListener::bind("127.0.0.1:0").await);
+    let listener = listener.unwrap();
+    let address = listener.local_addr().unwrap();
+    // In the way of the first connection, until it is cut.
+    let between = tokio::spawn(async move {
+        let (mut here, _) = listener.accept().await.unwrap();
+        let mut there = TcpStream::connect(to).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut here, &mut there).await;
+    });
+    let spec = SpireSpec {
+        servers: vec![address.to_string(), to.to_string()],
+        ..above.spec()
+    };
+    let upstream = above.upstream(spec);
+    assert!(upstream.bundle().await.unwrap().is_some());
+    between.abort();
+    assert!(between.await.unwrap_err().is_cancelled());
+    let failed = upstream.bundle().await.unwrap_err();
+    assert!(matches!(failed, UpstreamError::Refused(_)), "{failed}");
+    let bundle = upstream.bundle().await.unwrap().unwrap();
+    let own = above.world.core.ca.bundle().borrow().x509.clone();
+    assert_eq!(bundle.x509, own);
     above.world.stop().await;
 }
 

@@ -1,7 +1,7 @@
 //! Where requests come in: TLS, or a Unix socket for a proxy in front. HTTP/1.1, and everything has a
 //! bound.
 
-use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,8 +23,9 @@ const CONNECTIONS_OF_ONE: usize = 64;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long the head of a request may take, from its first byte or the end of the one before.
 const HEAD: Duration = Duration::from_secs(10);
-/// A connection that is older ends, whatever it does.
+/// A connection that is older ends after the request that it is at, and at the latest a little later.
 const OLDEST: Duration = Duration::from_secs(60);
+const LAST: Duration = Duration::from_secs(5);
 /// Most bytes of the head of a request, and most lines of it.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_LINES: usize = 64;
@@ -128,8 +129,15 @@ where
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_LINES);
-    let served = builder.serve_connection(TokioIo::new(stream), service);
-    match timeout(OLDEST, served).await {
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = match timeout(OLDEST, served.as_mut()).await {
+        Ok(ended) => Ok(ended),
+        Err(_) => {
+            served.as_mut().graceful_shutdown();
+            timeout(LAST, served).await
+        }
+    };
+    match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
         Err(_) => tracing::debug!("connection ended: it is old"),

@@ -67,17 +67,17 @@ fn what_is_wrong_with_it_is_told_with_its_place() {
         (
             tls(", issuer: \"http://oidc.b.example\""),
             vec![
-                "2:95: oidc.issuer: must be https://HOST, with a port or a path if it has one, and nothing else",
+                "2:89: oidc.issuer: must be https://HOST, with a port or a path if it has one, and nothing else",
             ],
         ),
         (
             tls(", issuer: \"https://b.example\""),
-            vec!["2:95: oidc.issuer: its host, b.example, must be one of `domains`"],
+            vec!["2:89: oidc.issuer: its host, b.example, must be one of `domains`"],
         ),
         (
             tls(", source: api.sock"),
             vec![
-                "2:95: oidc.source: expected unix:// and the absolute path of a socket, at most 107 bytes, found \"api.sock\"",
+                "2:89: oidc.source: expected unix:// and the absolute path of a socket, at most 107 bytes, found \"api.sock\"",
             ],
         ),
         (
@@ -123,6 +123,28 @@ fn an_authority_above_is_files_or_a_server() {
     let text = "{spire: {authority: [\"up.b.example:8081\", \"[::1]:8081\"], \
                 identity: \"unix:///run/up.sock\", as: /below}}";
     assert_eq!(upstream(text), spire);
+}
+
+#[test]
+fn an_agent_that_leads_above_does_not_wait_for_the_authority_below() {
+    let text = |more: &str| {
+        format!(
+            "{SITE}authority:\n  listen: 127.0.0.1:8082\n  upstream: {{spire: {{authority: [\"up:8081\"], \
+             identity: \"unix:///run/up.sock\"}}}}\nagent: {{{more}}}\n"
+        )
+    };
+    let own = "socket: /run/up.sock, authority: [\"up:8081\"], bootstrap: b.pem, \
+               join_token: {file: token}";
+    assert!(load_text(&text(own)).unwrap().is_below_own_agent());
+    let another = load_text(&text("socket: /run/own.sock")).unwrap();
+    assert!(!another.is_below_own_agent());
+    let [told] = &errors(&text("socket: /run/up.sock"))[..] else {
+        panic!("one error");
+    };
+    assert!(
+        told.starts_with("3:3: authority.upstream.spire.identity: is the socket of `agent`"),
+        "{told}"
+    );
 }
 
 #[test]

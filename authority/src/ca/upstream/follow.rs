@@ -67,7 +67,7 @@ impl Ca {
         }
     }
 
-    fn checked(&self, above: Above) -> Result<Above, UpstreamError> {
+    fn checked(&self, mut above: Above) -> Result<Above, UpstreamError> {
         let unusable = |text: String| UpstreamError::Unusable(text);
         let ders = above.x509.iter();
         let ders = ders.map(|root| CertificateDer::from(root.der.clone()));
@@ -76,12 +76,16 @@ impl Ca {
         if above.jwt.len() > MOST_KEYS {
             return Err(unusable(format!("more than {MOST_KEYS} JWT keys")));
         }
-        // One that agents cannot load would fail every sync of theirs.
-        let bad = above.jwt.iter().find(|key| !is_usable_key(key));
-        match bad {
-            Some(bad) => Err(unusable(format!("JWT key {:?}", bad.key_id))),
-            None => Ok(above),
-        }
+        // One that agents cannot load would fail every sync of theirs. Any server below may have put it
+        // there, and must not keep us from following the roots.
+        above.jwt.retain(|key| {
+            let usable = is_usable_key(key);
+            if !usable {
+                tracing::debug!(key = key.key_id, "a JWT key above cannot be used");
+            }
+            usable
+        });
+        Ok(above)
     }
 
     /// Where the CA that signs stands below a root that is tainted above, another one takes its place.
@@ -212,7 +216,7 @@ fn merge_jwt(bundle: &mut Bundle, above: &Above, own: &Own) {
             // Who taints a key of ours is asked here, where the next one can be activated.
             Some(known) if own.keys.contains(&known.key_id) => {}
             Some(known) if known.public_key != key.public_key => {
-                tracing::warn!(key = key.key_id, "another key has this name above");
+                tracing::debug!(key = key.key_id, "another key has this name above");
             }
             Some(known) => known.tainted |= key.tainted,
             None if ended || own.revoked.contains(&key.key_id) => {}

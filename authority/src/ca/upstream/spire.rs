@@ -8,7 +8,10 @@ mod dial;
 
 use std::{
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -44,7 +47,7 @@ const MOST: usize = 256;
 pub struct SpireSpec {
     /// The trust domain, ours and its.
     pub domain: TrustDomain,
-    /// Its addresses, `HOST:PORT`; the first that answers is used.
+    /// Its addresses, `HOST:PORT`; the first that answers is used, the next one when it fails.
     pub servers: Vec<String>,
     /// The Workload API that gives us our SVID.
     pub socket: PathBuf,
@@ -60,6 +63,8 @@ pub struct Spire {
     provider: Arc<CryptoProvider>,
     clock: Arc<dyn Clock>,
     connected: Mutex<Option<Connected>>,
+    /// Which address is the first to be tried.
+    first: AtomicUsize,
 }
 
 /// A connection, as long as what it was made with is the newest there is.
@@ -101,6 +106,7 @@ impl Spire {
             provider,
             clock,
             connected: Mutex::default(),
+            first: AtomicUsize::new(0),
         }
     }
 
@@ -157,7 +163,8 @@ impl Spire {
             &self.provider,
             &self.clock,
         )?;
-        let channel = dial::connect(&self.spec.servers, &config).await?;
+        let first = self.first.load(Ordering::Relaxed);
+        let channel = dial::connect(&self.spec.servers, first, &config).await?;
         *connected = Some(Connected {
             with,
             channel: channel.clone(),
@@ -165,8 +172,8 @@ impl Spire {
         Ok(channel)
     }
 
-    /// What a call has ended with. After one that did not come through, the next goes to whichever
-    /// address answers.
+    /// What a call has ended with. After one that did not come through, the next goes to another
+    /// address, where there is one.
     async fn outcome<T>(
         &self,
         call: &str,
@@ -176,11 +183,13 @@ impl Spire {
             Ok(answer) => Ok(answer.into_inner()),
             Err(status) => {
                 let code = status.code();
+                // Our own deadline is told as a cancellation.
                 if matches!(
                     code,
-                    Code::Unavailable | Code::Unknown | Code::DeadlineExceeded
+                    Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Cancelled
                 ) {
                     *self.connected.lock().await = None;
+                    self.first.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(answered(call, &status))
             }

@@ -237,16 +237,8 @@ async fn a_bundle_that_agents_could_not_load_is_refused_whole() {
         der: leaf.der().to_vec(),
         tainted: false,
     };
-    let bad_key = JwtAuthority {
-        public_key: vec![1, 2, 3],
-        ..jwt("bad", None)
-    };
     let many = vec![jwt("many", None); MOST_KEYS + 1];
-    for (x509, jwt) in [
-        (vec![bad_root], Vec::new()),
-        (Vec::new(), vec![bad_key]),
-        (Vec::new(), many),
-    ] {
+    for (x509, jwt) in [(vec![bad_root], Vec::new()), (Vec::new(), many)] {
         world.above(|above| {
             above.x509.extend(x509);
             above.jwt = jwt;
@@ -257,6 +249,20 @@ async fn a_bundle_that_agents_could_not_load_is_refused_whole() {
         world.above(|above| above.x509.truncate(1));
     }
     assert_eq!(*before, **world.ca.bundle().borrow());
+}
+
+#[tokio::test]
+async fn a_key_that_agents_could_not_load_is_left_out() {
+    let world = World::new().await;
+    world.above(|above| {
+        let bad = JwtAuthority {
+            public_key: vec![1, 2, 3],
+            ..jwt("bad", None)
+        };
+        above.jwt = vec![bad, jwt("good", None), jwt("", None)];
+    });
+    world.ca.follow().await.unwrap();
+    assert_eq!(world.others(), ["good"]);
 }
 
 #[tokio::test]

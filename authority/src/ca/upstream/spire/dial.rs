@@ -21,8 +21,9 @@ use crate::ca::upstream::UpstreamError;
 
 /// How long TCP and TLS may take, each.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long a call may take: as SPIRE's agents have it.
-const CALL: Duration = Duration::from_secs(30);
+/// How long a call may take: less than whoever waits for it has patience, so that the next goes
+/// elsewhere.
+const CALL: Duration = Duration::from_secs(20);
 
 /// TLS 1.3, ALPN `h2`, nothing resumed.
 pub(super) fn config(
@@ -45,13 +46,15 @@ pub(super) fn config(
     Ok(Arc::new(config))
 }
 
-/// A connection to the first address that answers as it should.
+/// A connection to the first address that answers as it should, beginning with number `first`.
 pub(super) async fn connect(
     servers: &[String],
+    first: usize,
     config: &Arc<ClientConfig>,
 ) -> Result<Channel, UpstreamError> {
     let mut last = refused("no address is given");
-    for address in servers {
+    let (count, order) = (servers.len(), servers.iter().cycle());
+    for address in order.skip(first % count.max(1)).take(count) {
         match connect_to(address, config).await {
             Ok(channel) => return Ok(channel),
             Err(error) => last = refused(format_args!("{address}: {}", innermost(&error))),
