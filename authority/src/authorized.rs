@@ -2,7 +2,7 @@
 //! node answers to.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -13,6 +13,7 @@ use crate::{entry::Entry, store::Node};
 /// All entries, in the order that the question asks for.
 #[derive(Debug, Default)]
 pub struct Arrangement {
+    all: BTreeMap<String, Arc<Entry>>,
     by_parent: HashMap<String, Vec<Arc<Entry>>>,
     by_spiffe_id: HashMap<String, Vec<Arc<Entry>>>,
     /// Entries whose parent is the server: each names a set of nodes by their selectors.
@@ -23,23 +24,41 @@ impl Arrangement {
     /// Arranges the entries of a trust domain.
     #[must_use]
     pub fn new(entries: Vec<Entry>, domain: &TrustDomain) -> Self {
+        let all = entries.into_iter();
+        Self::of(
+            all.map(|entry| (entry.id.clone(), Arc::new(entry)))
+                .collect(),
+            domain,
+        )
+    }
+
+    /// The same, where the entries of these names are now as `now` has them, or are not there.
+    #[must_use]
+    pub fn with(&self, names: &BTreeSet<String>, now: Vec<Entry>, domain: &TrustDomain) -> Self {
+        let mut all = self.all.clone();
+        all.retain(|name, _| !names.contains(name));
+        all.extend(
+            now.into_iter()
+                .map(|entry| (entry.id.clone(), Arc::new(entry))),
+        );
+        Self::of(all, domain)
+    }
+
+    fn of(all: BTreeMap<String, Arc<Entry>>, domain: &TrustDomain) -> Self {
         let server = format!("spiffe://{domain}/spire/server");
         let mut arranged = Self::default();
-        for entry in entries {
-            let entry = Arc::new(entry);
+        for entry in all.values() {
             let parent = entry.draft.parent_id.to_string();
             if parent == server {
-                arranged.aliases.push(Arc::clone(&entry));
+                arranged.aliases.push(Arc::clone(entry));
             }
             let own = entry.draft.spiffe_id.to_string();
-            arranged
-                .by_spiffe_id
-                .entry(own)
-                .or_default()
-                .push(Arc::clone(&entry));
-            arranged.by_parent.entry(parent).or_default().push(entry);
+            let with_id = arranged.by_spiffe_id.entry(own).or_default();
+            with_id.push(Arc::clone(entry));
+            let below = arranged.by_parent.entry(parent).or_default();
+            below.push(Arc::clone(entry));
         }
-        arranged
+        Self { all, ..arranged }
     }
 
     /// The entries that give this ID to somebody.
@@ -188,14 +207,17 @@ mod tests {
                 // A circle, and an entry that is its own parent.
                 entry("/d", "/b", &["unix:uid:4"]),
                 entry("/b2", "/d", &["unix:uid:5"]),
-                entry("/b", "/d", &["unix:uid:6"]),
+                Entry {
+                    id: "b-again".into(),
+                    ..entry("/b", "/d", &["unix:uid:6"])
+                },
                 entry("/e", "/e", &["unix:uid:7"]),
             ],
             &domain(),
         );
         assert_eq!(
             names(&arranged, &node("/spire/agent/x", &[]), false),
-            ["a", "b", "b2", "d"]
+            ["a", "b", "b-again", "b2", "d"]
         );
         assert_eq!(names(&arranged, &node("/spire/agent/y", &[]), false), ["c"]);
         assert_eq!(
@@ -204,6 +226,39 @@ mod tests {
         );
         assert_eq!(arranged.with_id("spiffe://a.example/b").len(), 2);
         assert!(arranged.with_id("spiffe://a.example/x").is_empty());
+    }
+
+    #[test]
+    fn what_changes_a_few_entries_is_as_if_all_were_read_again() {
+        let before = [
+            entry("/a", "/spire/agent/x", &["unix:uid:1"]),
+            entry("/b", "/spire/agent/x", &["unix:uid:2"]),
+            entry("/c", "/spire/agent/x", &["unix:uid:3"]),
+        ];
+        let arranged = Arrangement::new(before.to_vec(), &domain());
+        // One goes to another node, one is gone, one is new.
+        let mut moved = entry("/b", "/spire/agent/y", &["unix:uid:2"]);
+        moved.revision = 1;
+        let new = entry("/d", "/spire/agent/x", &["unix:uid:4"]);
+        let names = ["b", "c", "d"].map(str::to_owned).into();
+        let after = arranged.with(&names, vec![moved.clone(), new.clone()], &domain());
+        assert_eq!(
+            self::names(&after, &node("/spire/agent/x", &[]), false),
+            ["a", "d"]
+        );
+        assert_eq!(
+            self::names(&after, &node("/spire/agent/y", &[]), false),
+            ["b"]
+        );
+        assert!(after.with_id("spiffe://a.example/c").is_empty());
+        let [a, ..] = before;
+        let whole = Arrangement::new(vec![a, moved, new], &domain());
+        assert_eq!(format!("{:?}", whole.all), format!("{:?}", after.all));
+        // What was handed out before is as it was.
+        assert_eq!(
+            self::names(&arranged, &node("/spire/agent/x", &[]), false),
+            ["a", "b", "c"]
+        );
     }
 
     #[test]

@@ -165,10 +165,16 @@ impl Core {
     /// Those of the store.
     pub async fn arranged(&self) -> Result<Arc<Arrangement>, StoreError> {
         let mut arranged = self.arranged.lock().await;
-        let version = self.store.version();
+        let (version, changed) = self.store.changes_since(arranged.0);
         if arranged.0 != version {
-            let all = self.all_entries().await?;
-            let new = Arrangement::new(all, &self.settings.domain);
+            let domain = &self.settings.domain;
+            let new = match changed {
+                Some(names) => {
+                    let now = self.store.entries_named(names.clone()).await?;
+                    arranged.1.with(&names, now, domain)
+                }
+                None => Arrangement::new(self.all_entries().await?, domain),
+            };
             // A change in between raises the version again.
             *arranged = (version, Arc::new(new));
         }

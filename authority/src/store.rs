@@ -7,6 +7,7 @@
 mod audit;
 mod authorities;
 mod bundles;
+mod changes;
 mod entries;
 mod nodes;
 mod open;
@@ -15,11 +16,9 @@ mod relationships;
 mod tests;
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::SystemTime,
 };
@@ -31,6 +30,7 @@ use crate::epoch::{seconds, time};
 pub use audit::{AuditError, Line};
 pub use authorities::{AuthorityRecord, Kind, Slot};
 pub use bundles::{Bundle, Deletion, JwtAuthority, X509Authority};
+use changes::{Changed, Changes};
 pub use entries::{Creation, EntryFilter, Page, SetMatch, Update};
 pub use nodes::{Certificate, Node, NodeFilter, Token};
 pub use open::OpenError;
@@ -89,8 +89,8 @@ pub struct Store {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<thread::JoinHandle<()>>,
     path: PathBuf,
-    /// Raised by every change of entries or of what they are federated with.
-    version: Arc<AtomicU64>,
+    /// Of entries, and of what they are federated with.
+    changes: Arc<Mutex<Changes>>,
 }
 
 impl Store {
@@ -112,7 +112,7 @@ impl Store {
             jobs: Some(jobs),
             thread: Some(thread),
             path,
-            version: Arc::new(AtomicU64::new(1)),
+            changes: Arc::new(Mutex::new(Changes::new())),
         })
     }
 
@@ -137,34 +137,46 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.change_entries_if(|_| true, work).await
+        self.change_entries_as(|_| Changed::Anything, work).await
     }
 
-    /// The same where `changed` says so of what was done. The version is raised by the job itself:
-    /// whoever asked may be gone by then, and what was done counts.
-    async fn change_entries_if<T: Send + 'static>(
+    /// The same where `changed` says what was touched. That is noted by the job itself: whoever asked may
+    /// be gone by then, and what was done counts.
+    async fn change_entries_as<T: Send + 'static>(
         &self,
-        changed: impl FnOnce(&T) -> bool + Send + 'static,
+        changed: impl FnOnce(&T) -> Changed + Send + 'static,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let version = Arc::clone(&self.version);
+        let changes = Arc::clone(&self.changes);
         self.job(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = work(&transaction)?;
             transaction.commit()?;
-            if changed(&done) {
-                version.fetch_add(1, Ordering::SeqCst);
-            }
+            let changed = changed(&done);
+            let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
+            changes.note(changed);
             Ok(done)
         })
         .await
     }
 
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Rises with every change of entries or of what they are federated with.
     #[must_use]
     pub fn version(&self) -> u64 {
-        self.version.load(Ordering::SeqCst)
+        self.changes().version()
+    }
+
+    /// The version, and the names of the entries that may have changed since another; `None`: any may
+    /// have.
+    #[must_use]
+    pub fn changes_since(&self, version: u64) -> (u64, Option<BTreeSet<String>>) {
+        let changes = self.changes();
+        (changes.version(), changes.since(version))
     }
 
     /// Does `work`, which only reads, on one state of the database.

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension as _, Transaction, params};
 use sekisho_certs::{SpiffeId, TrustDomain};
 use uuid::Uuid;
 
-use super::{By, Store, StoreError, audit, seconds};
+use super::{By, Store, StoreError, audit, changes::Changed, seconds};
 use crate::entry::{Draft, Entry, Federated, Selector};
 
 pub use filter::{EntryFilter, SetMatch};
@@ -61,7 +61,14 @@ impl Store {
         by: By,
         drafts: Vec<Draft>,
     ) -> Result<Vec<Creation>, StoreError> {
-        self.change_entries(move |transaction| {
+        let made = |all: &Vec<Creation>| {
+            let made = all.iter().filter_map(|one| match one {
+                Creation::Created(entry) => Some(entry.id.clone()),
+                _ => None,
+            });
+            Changed::Entries(made.collect())
+        };
+        self.change_entries_as(made, move |transaction| {
             drafts
                 .into_iter()
                 .map(|draft| create(transaction, &by, draft))
@@ -77,6 +84,21 @@ impl Store {
     pub async fn entry(&self, id: String) -> Result<Option<Entry>, StoreError> {
         self.look(move |transaction| Ok(rows::by_id(transaction, &id)?.map(|(_, entry)| entry)))
             .await
+    }
+
+    /// The entries of these names, as far as there are any.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn entries_named(&self, names: BTreeSet<String>) -> Result<Vec<Entry>, StoreError> {
+        self.look(move |transaction| {
+            let mut found = Vec::new();
+            for name in &names {
+                found.extend(rows::by_id(transaction, name)?.map(|(_, entry)| entry));
+            }
+            Ok(found)
+        })
+        .await
     }
 
     /// Entries that pass, behind number `after`, at most `most`.
@@ -103,8 +125,14 @@ impl Store {
         id: String,
         edit: impl FnOnce(&mut Draft) -> Result<(), E> + Send + 'static,
     ) -> Result<Update<E>, StoreError> {
-        self.change_entries(move |transaction| update(transaction, &by, &id, edit))
-            .await
+        let changed = |update: &Update<E>| match update {
+            Update::Updated(entry) => Changed::Entries(vec![entry.id.clone()]),
+            _ => Changed::Nothing,
+        };
+        self.change_entries_as(changed, move |transaction| {
+            update(transaction, &by, &id, edit)
+        })
+        .await
     }
 
     /// Removes an entry. False if there is none.
@@ -112,7 +140,12 @@ impl Store {
     /// # Errors
     /// Those of the store.
     pub async fn delete_entry(&self, by: By, id: String) -> Result<bool, StoreError> {
-        self.change_entries(move |transaction| {
+        let name = id.clone();
+        let changed = move |gone: &bool| match gone {
+            true => Changed::Entries(vec![name]),
+            false => Changed::Nothing,
+        };
+        self.change_entries_as(changed, move |transaction| {
             let gone = transaction.execute("DELETE FROM entries WHERE id = ?1", params![id])?;
             if gone > 0 {
                 audit::append(transaction, &by, "entry.delete", &id, "{}".into())?;
@@ -127,7 +160,8 @@ impl Store {
     /// # Errors
     /// Those of the store.
     pub async fn prune_entries(&self, by: By) -> Result<Vec<String>, StoreError> {
-        self.change_entries(move |transaction| {
+        let changed = |gone: &Vec<String>| Changed::Entries(gone.clone());
+        self.change_entries_as(changed, move |transaction| {
             let mut statement = transaction.prepare_cached(
                 "DELETE FROM entries WHERE expires_at > 0 AND expires_at < ?1 RETURNING id",
             )?;

@@ -8,7 +8,9 @@ use std::{
 use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sekisho_certs::{SpiffeId, id};
 
-use super::{By, Page, SetMatch, Store, StoreError, audit, entries, seconds, time};
+use super::{
+    By, Page, SetMatch, Store, StoreError, audit, changes::Changed, entries, seconds, time,
+};
 use crate::{
     attest::{evidence, join_token},
     entry::{Draft, Selector},
@@ -293,8 +295,11 @@ impl Store {
             audit::append(transaction, &by, "node.attest", &id, detail.to_string())?;
             Ok(Some(()))
         };
-        self.change_entries_if(move |done| changed && done.is_some(), work)
-            .await
+        let changed = move |done: &Option<()>| match changed && done.is_some() {
+            true => Changed::Anything,
+            false => Changed::Nothing,
+        };
+        self.change_entries_as(changed, work).await
     }
 
     /// Lets `edit` change what is known of a node; `None` if nothing is. Where it has changed
@@ -367,8 +372,11 @@ impl Store {
         token: Token,
         entry: Option<Draft>,
     ) -> Result<bool, StoreError> {
-        self.change_entries_if(
-            |added| *added,
+        self.change_entries_as(
+            |added| match added {
+                true => Changed::Anything,
+                false => Changed::Nothing,
+            },
             move |transaction| {
                 let agent = token.agent_id.as_ref().map(ToString::to_string);
                 let agent = agent.unwrap_or_default();

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sekisho_certs::{SpiffeId, TrustDomain, id};
 use sekisho_federation::client::EndpointUrl;
 
-use super::{Bundle, By, Page, Store, StoreError, audit, bundles};
+use super::{Bundle, By, Page, Store, StoreError, audit, bundles, changes::Changed};
 
 /// How a bundle endpoint proves who it is (SPIFFE_Federation.md §5.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,8 +244,11 @@ impl Store {
         fetched_by: Relationship,
         bundle: Bundle,
     ) -> Result<Refreshed, StoreError> {
-        self.change_entries_if(
-            |refreshed| *refreshed == Refreshed::Stored,
+        self.change_entries_as(
+            |refreshed| match refreshed {
+                Refreshed::Stored => Changed::Anything,
+                _ => Changed::Nothing,
+            },
             move |transaction| {
                 if by_domain(transaction, &bundle.domain)? != Some(fetched_by) {
                     return Ok(Refreshed::Unrelated);
