@@ -7,6 +7,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod away;
 mod delegated;
 mod evidence;
 mod harness;
