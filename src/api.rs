@@ -37,8 +37,17 @@ pub(crate) trait Answered<T> {
 
 impl<T> Answered<T> for Result<tonic::Response<T>, tonic::Status> {
     fn answered(self, call: &'static str) -> anyhow::Result<T> {
-        let told =
-            |status: tonic::Status| anyhow::anyhow!("{} ({:?})", status.message(), status.code());
+        let told = |status: tonic::Status| {
+            // What to do, where the code alone says it.
+            let next = match status.code() {
+                tonic::Code::Unimplemented => {
+                    ": this server does not have that call (is it the socket of an authority?)"
+                }
+                tonic::Code::Unavailable => ": try again, or look at the authority's log",
+                _ => "",
+            };
+            anyhow::anyhow!("{} ({:?}){next}", status.message(), status.code())
+        };
         self.map(tonic::Response::into_inner)
             .map_err(told)
             .context(call)

@@ -30,7 +30,7 @@ pub(crate) struct ApplyArgs {
 
 /// Does it.
 pub(crate) fn apply(args: &ApplyArgs) -> u8 {
-    run(&args.asked, async |authority| {
+    run(&args.asked.at, async |authority| {
         let wanted = match entries::load(&args.file, &authority.site) {
             Ok(wanted) => wanted,
             Err(errors) => {
