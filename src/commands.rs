@@ -181,12 +181,12 @@ pub(crate) fn done(
     if json {
         let rows = answers.iter().map(|(name, status)| {
             let kind = status.map_or(tonic::Code::Unknown, |it| tonic::Code::from(it.code));
-            let message = status.map_or("", |status| status.message.as_str());
+            let message = status.map(|status| &status.message);
             json!({
                 "id": name,
                 "done": good(status).then_some(done),
                 "status": format!("{kind:?}"),
-                "message": message,
+                "message": message.filter(|_| !good(status)),
             })
         });
         output::json(&Value::Array(rows.collect()));

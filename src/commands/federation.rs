@@ -42,10 +42,10 @@ pub(crate) enum FederationCommand {
     /// Fetch no more; the bundle stays
     #[command(after_help = "Example:\n  sekisho federation delete --id osaka.example")]
     Delete(Several),
-    /// All of them
+    /// All that are fetched
     #[command(after_help = "Example:\n  sekisho federation list --json")]
     List(Asked),
-    /// One of them
+    /// One of those that are fetched
     #[command(after_help = "Example:\n  sekisho federation show --id osaka.example")]
     Show(One),
     /// Fetch the bundle now

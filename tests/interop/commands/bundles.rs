@@ -30,7 +30,7 @@ fn a_bundle_goes_from_one_authority_to_another() {
     let set = here.json("bundle set --id b.example --file @b.json");
     assert_eq!(
         set,
-        json!([{"id": "b.example", "done": "stored", "status": "Ok", "message": ""}])
+        json!([{"id": "b.example", "done": "stored", "status": "Ok", "message": null}])
     );
     let exported: Value =
         serde_json::from_str(&here.text("bundle show --id b.example --format spiffe")).unwrap();

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::{CREATE, admin::Admin};
-use crate::support::node::SEKISHO;
+use crate::support::{World, node::SEKISHO, ports, whole::Whole};
 
 #[test]
 fn an_authority_tells_how_it_is() {
@@ -51,6 +51,35 @@ fn nodes_are_counted_and_old_ones_forgotten() {
         unknown.contains("not banned") && unknown.contains("NotFound"),
         "{unknown}"
     );
+}
+
+#[test]
+fn a_node_is_shown_banned_and_evicted() {
+    let world = World::new();
+    let service = ports::free();
+    let selectors = format!("[\"unix:uid:{}\"]", nix::unistd::getuid());
+    let whole = Whole::start(&world, service, &selectors);
+    let ask = |words: &[&str]| -> Value {
+        let mut command = Command::new(SEKISHO);
+        command.arg("node").args(words).arg("--json");
+        let output = command.arg("--socket").arg(&whole.authority).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let all = ask(&["list", "--attestation", "join_token"]);
+    let id = all[0]["id"].as_str().unwrap();
+    assert_eq!(ask(&["show", id]), all);
+    assert_eq!(ask(&["list", "--attestation", "x509pop"]), json!([]));
+    // It has not expired.
+    assert_eq!(ask(&["purge", "--expired-for", "0s"]), json!([]));
+    assert_eq!(ask(&["count"])["count"], 1);
+    let told = |done: &str| json!([{"id": id, "done": done, "status": "Ok", "message": null}]);
+    assert_eq!(ask(&["ban", id]), told("banned"));
+    assert_eq!(ask(&["count", "--banned", "true"])["count"], 1);
+    assert_eq!(ask(&["count", "--banned", "false"])["count"], 0);
+    assert_eq!(ask(&["purge", "--expired-for", "0s"]), json!([]));
+    assert_eq!(ask(&["evict", id]), told("evicted"));
 }
 
 #[test]
