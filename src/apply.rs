@@ -19,6 +19,8 @@ use tonic::transport::Channel;
 
 use crate::{api::Answered as _, config::entries::PREFIX};
 
+pub(crate) use order::Collision;
+
 /// Entries in one call.
 const PAGE: usize = 500;
 
@@ -186,6 +188,9 @@ struct Done {
 
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if (self.deleted, self.updated, self.created) == (0, 0, 0) {
+            return f.write_str("nothing was done");
+        }
         write!(
             f,
             "not all was done: {} deleted, {} changes, {} created, and that stays; \

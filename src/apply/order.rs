@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 
-use anyhow::bail;
 use sekisho_spire_api::types;
 
 /// Type of the selector of an entry that has stepped aside: no attestor has it.
@@ -28,6 +27,20 @@ pub(super) fn key(entry: &types::Entry) -> Key {
     Key(id(&entry.spiffe_id), id(&entry.parent_id), selectors)
 }
 
+/// Why not all that is wanted can be there at once.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Collision {
+    /// Two of the file: it is wrong.
+    #[error("{0} and {1} have the same SPIFFE ID, parent and selectors: take one out of the file")]
+    Twice(String, String),
+    /// One of the file, and one that is there and did not come from it.
+    #[error(
+        "{0} has the SPIFFE ID, parent and selectors of {1}, which did not come from a file: \
+         delete that one (sekisho entry delete {1}), or take {0} out of the file"
+    )]
+    Foreign(String, String),
+}
+
 /// Each of `entries` has a key of its own, and none has that of one of `others`.
 ///
 /// # Errors
@@ -35,24 +48,17 @@ pub(super) fn key(entry: &types::Entry) -> Key {
 pub(super) fn apart<'a>(
     entries: impl Iterator<Item = &'a types::Entry>,
     others: impl Iterator<Item = &'a types::Entry>,
-) -> anyhow::Result<()> {
+) -> Result<(), Collision> {
     let mut names: HashMap<Key, &str> = HashMap::new();
     for entry in entries {
         if let Some(first) = names.insert(key(entry), &entry.id) {
-            bail!(
-                "{} and {first} have the same SPIFFE ID, parent and selectors: take one out of the file",
-                entry.id
-            );
+            return Err(Collision::Twice(entry.id.clone(), first.to_owned()));
         }
     }
     for other in others {
         if let Some(name) = names.get(&key(other)) {
-            bail!(
-                "{name} has the SPIFFE ID, parent and selectors of {}, which did not come from a file: \
-                 delete that one (sekisho entry delete {}), or take {name} out of the file",
-                other.id,
-                other.id
-            );
+            let name = (*name).to_owned();
+            return Err(Collision::Foreign(name, other.id.clone()));
         }
     }
     Ok(())
@@ -187,13 +193,10 @@ mod tests {
     #[test]
     fn keys_that_are_there_twice_are_told_before_anything_is_done() {
         let (a, b) = (entry("a", 1), entry("b", 1));
-        let twice = apart([&a, &b].into_iter(), std::iter::empty()).unwrap_err();
-        assert!(twice.to_string().contains("b and a"), "{twice}");
-        let foreign = apart(std::iter::once(&a), std::iter::once(&b)).unwrap_err();
-        assert!(
-            foreign.to_string().contains("sekisho entry delete b"),
-            "{foreign}"
-        );
+        let twice = apart([&a, &b].into_iter(), std::iter::empty());
+        assert_eq!(twice, Err(Collision::Twice("b".into(), "a".into())));
+        let foreign = apart(std::iter::once(&a), std::iter::once(&b));
+        assert_eq!(foreign, Err(Collision::Foreign("a".into(), "b".into())));
         apart(std::iter::once(&a), std::iter::once(&entry("c", 2))).unwrap();
     }
 }

@@ -39,7 +39,13 @@ pub(crate) fn apply(args: &ApplyArgs) -> u8 {
                 return Ok(cli::INVALID);
             }
         };
-        let plan = apply::plan(authority.channel.clone(), wanted).await?;
+        let plan = match apply::plan(authority.channel.clone(), wanted).await {
+            Err(error) if is_of_the_file(&error) => {
+                output::complain(format_args!("{}: {error:#}", args.file.display()));
+                return Ok(cli::INVALID);
+            }
+            plan => plan?,
+        };
         if !args.asked.json {
             show(&plan);
         }
@@ -56,6 +62,14 @@ pub(crate) fn apply(args: &ApplyArgs) -> u8 {
         }
         code
     })
+}
+
+/// Whether it is the file that is wrong, whatever the authority has.
+fn is_of_the_file(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<apply::Collision>(),
+        Some(apply::Collision::Twice(..))
+    )
 }
 
 /// Shows what is to be done.

@@ -19,6 +19,8 @@ use crate::{
 
 /// Bundles in one call.
 const PAGE: i32 = 100;
+/// Of a bundle that is not there.
+const MISSING: &str = ": sekisho bundle list shows those there are, sekisho bundle set stores one";
 
 /// Does something with the site's own bundle, or with that of another.
 pub(crate) fn one(
@@ -37,7 +39,7 @@ pub(crate) fn one(
                 client
                     .get_federated_bundle(request)
                     .await
-                    .answered("GetFederatedBundle")?
+                    .found("GetFederatedBundle", MISSING)?
             }
             _ => client
                 .get_bundle(GetBundleRequest::default())

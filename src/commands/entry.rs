@@ -18,6 +18,9 @@ use crate::{api::Answered as _, apply, cli, output};
 use filter::Filter;
 use said::{Create, Update};
 
+/// Of an entry that is not there.
+const MISSING: &str = ": sekisho entry list names those there are";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum EntryCommand {
     /// Make an entry
@@ -104,7 +107,7 @@ pub(crate) fn entry(command: &EntryCommand) -> u8 {
                 output_mask: None,
             };
             let answer = EntryClient::new(channel).get_entry(request).await;
-            show(one.asked.json, &[answer.answered("GetEntry")?]);
+            show(one.asked.json, &[answer.found("GetEntry", MISSING)?]);
             Ok(cli::OK)
         }),
         EntryCommand::Delete(several) => run_at(&several.asked.at, async |channel| {
@@ -152,7 +155,7 @@ async fn update(authority: Authority, said: &Update) -> anyhow::Result<u8> {
             id: said.entry_id.clone(),
             output_mask: None,
         };
-        let now = client.get_entry(request).await.answered("GetEntry")?;
+        let now = client.get_entry(request).await.found("GetEntry", MISSING)?;
         change.keep_attributes(&now);
     }
     let request = BatchUpdateEntryRequest {

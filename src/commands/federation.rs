@@ -22,6 +22,8 @@ use said::{Create, Problem, Update};
 
 /// Relationships in one call.
 const PAGE: i32 = 100;
+/// Of a relationship that is not there.
+const MISSING: &str = ": sekisho federation list shows those there are";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum FederationCommand {
@@ -114,7 +116,7 @@ pub(crate) fn federation(command: &FederationCommand) -> u8 {
             let answer = TrustDomainClient::new(channel)
                 .refresh_bundle(request)
                 .await;
-            answer.answered("RefreshBundle")?;
+            answer.found("RefreshBundle", MISSING)?;
             done_to(one.asked.json, "refreshed", one.id.to_string())
         }),
     }
@@ -187,7 +189,7 @@ async fn find(
         output_mask: None,
     };
     let answer = client.get_federation_relationship(request).await;
-    answer.answered("GetFederationRelationship")
+    answer.found("GetFederationRelationship", MISSING)
 }
 
 async fn all(channel: Channel) -> anyhow::Result<Vec<FederationRelationship>> {

@@ -23,6 +23,8 @@ use filter::Filter;
 
 /// Agents in one call.
 const PAGE: i32 = 1000;
+/// Of an agent that is not there.
+const MISSING: &str = ": sekisho node list names those there are";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum NodeCommand {
@@ -103,7 +105,7 @@ pub(crate) fn node(command: &NodeCommand) -> u8 {
                 output_mask: None,
             };
             let answer = AgentClient::new(authority.channel).get_agent(request).await;
-            show(one.asked.json, &[answer.answered("GetAgent")?]);
+            show(one.asked.json, &[answer.found("GetAgent", MISSING)?]);
             Ok(cli::OK)
         }),
         NodeCommand::Evict(one) => run(&one.asked.at, async |authority| {
@@ -113,7 +115,9 @@ pub(crate) fn node(command: &NodeCommand) -> u8 {
             let answer = AgentClient::new(authority.channel)
                 .delete_agent(request)
                 .await;
-            answer.answered("DeleteAgent").context("not evicted")?;
+            answer
+                .found("DeleteAgent", MISSING)
+                .context("not evicted")?;
             done_to(one.asked.json, "evicted", name)
         }),
         NodeCommand::Ban(one) => run(&one.asked.at, async |authority| {
@@ -121,7 +125,7 @@ pub(crate) fn node(command: &NodeCommand) -> u8 {
             let name = shown(Some(&id));
             let request = BanAgentRequest { id: Some(id) };
             let answer = AgentClient::new(authority.channel).ban_agent(request).await;
-            answer.answered("BanAgent").context("not banned")?;
+            answer.found("BanAgent", MISSING).context("not banned")?;
             done_to(one.asked.json, "banned", name)
         }),
         NodeCommand::Purge(purge) => run_at(&purge.asked.at, async |channel| {
@@ -237,33 +241,4 @@ fn show(as_json: bool, agents: &[types::Agent]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_those_that_may_come_back_are_forgotten() {
-        let agent = types::Agent {
-            can_reattest: true,
-            x509svid_expires_at: 100,
-            ..Default::default()
-        };
-        assert!(is_old(&agent, 100));
-        assert!(!is_old(&agent, 99));
-        for other in [
-            types::Agent {
-                banned: true,
-                ..agent.clone()
-            },
-            types::Agent {
-                can_reattest: false,
-                ..agent.clone()
-            },
-            types::Agent {
-                x509svid_expires_at: 0,
-                ..agent.clone()
-            },
-        ] {
-            assert!(!is_old(&other, 100));
-        }
-    }
-}
+mod tests;

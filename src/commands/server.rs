@@ -1,5 +1,8 @@
 //! `sekisho healthcheck`, `sekisho info` and `sekisho logger`: an authority as a program.
 
+use std::time::Duration;
+
+use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use sekisho_spire_api::{
     server::{
@@ -22,12 +25,17 @@ use crate::{
     output::{self, Colour, paint},
 };
 
+/// How long an authority that is well may take to say so.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Asks whether the authority is well.
 pub(crate) fn healthcheck(asked: &Asked) -> u8 {
     run_at(&asked.at, async |channel| {
-        let answer = HealthClient::new(channel)
-            .check(HealthCheckRequest::default())
-            .await
+        let mut client = HealthClient::new(channel);
+        let asked_for = client.check(HealthCheckRequest::default());
+        let answer = tokio::time::timeout(PATIENCE, asked_for).await;
+        let answer = answer
+            .with_context(|| format!("no answer within {}s", PATIENCE.as_secs()))?
             .answered("Health/Check")?;
         let status = ServingStatus::try_from(answer.status).unwrap_or_default();
         let is_well = status == ServingStatus::Serving;

@@ -52,7 +52,7 @@ fn an_update_changes_what_it_names_and_nothing_else() {
         "{CREATE} --entry-id one {more} --expires-at 4102444800"
     ));
     let changed = admin.json("entry update --entry-id one --hint other");
-    let mut expected = made.clone();
+    let mut expected = made;
     expected[0]["hint"] = "other".into();
     expected[0]["revision_number"] = 1.into();
     assert_eq!(changed, expected);

@@ -97,7 +97,7 @@ fn entries_exchange_their_keys() {
     }
     file([1, 1, 3]);
     let before = users(&admin);
-    let twice = admin.refused("apply -f @entries.yaml --yes", 1);
+    let twice = admin.refused("apply -f @entries.yaml --yes", 2);
     assert!(twice.contains("apply.b and apply.a"), "{twice}");
     admin.json(
         "entry create --entry-id hand --parent-id /node/local --spiffe-id /w --selector unix:uid:7",

@@ -92,7 +92,7 @@ fn a_bundle_that_is_used_is_not_deleted_by_mistake() {
     admin.json("bundle delete --id b.example --mode delete");
     assert_eq!(admin.json("entry list"), json!([]));
     let missing = admin.refused("bundle show --id b.example", 1);
-    assert!(missing.contains("NotFound"), "{missing}");
+    assert!(missing.contains("sekisho bundle list"), "{missing}");
     let own = admin.refused("bundle set --id a.example --file @a.example.pem", 1);
     assert!(own.contains("InvalidArgument"), "{own}");
     admin.world.write("empty", "");

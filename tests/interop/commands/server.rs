@@ -48,7 +48,7 @@ fn nodes_are_counted_and_old_ones_forgotten() {
     assert_eq!(admin.json("node purge --expired-for 1h"), json!([]));
     let unknown = admin.refused("node ban /spire/agent/x509pop/none", 1);
     assert!(
-        unknown.contains("not banned") && unknown.contains("NotFound"),
+        unknown.contains("not banned") && unknown.contains("sekisho node list"),
         "{unknown}"
     );
 }
@@ -74,6 +74,13 @@ fn a_node_is_shown_banned_and_evicted() {
     // It has not expired.
     assert_eq!(ask(&["purge", "--expired-for", "0s"]), json!([]));
     assert_eq!(ask(&["count"])["count"], 1);
+    // An agent's socket is none of an authority.
+    let mut command = Command::new(SEKISHO);
+    let other = command.args(["node", "list", "--socket"]).arg(&whole.agent);
+    let other = other.output().unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    let other = String::from_utf8(other.stderr).unwrap();
+    assert!(other.contains("socket of an authority?"), "{other}");
     let told = |done: &str| json!([{"id": id, "done": done, "status": "Ok", "message": null}]);
     assert_eq!(ask(&["ban", id]), told("banned"));
     assert_eq!(ask(&["count", "--banned", "true"])["count"], 1);
