@@ -86,7 +86,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// What a file can say of an entry, by name, as text.
+/// What a file says of an entry, by name, as text; of the last two, always nothing.
 fn said(entry: &types::Entry) -> Vec<(&'static str, String)> {
     let id = |id: &Option<types::Spiffeid>| id.as_ref().map_or("", |id| &id.path).to_owned();
     let mut selectors: Vec<String> = entry
@@ -111,6 +111,8 @@ fn said(entry: &types::Entry) -> Vec<(&'static str, String)> {
         ("downstream", entry.downstream.to_string()),
         ("on_demand", more.disable_x509_svid_prefetch.to_string()),
         ("jwt_id", more.jwt_svid_include_jti.to_string()),
+        ("store_svid", entry.store_svid.to_string()),
+        ("expires_at", entry.expires_at.to_string()),
     ]
 }
 

@@ -190,6 +190,10 @@ pub(super) fn export(bundles: &[Told], form: Form) -> anyhow::Result<()> {
         }
         Form::Pem => {
             for bundle in bundles {
+                // Outside of the certificates, so that readers of PEM pass it over.
+                if bundles.len() > 1 {
+                    output::line(format_args!("# {}", bundle.name()));
+                }
                 for ca in bundle.trust.authorities() {
                     output::line(ca.to_pem().trim_end());
                 }

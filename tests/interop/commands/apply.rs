@@ -36,6 +36,16 @@ fn a_file_is_applied_once_and_touches_nothing_else() {
         (&again["same"], &again["create"]),
         (&2.into(), &Value::Array(Vec::new()))
     );
+    // Whatever was changed by hand is as the file says again.
+    for change in ["--hint x", "--expires-at 4102444800", "--jwt-id"] {
+        admin.json(&format!("entry update --entry-id apply.a {change}"));
+        let back = admin.json("apply -f @entries.yaml --yes");
+        assert_eq!(
+            (&back["update"], &back["applied"]),
+            (&serde_json::json!(["apply.a"]), &true.into()),
+            "{change}"
+        );
+    }
     file(&["/b"]);
     assert_eq!(
         admin.json("apply -f @entries.yaml --yes")["delete"],
