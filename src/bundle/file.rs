@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, IsTerminal as _, Read},
     path::Path,
 };
 
@@ -52,7 +52,11 @@ pub(crate) fn given(
     domain: &TrustDomain,
 ) -> anyhow::Result<TrustBundle> {
     let (name, text) = if file == Path::new("-") {
-        ("standard input".to_owned(), bounded(io::stdin().lock()))
+        let input = io::stdin().lock();
+        if input.is_terminal() {
+            output::complain("the bundle is read from here; Ctrl-D ends it (a file: --file FILE)");
+        }
+        ("standard input".to_owned(), bounded(input))
     } else {
         let opened = File::open(file);
         (file.display().to_string(), opened.and_then(bounded))
