@@ -175,7 +175,7 @@ fn bootstrap(
         // The supervisor had none to give, for now: what was kept may do.
         (None, None) if args.with_parent.is_some() => Ok(Bootstrap::Nothing),
         (None, None) => bail!(
-            "`agent.bootstrap` is missing: the file of the site's bundle (sekisho bundle show), or start both by `sekisho run`"
+            "`agent.bootstrap` is missing: the file of the site's bundle (sekisho bundle export, at the authority), or start both by `sekisho run`"
         ),
     }
 }

@@ -33,12 +33,28 @@ pub(crate) async fn connect(path: &Path) -> anyhow::Result<Channel> {
 pub(crate) trait Answered<T> {
     /// The message.
     fn answered(self, call: &'static str) -> anyhow::Result<T>;
+    /// The message; where the server has not found something, `missing` says how to find it.
+    fn found(self, call: &'static str, missing: &'static str) -> anyhow::Result<T>;
 }
 
 impl<T> Answered<T> for Result<tonic::Response<T>, tonic::Status> {
     fn answered(self, call: &'static str) -> anyhow::Result<T> {
-        let told =
-            |status: tonic::Status| anyhow::anyhow!("{} ({:?})", status.message(), status.code());
+        self.found(call, "")
+    }
+
+    fn found(self, call: &'static str, missing: &'static str) -> anyhow::Result<T> {
+        let told = |status: tonic::Status| {
+            // What to do, where the code alone says it.
+            let next = match status.code() {
+                tonic::Code::Unimplemented => {
+                    ": this server does not have that call (is it the socket of an authority?)"
+                }
+                tonic::Code::Unavailable => ": try again, or look at the authority's log",
+                tonic::Code::NotFound => missing,
+                _ => "",
+            };
+            anyhow::anyhow!("{} ({:?}){next}", status.message(), status.code())
+        };
         self.map(tonic::Response::into_inner)
             .map_err(told)
             .context(call)

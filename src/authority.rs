@@ -73,12 +73,8 @@ enum AuthorityCommand {
         /// The copy
         file: PathBuf,
     },
-    /// Check that no line of the audit log was altered or left out
-    #[command(
-        after_help = "Prints the number of lines and the last hash: note both elsewhere, to \
-        see later whether lines were cut off at the end.\n\n\
-        Example:\n  sekisho authority -c authority.yaml verify-audit"
-    )]
+    /// The same as `sekisho audit verify`
+    #[command(after_help = "Example:\n  sekisho authority -c authority.yaml verify-audit")]
     VerifyAudit {
         /// Print JSON
         #[arg(long)]
@@ -121,6 +117,27 @@ pub(crate) fn authority(args: &AuthorityArgs) -> u8 {
         Ok(()) => cli::OK,
         Err(error) => {
             output::complain(format_args!("authority: {error:#}"));
+            cli::FAILED
+        }
+    }
+}
+
+/// Checks the audit log of the authority of a configuration.
+pub(crate) fn verify_audit(config: &Path, json: bool) -> u8 {
+    let own = |file: &Config| file.authority.clone();
+    let Some((_, own)) = config::load_part(config, "authority", own) else {
+        return cli::INVALID;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(verify(&own, json)));
+    match outcome {
+        Ok(()) => cli::OK,
+        Err(error) => {
+            output::complain(format_args!("audit: {error:#}"));
             cli::FAILED
         }
     }

@@ -1,49 +1,159 @@
-//! `sekisho bundle show|export`: trust bundles in files, in every form they have.
+//! `sekisho bundle`: trust bundles, of an authority and in files, in every form they have.
 
-use std::{
-    path::{Path, PathBuf},
-    time::UNIX_EPOCH,
+mod file;
+mod told;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use sekisho_certs::TrustDomain;
+use sekisho_spire_api::server::bundle::batch_delete_federated_bundle_request::Mode;
+
+use crate::{
+    cli,
+    commands::{Asked, At, bundle as asked, value},
+    output,
 };
 
-use anyhow::Context as _;
-use clap::{Subcommand, ValueEnum};
-use sekisho_certs::{BundleSet, TrustBundle, id::parse_trust_domain};
-use serde_json::json;
+pub(crate) use file::{Given, given, refused};
+pub(crate) use told::Told;
 
-use crate::{cli, output};
-
-/// What to do with a bundle.
+/// What to do with bundles.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BundleCommand {
-    /// Show the CAs of a bundle
+    /// Show a bundle: the site's own, that of another at the authority, or one in a file
     #[command(
-        after_help = "Example:\n  sekisho bundle show ca/bundle.json --trust-domain osaka.example"
+        after_help = "Without FILE the authority is asked. With --format, as `export`.\n\nExamples:\n  \
+        sekisho bundle show\n  sekisho bundle show --id osaka.example --json\n  \
+        sekisho bundle show ca/bundle.json --id osaka.example"
     )]
-    Show {
-        /// SPIFFE bundle JSON, PEM certificates, a Bundle Map, or the folder of an embedded CA
-        file: PathBuf,
-        /// Whose bundle it is; not needed for a Bundle Map
-        #[arg(long, value_name = "NAME")]
-        trust_domain: Option<String>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Convert a bundle, to hand it to another site
+    Show(Show),
+    /// Print a bundle in a form that others read, or convert one in a file
     #[command(
         after_help = "Give it to the other site by a way both trust: it says who may speak \
-        for you.\n\nExample:\n  sekisho bundle export ca/ --trust-domain osaka.example > osaka.json"
+        for you.\n\nExamples:\n  sekisho bundle export > osaka.json\n  \
+        sekisho bundle export --format pem > bundle.pem\n  \
+        sekisho bundle export ca/ --id osaka.example > osaka.json"
     )]
-    Export {
-        /// As for `show`
-        file: PathBuf,
-        /// Whose bundle it is
-        #[arg(long, value_name = "NAME")]
-        trust_domain: Option<String>,
-        /// The form to print
-        #[arg(long, value_enum, default_value_t = Form::Spiffe)]
-        format: Form,
-    },
+    Export(Export),
+    /// The bundles of other sites at the authority
+    #[command(
+        after_help = "Examples:\n  sekisho bundle list\n  sekisho bundle list --format map > bundles.json"
+    )]
+    List(List),
+    /// Store the bundle of another site at the authority, in place of the one that is there
+    #[command(
+        after_help = "Compare its SHA-256 (bundle show FILE) by a way both trust before.\n\nExamples:\n  \
+        sekisho bundle set --id osaka.example --file osaka.json\n  \
+        sekisho bundle set --id osaka.example < osaka.pem"
+    )]
+    Set(Set),
+    /// Delete the bundle of another site at the authority
+    #[command(
+        after_help = "Examples:\n  sekisho bundle delete --id osaka.example\n  \
+        sekisho bundle delete --id osaka.example --mode dissociate"
+    )]
+    Delete(Delete),
+    /// How many bundles the authority has, its own included
+    #[command(after_help = "Example:\n  sekisho bundle count --json")]
+    Count(Asked),
+}
+
+/// Whose bundle, and where it is.
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    /// SPIFFE bundle JSON, PEM certificates, a Bundle Map, or the folder of an embedded CA, in place of
+    /// what the authority has
+    #[arg(conflicts_with_all = ["socket", "config"])]
+    file: Option<PathBuf>,
+    /// Whose bundle it is: without it the site's own, or in a file all of a Bundle Map
+    #[arg(long, visible_alias = "trust-domain", value_name = "TRUST DOMAIN", value_parser = value::trust_domain)]
+    id: Option<TrustDomain>,
+}
+
+/// Options of `show`.
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    whose: Whose,
+    /// Print it in this form
+    #[arg(long, value_enum, conflicts_with = "json")]
+    format: Option<Form>,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    at: At,
+    #[command(flatten)]
+    whose: Whose,
+    /// The form to print
+    #[arg(long, value_enum, default_value_t = Form::Spiffe)]
+    format: Form,
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    asked: Asked,
+    /// Print them in this form
+    #[arg(long, value_enum, conflicts_with = "json")]
+    format: Option<Form>,
+}
+
+/// Options of `set`.
+#[derive(Debug, Args)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// Whose bundle it is
+    #[arg(long, visible_alias = "trust-domain", value_name = "TRUST DOMAIN", value_parser = value::trust_domain)]
+    pub(crate) id: TrustDomain,
+    /// The bundle; `-` is standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Its form; without this either is taken
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Given>,
+}
+
+/// Options of `delete`.
+#[derive(Debug, Args)]
+pub(crate) struct Delete {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// Whose bundle; may be given several times
+    #[arg(long, visible_alias = "trust-domain", value_name = "TRUST DOMAIN", required = true, value_parser = value::trust_domain)]
+    pub(crate) id: Vec<TrustDomain>,
+    /// What becomes of the entries that get it
+    #[arg(long, value_enum, default_value_t = Entries::Restrict)]
+    pub(crate) mode: Entries,
+}
+
+/// What becomes of entries that get a bundle which is to go.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Entries {
+    /// Where there are any, nothing is done
+    Restrict,
+    /// They are deleted too
+    Delete,
+    /// They stay, and get it no more
+    Dissociate,
+}
+
+impl Entries {
+    /// As it is sent.
+    pub(crate) const fn mode(self) -> Mode {
+        match self {
+            Self::Restrict => Mode::Restrict,
+            Self::Delete => Mode::Delete,
+            Self::Dissociate => Mode::Dissociate,
+        }
+    }
 }
 
 /// The forms a bundle can have.
@@ -59,106 +169,42 @@ pub(crate) enum Form {
 
 /// Does it.
 pub(crate) fn bundle(command: &BundleCommand) -> u8 {
-    let done = match command {
-        BundleCommand::Show {
-            file,
-            trust_domain,
-            json,
-        } => read(file, trust_domain.as_deref()).map(|set| show(&set, *json)),
-        BundleCommand::Export {
-            file,
-            trust_domain,
-            format,
-        } => read(file, trust_domain.as_deref()).and_then(|set| export(&set, *format)),
+    match command {
+        BundleCommand::Show(show) => with(&show.asked.at, &show.whose, |bundles| {
+            tell(bundles, show.format, show.asked.json)
+        }),
+        BundleCommand::Export(export) => with(&export.at, &export.whose, |bundles| {
+            told::export(bundles, export.format)
+        }),
+        BundleCommand::List(list) => asked::federated(&list.asked.at, |bundles| {
+            tell(bundles, list.format, list.asked.json)
+        }),
+        BundleCommand::Set(set) => asked::set(set),
+        BundleCommand::Delete(delete) => asked::delete(delete),
+        BundleCommand::Count(count) => asked::count(count),
+    }
+}
+
+fn tell(bundles: &[Told], form: Option<Form>, json: bool) -> anyhow::Result<()> {
+    match form {
+        Some(form) => told::export(bundles, form),
+        None => {
+            told::show(bundles, json);
+            Ok(())
+        }
+    }
+}
+
+/// Does something with a bundle, or with those of a Bundle Map.
+fn with(at: &At, whose: &Whose, then: impl Fn(&[Told]) -> anyhow::Result<()>) -> u8 {
+    let Some(file) = &whose.file else {
+        return asked::one(at, whose.id.as_ref(), then);
     };
-    match done {
+    match file::read(file, whose.id.as_ref()).and_then(|bundles| then(&bundles)) {
         Ok(()) => cli::OK,
         Err(error) => {
             output::complain(format_args!("{error:#}"));
             cli::FAILED
         }
     }
-}
-
-fn read(file: &Path, domain: Option<&str>) -> anyhow::Result<BundleSet> {
-    let file = if file.is_dir() {
-        file.join("bundle.json")
-    } else {
-        file.to_owned()
-    };
-    let name = file.display();
-    let text = std::fs::read(&file).with_context(|| name.to_string())?;
-    let Some(domain) = domain else {
-        return BundleSet::from_bundle_map(&text).with_context(|| {
-            format!(
-                "{name}: not a Bundle Map; for another form say whose it is with --trust-domain"
-            )
-        });
-    };
-    let domain = parse_trust_domain(domain)?;
-    let bundle = TrustBundle::from_file(domain, &text).with_context(|| name.to_string())?;
-    let mut set = BundleSet::default();
-    set.insert(bundle.into())?;
-    Ok(set)
-}
-
-fn show(set: &BundleSet, json: bool) {
-    let mut rows = vec![
-        [
-            "trust domain",
-            "CA serial",
-            "expires (UTC)",
-            "SHA-256 of the certificate",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    ];
-    let mut documents = Vec::new();
-    for bundle in set.iter() {
-        for ca in bundle.authorities() {
-            let expires = time::OffsetDateTime::from(ca.not_after());
-            rows.push(vec![
-                bundle.trust_domain().to_string(),
-                ca.serial().to_owned(),
-                expires.date().to_string(),
-                ca.fingerprint(),
-            ]);
-        }
-        let authorities = bundle.authorities().iter().map(|ca| {
-            let expires = ca.not_after().duration_since(UNIX_EPOCH);
-            json!({"serial": ca.serial(), "sha256": ca.fingerprint(), "not_after": expires.map_or(0, |since| since.as_secs())})
-        });
-        documents.push(json!({
-            "trust_domain": bundle.trust_domain().to_string(),
-            "sequence": bundle.sequence(),
-            "refresh_hint": bundle.refresh_hint().map(|hint| hint.as_secs()),
-            "authorities": authorities.collect::<Vec<_>>(),
-        }));
-    }
-    if json {
-        output::json(&json!({ "bundles": documents }));
-    } else {
-        output::line(output::table(&rows).trim_end());
-    }
-}
-
-fn export(set: &BundleSet, form: Form) -> anyhow::Result<()> {
-    match form {
-        Form::Map => output::json(&set.to_bundle_map()),
-        Form::Spiffe => {
-            let mut bundles = set.iter();
-            let (Some(one), None) = (bundles.next(), bundles.next()) else {
-                anyhow::bail!("several trust domains: export them with --format map");
-            };
-            output::json(&one.to_json());
-        }
-        Form::Pem => {
-            for bundle in set.iter() {
-                for ca in bundle.authorities() {
-                    output::line(ca.to_pem().trim_end());
-                }
-            }
-        }
-    }
-    Ok(())
 }

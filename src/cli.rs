@@ -110,6 +110,33 @@ enum Command {
         Examples:\n  sekisho apply -f entries.yaml --dry-run\n  sekisho apply -f entries.yaml --yes"
     )]
     Apply(commands::apply::ApplyArgs),
+    /// Trust bundles: of the authority, and in files
+    #[command(subcommand)]
+    Bundle(bundle::BundleCommand),
+    /// Where the authority fetches the bundles of other sites
+    #[command(subcommand)]
+    Federation(commands::federation::FederationCommand),
+    /// X.509-SVIDs without an agent
+    #[command(subcommand)]
+    X509(commands::mint::X509Command),
+    /// JWT-SVIDs without an agent
+    #[command(subcommand)]
+    Jwt(commands::mint::JwtCommand),
+    /// The audit log of an authority
+    #[command(subcommand)]
+    Audit(commands::audit::AuditCommand),
+    /// Is the authority well?
+    #[command(
+        after_help = "Exit codes: 0 it serves, 1 it does not, or nobody answers.\n\nExample:\n  \
+        sekisho healthcheck -c authority.yaml"
+    )]
+    Healthcheck(commands::Asked),
+    /// What the authority says of itself: since when, how many agents and entries, its certificate
+    #[command(after_help = "Example:\n  sekisho info --json")]
+    Info(commands::Asked),
+    /// How much the authority logs
+    #[command(subcommand)]
+    Logger(commands::server::LoggerCommand),
     /// Run this node's agent: SPIFFE Workload API and Envoy's SDS for the processes of this host
     #[command(
         after_help = "Signals: SIGUSR1 renews all SVIDs now, SIGTERM and Ctrl-C end it. Exit code 1 also when the authority does not take \
@@ -149,9 +176,6 @@ enum Command {
     /// Check, evaluate and test Rego policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Trust bundles: show, export
-    #[command(subcommand)]
-    Bundle(bundle::BundleCommand),
     /// The endpoints of a running process: SVIDs, policy revisions, targets
     #[command(after_help = "Example:\n  sekisho status --admin 127.0.0.1:9901")]
     Status {
@@ -212,6 +236,13 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Policy(command) => policy::policy(command),
+        Command::Federation(command) => commands::federation::federation(&command),
+        Command::X509(command) => commands::mint::x509(&command),
+        Command::Jwt(command) => commands::mint::jwt(&command),
+        Command::Audit(command) => commands::audit::audit(&command),
+        Command::Healthcheck(asked) => commands::server::healthcheck(&asked),
+        Command::Info(asked) => commands::server::info(&asked),
+        Command::Logger(command) => commands::server::logger(&command),
         Command::Bundle(command) => bundle::bundle(&command),
         Command::Status { admin, json } => status::status(&admin, json),
         Command::Connections { admin, json } => status::connections(&admin, json),
@@ -220,3 +251,6 @@ pub(crate) fn main() -> ExitCode {
     };
     ExitCode::from(code)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::{io::IsTerminal as _, path::PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use tonic::transport::Channel;
 
 use super::{Asked, run};
 use crate::{
@@ -30,7 +31,7 @@ pub(crate) struct ApplyArgs {
 
 /// Does it.
 pub(crate) fn apply(args: &ApplyArgs) -> u8 {
-    run(&args.asked, async |authority| {
+    run(&args.asked.at, async |authority| {
         let wanted = match entries::load(&args.file, &authority.site) {
             Ok(wanted) => wanted,
             Err(errors) => {
@@ -38,37 +39,65 @@ pub(crate) fn apply(args: &ApplyArgs) -> u8 {
                 return Ok(cli::INVALID);
             }
         };
-        let plan = apply::plan(authority.channel.clone(), wanted).await?;
+        let plan = match apply::plan(authority.channel.clone(), wanted).await {
+            Err(error) if is_of_the_file(&error) => {
+                output::complain(format_args!("{}: {error:#}", args.file.display()));
+                return Ok(cli::INVALID);
+            }
+            plan => plan?,
+        };
+        if !args.asked.json {
+            show(&plan);
+        }
+        let code = carry_out(authority.channel, &plan, args).await;
         if args.asked.json {
             output::json(&json!({
                 "create": plan.create.iter().map(|entry| &entry.id).collect::<Vec<_>>(),
                 "update": plan.update.iter().map(|(_, new)| &new.id).collect::<Vec<_>>(),
                 "delete": plan.delete.iter().map(|entry| &entry.id).collect::<Vec<_>>(),
                 "same": plan.same,
+                // All of it: with an error, some of it may have been.
+                "applied": !args.dry_run && matches!(code, Ok(cli::OK)),
             }));
-        } else {
-            for line in plan.to_string().lines() {
-                let colour = match line.chars().next() {
-                    Some('+') => Colour::Green,
-                    Some('-') => Colour::Red,
-                    _ => Colour::Yellow,
-                };
-                output::line(paint(line, colour, output::colour_out()));
-            }
         }
-        if plan.is_empty() {
-            return Ok(cli::OK);
-        }
-        if args.dry_run {
-            return Ok(cli::FAILED);
-        }
-        if !args.yes && !agreed()? {
-            output::complain("nothing was done");
-            return Ok(cli::FAILED);
-        }
-        apply::apply(authority.channel, &plan).await?;
-        Ok(cli::OK)
+        code
     })
+}
+
+/// Whether it is the file that is wrong, whatever the authority has.
+fn is_of_the_file(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<apply::Collision>(),
+        Some(apply::Collision::Twice(..))
+    )
+}
+
+/// Shows what is to be done.
+fn show(plan: &apply::Plan) {
+    for line in plan.to_string().lines() {
+        let colour = match line.chars().next() {
+            Some('+') => Colour::Green,
+            Some('-') => Colour::Red,
+            _ => Colour::Yellow,
+        };
+        output::line(paint(line, colour, output::colour_out()));
+    }
+}
+
+/// Does it, where that is wanted.
+async fn carry_out(channel: Channel, plan: &apply::Plan, args: &ApplyArgs) -> anyhow::Result<u8> {
+    if plan.is_empty() {
+        return Ok(cli::OK);
+    }
+    if args.dry_run {
+        return Ok(cli::FAILED);
+    }
+    if !args.yes && !agreed()? {
+        output::complain("nothing was done");
+        return Ok(cli::FAILED);
+    }
+    apply::apply(channel, plan).await?;
+    Ok(cli::OK)
 }
 
 /// Asks, where somebody can answer.

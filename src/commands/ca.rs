@@ -20,12 +20,18 @@ pub(crate) enum CaCommand {
     #[command(after_help = "Examples:\n  sekisho ca show\n  sekisho ca show --jwt --json")]
     Show(Which),
     /// Make the next one: it is in the bundle at once, and signs nothing yet
+    #[command(after_help = "Examples:\n  sekisho ca prepare\n  sekisho ca prepare --jwt")]
     Prepare(Which),
     /// Have the prepared one sign, once every node knows it (`authorities` in its status)
+    #[command(after_help = "Example:\n  sekisho ca activate 3f2b…")]
     Activate(Named),
     /// Have everything below the old one replaced; it still counts
+    #[command(after_help = "Examples:\n  sekisho ca taint 3f2b…\n  sekisho ca taint --above 77c1…")]
     Taint(Ended),
     /// Take the tainted one out of the bundle: what it has signed does not count any more
+    #[command(
+        after_help = "Examples:\n  sekisho ca revoke 3f2b…\n  sekisho ca revoke --above 77c1…"
+    )]
     Revoke(Ended),
 }
 
@@ -62,7 +68,7 @@ pub(crate) fn ca(command: &CaCommand) -> u8 {
         CaCommand::Activate(named) => &named.which,
         CaCommand::Taint(ended) | CaCommand::Revoke(ended) => &ended.named.which,
     };
-    run(&which.asked, async |authority| {
+    run(&which.asked.at, async |authority| {
         let mut client = LocalAuthorityClient::new(authority.channel);
         let client = &mut client;
         let states = match command {

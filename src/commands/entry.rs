@@ -1,34 +1,60 @@
 //! `sekisho entry`: which processes of which nodes have which identity.
 
-use std::time::Duration;
+mod filter;
+mod said;
 
 use clap::{Args, Subcommand};
 use sekisho_spire_api::{
     server::entry::{
-        BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, GetEntryRequest,
-        entry_client::EntryClient,
+        BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest,
+        CountEntriesRequest, GetEntryRequest, entry_client::EntryClient,
     },
     types,
 };
 use serde_json::{Value, json};
 
-use super::{Asked, Authority, id, outcome, run, selector, selectors, shown};
-use crate::{api::Answered as _, apply, cli, cli::duration, output};
+use super::{Asked, Authority, count, done, outcome, run, run_at, selectors, shown, value};
+use crate::{api::Answered as _, apply, cli, output};
+use filter::Filter;
+use said::{Create, Update};
+
+/// Of an entry that is not there.
+const MISSING: &str = ": sekisho entry list names those there are";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EntryCommand {
     /// Make an entry
     #[command(after_help = "IDs are whole, or paths below the site.\n\nExample:\n  \
         sekisho entry create --parent-id /node/local --spiffe-id /broker --selector unix:user:kafka")]
-    Create(Said),
-    /// All entries
-    List(Asked),
+    Create(Box<Create>),
+    /// All entries, or those that are as the options say
+    #[command(
+        after_help = "Examples:\n  sekisho entry list\n  sekisho entry list --parent-id /node/local --json"
+    )]
+    List(Listed),
     /// One entry
+    #[command(after_help = "Example:\n  sekisho entry show apply.broker")]
     Show(One),
-    /// Replace what an entry says
-    Update(Said),
+    /// How many entries there are, or are as the options say
+    #[command(after_help = "Example:\n  sekisho entry count --selector unix:user:kafka")]
+    Count(Listed),
+    /// Change what an entry says; what no option names stays as it is
+    #[command(
+        after_help = "Examples:\n  sekisho entry update --entry-id apply.broker --x509-ttl 2h\n  \
+        sekisho entry update --entry-id apply.broker --clear hint --clear dns"
+    )]
+    Update(Box<Update>),
     /// Delete entries
+    #[command(after_help = "Example:\n  sekisho entry delete apply.broker apply.sender")]
     Delete(Several),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Listed {
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    filter: Filter,
 }
 
 #[derive(Debug, Args)]
@@ -36,6 +62,7 @@ pub(crate) struct One {
     #[command(flatten)]
     asked: Asked,
     /// Its name
+    #[arg(value_parser = value::word)]
     id: String,
 }
 
@@ -44,160 +71,117 @@ pub(crate) struct Several {
     #[command(flatten)]
     asked: Asked,
     /// Their names
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = value::word)]
     ids: Vec<String>,
-}
-
-/// What an entry says.
-#[derive(Debug, Args)]
-pub(crate) struct Said {
-    #[command(flatten)]
-    asked: Asked,
-    /// Its name; a new one gets a random one
-    #[arg(long, value_name = "NAME")]
-    entry_id: Option<String>,
-    /// The identity
-    #[arg(long, value_name = "ID")]
-    spiffe_id: String,
-    /// Whose node serves it
-    #[arg(long, value_name = "ID")]
-    parent_id: String,
-    /// What must be true of a process; may be given several times
-    #[arg(long = "selector", value_name = "TYPE:VALUE", required = true, value_parser = selector)]
-    selectors: Vec<types::Selector>,
-    /// Whose bundles it gets; may be given several times, or as `*`
-    #[arg(long, value_name = "TRUST DOMAIN")]
-    federates_with: Vec<String>,
-    /// Lifetime of its X.509-SVIDs
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
-    x509_ttl: Duration,
-    /// Lifetime of its JWT-SVIDs
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
-    jwt_ttl: Duration,
-    /// A DNS name in its SVIDs; may be given several times
-    #[arg(long = "dns", value_name = "NAME")]
-    dns_names: Vec<String>,
-    /// A word for those that have several identities
-    #[arg(long, default_value = "")]
-    hint: String,
-    /// It may administer the authority
-    #[arg(long)]
-    admin: bool,
-    /// It is a server below
-    #[arg(long)]
-    downstream: bool,
-}
-
-impl Said {
-    fn entry(&self, authority: &Authority) -> anyhow::Result<types::Entry> {
-        Ok(types::Entry {
-            id: self.entry_id.clone().unwrap_or_default(),
-            spiffe_id: Some(id(&self.spiffe_id, &authority.site)?),
-            parent_id: Some(id(&self.parent_id, &authority.site)?),
-            selectors: self.selectors.clone(),
-            federates_with: self.federates_with.clone(),
-            x509_svid_ttl: i32::try_from(self.x509_ttl.as_secs())?,
-            jwt_svid_ttl: i32::try_from(self.jwt_ttl.as_secs())?,
-            dns_names: self.dns_names.clone(),
-            hint: self.hint.clone(),
-            admin: self.admin,
-            downstream: self.downstream,
-            ..Default::default()
-        })
-    }
 }
 
 /// Does it.
 pub(crate) fn entry(command: &EntryCommand) -> u8 {
     match command {
-        EntryCommand::Create(said) => run(&said.asked, async |authority| {
-            let request = BatchCreateEntryRequest {
-                entries: vec![said.entry(&authority)?],
-                output_mask: None,
-            };
-            let answer = EntryClient::new(authority.channel)
-                .batch_create_entry(request)
-                .await
-                .answered("BatchCreateEntry")?;
-            let results = answer.results.iter();
-            let code = outcome(results.map(|one| (said.spiffe_id.clone(), one.status.as_ref())))?;
-            let made: Vec<_> = answer
-                .results
-                .into_iter()
-                .filter_map(|one| one.entry)
-                .collect();
-            if code == cli::OK {
-                show(said.asked.json, &made);
+        EntryCommand::Create(said) => run(&said.asked.at, async |at| create(at, said).await),
+        EntryCommand::Update(said) => match said.problem() {
+            Some(problem) => {
+                output::complain(problem);
+                cli::INVALID
             }
-            Ok(code)
-        }),
-        EntryCommand::Update(said) => run(&said.asked, async |authority| {
-            if said.entry_id.is_none() {
-                output::complain("--entry-id is needed: which entry (sekisho entry list)");
-                return Ok(cli::INVALID);
-            }
-            let mut entry = said.entry(&authority)?;
-            let mut client = EntryClient::new(authority.channel);
-            let request = GetEntryRequest {
-                id: entry.id.clone(),
-                output_mask: None,
-            };
-            let before = client.get_entry(request).await.answered("GetEntry")?;
-            // What no option says stays as it is.
-            entry.additional_attributes = before.additional_attributes;
-            entry.expires_at = before.expires_at;
-            entry.store_svid = before.store_svid;
-            let request = BatchUpdateEntryRequest {
-                entries: vec![entry],
-                input_mask: None,
-                output_mask: None,
-            };
-            let answer = client
-                .batch_update_entry(request)
-                .await
-                .answered("BatchUpdateEntry")?;
-            let name = || said.entry_id.clone().unwrap_or_default();
-            let results = answer.results.iter();
-            let code = outcome(results.map(|one| (name(), one.status.as_ref())))?;
-            let now: Vec<_> = answer
-                .results
-                .into_iter()
-                .filter_map(|one| one.entry)
-                .collect();
-            if code == cli::OK {
-                show(said.asked.json, &now);
-            }
-            Ok(code)
-        }),
-        EntryCommand::List(asked) => run(asked, async |authority| {
-            show(asked.json, &apply::all(authority.channel).await?);
+            None => run(&said.asked.at, async |at| update(at, said).await),
+        },
+        EntryCommand::List(listed) => run(&listed.asked.at, async |authority| {
+            let filter = listed.filter.at(&authority.site)?;
+            let all = apply::all(authority.channel, Some(filter)).await?;
+            show(listed.asked.json, &all);
             Ok(cli::OK)
         }),
-        EntryCommand::Show(one) => run(&one.asked, async |authority| {
+        EntryCommand::Count(listed) => run(&listed.asked.at, async |authority| {
+            let filter = Some(listed.filter.at(&authority.site)?);
+            let answer = EntryClient::new(authority.channel)
+                .count_entries(CountEntriesRequest { filter })
+                .await
+                .answered("CountEntries")?;
+            count(listed.asked.json, "entries", answer.count);
+            Ok(cli::OK)
+        }),
+        EntryCommand::Show(one) => run_at(&one.asked.at, async |channel| {
             let request = GetEntryRequest {
                 id: one.id.clone(),
                 output_mask: None,
             };
-            let answer = EntryClient::new(authority.channel).get_entry(request).await;
-            show(one.asked.json, &[answer.answered("GetEntry")?]);
+            let answer = EntryClient::new(channel).get_entry(request).await;
+            show(one.asked.json, &[answer.found("GetEntry", MISSING)?]);
             Ok(cli::OK)
         }),
-        EntryCommand::Delete(several) => run(&several.asked, async |authority| {
-            let request = BatchDeleteEntryRequest {
-                ids: several.ids.clone(),
-            };
-            let answer = EntryClient::new(authority.channel)
-                .batch_delete_entry(request)
+        EntryCommand::Delete(several) => run_at(&several.asked.at, async |channel| {
+            let ids = several.ids.clone();
+            let answer = EntryClient::new(channel)
+                .batch_delete_entry(BatchDeleteEntryRequest { ids })
                 .await
                 .answered("BatchDeleteEntry")?;
             let results = answer.results.iter();
-            outcome(results.map(|one| (one.id.clone(), one.status.as_ref())))
+            let answers: Vec<_> = results
+                .map(|one| (one.id.clone(), one.status.as_ref()))
+                .collect();
+            done(several.asked.json, "deleted", several.ids.len(), &answers)
         }),
     }
 }
 
+async fn create(authority: Authority, said: &Create) -> anyhow::Result<u8> {
+    let request = BatchCreateEntryRequest {
+        entries: vec![said.entry(&authority.site)?],
+        output_mask: None,
+    };
+    let answer = EntryClient::new(authority.channel)
+        .batch_create_entry(request)
+        .await
+        .answered("BatchCreateEntry")?;
+    let results = answer.results.iter();
+    let name = said.spiffe_id.as_str();
+    let answers: Vec<_> = results
+        .map(|one| (name.to_owned(), one.status.as_ref()))
+        .collect();
+    let code = outcome(1, &answers)?;
+    if code == cli::OK {
+        let made = answer.results.into_iter().filter_map(|one| one.entry);
+        show(said.asked.json, &made.collect::<Vec<_>>());
+    }
+    Ok(code)
+}
+
+async fn update(authority: Authority, said: &Update) -> anyhow::Result<u8> {
+    let mut change = said.change(&authority.site)?;
+    let mut client = EntryClient::new(authority.channel);
+    if change.mask.additional_attributes {
+        let request = GetEntryRequest {
+            id: said.entry_id.clone(),
+            output_mask: None,
+        };
+        let now = client.get_entry(request).await.found("GetEntry", MISSING)?;
+        change.keep_attributes(&now);
+    }
+    let request = BatchUpdateEntryRequest {
+        entries: vec![change.entry],
+        input_mask: Some(change.mask),
+        output_mask: None,
+    };
+    let answer = client
+        .batch_update_entry(request)
+        .await
+        .answered("BatchUpdateEntry")?;
+    let results = answer.results.iter();
+    let answers: Vec<_> = results
+        .map(|one| (said.entry_id.clone(), one.status.as_ref()))
+        .collect();
+    let code = outcome(1, &answers)?;
+    if code == cli::OK {
+        let now = answer.results.into_iter().filter_map(|one| one.entry);
+        show(said.asked.json, &now.collect::<Vec<_>>());
+    }
+    Ok(code)
+}
+
 fn show(as_json: bool, entries: &[types::Entry]) {
     if as_json {
+        let more = |entry: &types::Entry| entry.additional_attributes.unwrap_or_default();
         let rows = entries.iter().map(|entry| {
             json!({
                 "id": entry.id,
@@ -213,6 +197,8 @@ fn show(as_json: bool, entries: &[types::Entry]) {
                 "downstream": entry.downstream,
                 "expires_at": entry.expires_at,
                 "store_svid": entry.store_svid,
+                "on_demand": more(entry).disable_x509_svid_prefetch,
+                "jwt_id": more(entry).jwt_svid_include_jti,
                 "revision_number": entry.revision_number,
                 "created_at": entry.created_at,
             })

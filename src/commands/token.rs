@@ -1,17 +1,11 @@
 //! `sekisho token`: join tokens.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use sekisho_spire_api::server::agent::{CreateJoinTokenRequest, agent_client::AgentClient};
 use serde_json::json;
 
-use super::{Asked, id, run, shown};
-use crate::{
-    api::Answered as _,
-    cli::{self, duration},
-    output,
-};
+use super::{Asked, run, shown, value};
+use crate::{api::Answered as _, cli, output};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -28,21 +22,21 @@ pub(crate) struct Create {
     #[command(flatten)]
     asked: Asked,
     /// For how long it is good
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
-    ttl: Duration,
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = value::seconds)]
+    ttl: i32,
     /// Another ID of the node, as a path or whole: entries may name it as their parent
-    #[arg(long, value_name = "ID")]
-    spiffe_id: Option<String>,
+    #[arg(long, value_name = "ID", value_parser = value::id)]
+    spiffe_id: Option<value::Id>,
 }
 
 /// Does it.
 pub(crate) fn token(command: &TokenCommand) -> u8 {
     let TokenCommand::Create(create) = command;
-    run(&create.asked, async |authority| {
+    run(&create.asked.at, async |authority| {
         let agent_id = create.spiffe_id.as_ref();
-        let agent_id = agent_id.map(|text| id(text, &authority.site)).transpose()?;
+        let agent_id = agent_id.map(|id| id.at(&authority.site)).transpose()?;
         let request = CreateJoinTokenRequest {
-            ttl: i32::try_from(create.ttl.as_secs())?,
+            ttl: create.ttl,
             token: String::new(),
             agent_id: agent_id.clone(),
         };

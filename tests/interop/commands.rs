@@ -1,65 +1,17 @@
 //! The administrators' commands against an authority that runs.
 
-use std::process::{Command, Output};
+mod admin;
+mod apply;
+mod bundles;
+mod mint;
+mod server;
 
-use serde_json::Value;
+use std::process::Command;
 
-use crate::support::{Process, World, node::SEKISHO, wait::until};
+use serde_json::{Value, json};
 
-struct Admin {
-    world: World,
-    authority: Process,
-}
-
-impl Admin {
-    fn start() -> Self {
-        let world = World::new();
-        world.write(
-            "authority.yaml",
-            "site: a.example\nauthority: {data: data, socket: api.sock}\n",
-        );
-        let mut command = Command::new(SEKISHO);
-        command
-            .args(["authority", "-c"])
-            .arg(world.file("authority.yaml"));
-        let authority = Process::start(&mut command);
-        let admin = Self { world, authority };
-        until("an authority that answers", || {
-            (admin.run("ca show").status.code() == Some(0)).then_some(())
-        });
-        admin
-    }
-
-    /// Runs a command with its words; `@` stands for the folder.
-    fn run(&self, line: &str) -> Output {
-        let folder = self.world.name("");
-        let words = line.split(' ').map(|word| word.replace('@', &folder));
-        let mut command = Command::new(SEKISHO);
-        command
-            .args(words)
-            .arg("--socket")
-            .arg(self.world.file("api.sock"));
-        command.output().unwrap()
-    }
-
-    fn json(&self, line: &str) -> Value {
-        let output = self.run(&format!("{line} --json"));
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            output.status.success(),
-            "{line}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// What a command complains of that ends with this code.
-    fn refused(&self, line: &str, code: i32) -> String {
-        let output = self.run(line);
-        assert_eq!(output.status.code(), Some(code), "{line}");
-        String::from_utf8(output.stderr).unwrap()
-    }
-}
+use crate::support::node::SEKISHO;
+use admin::Admin;
 
 const CREATE: &str = "entry create --parent-id /node/local --spiffe-id /w --selector unix:uid:1";
 
@@ -75,73 +27,77 @@ fn entries_are_made_changed_and_deleted() {
     assert!(reserved.contains("InvalidArgument"), "{reserved}");
     let selector = admin.refused(&CREATE.replace("unix:uid:1", "uid"), 2);
     assert!(selector.contains("TYPE:VALUE"), "{selector}");
-    let changed = admin.json(&format!(
-        "{} --entry-id one --hint other",
-        CREATE.replace("create", "update")
-    ));
+    assert_eq!(admin.json("entry count")["count"], 1);
+    assert_eq!(admin.json("entry count --selector unix:uid:2")["count"], 0);
     assert_eq!(
-        (&changed[0]["hint"], &changed[0]["revision_number"]),
-        (&"other".into(), &1.into())
+        admin.json("entry list --spiffe-id /w --hint db")[0]["id"],
+        "one"
     );
     let missing = admin.refused("entry delete one two", 1);
     assert!(
         missing.contains("two: ") && !missing.contains("one: "),
         "{missing}"
     );
-    assert_eq!(admin.json("entry list"), Value::Array(Vec::new()));
+    assert_eq!(admin.json("entry list"), json!([]));
+    admin.json(&format!("{CREATE} --entry-id one"));
+    let gone = admin.json("entry delete one");
+    assert_eq!(gone[0]["done"], "deleted");
 }
 
 #[test]
-fn a_file_is_applied_once_and_touches_nothing_else() {
+fn an_update_changes_what_it_names_and_nothing_else() {
     let admin = Admin::start();
-    admin.json(&format!("{CREATE} --entry-id by-hand"));
-    let file = |ids: &[&str]| {
-        let lines = ids
-            .iter()
-            .map(|id| format!("  - {{spiffe_id: {id}, selectors: [\"unix:uid:2\"]}}\n"));
-        admin.world.write(
-            "entries.yaml",
-            &format!("entries:\n{}", lines.collect::<String>()),
-        );
-    };
-    file(&["/a", "/b"]);
-    assert_eq!(
-        admin.run("apply -f @entries.yaml --dry-run").status.code(),
-        Some(1)
+    let more = "--hint db --x509-ttl 2h --dns w.a.example --admin --on-demand --jwt-id";
+    let made = admin.json(&format!(
+        "{CREATE} --entry-id one {more} --expires-at 4102444800"
+    ));
+    let changed = admin.json("entry update --entry-id one --hint other");
+    let mut expected = made;
+    expected[0]["hint"] = "other".into();
+    expected[0]["revision_number"] = 1.into();
+    assert_eq!(changed, expected);
+    let changed =
+        admin.json("entry update --entry-id one --clear dns --clear jwt-id --x509-ttl 0s");
+    expected[0]["dns_names"] = json!([]);
+    expected[0]["jwt_id"] = false.into();
+    expected[0]["x509_svid_ttl"] = 0.into();
+    expected[0]["revision_number"] = 2.into();
+    assert_eq!(changed, expected);
+    let nothing = admin.refused("entry update --entry-id one", 2);
+    assert!(nothing.contains("--help"), "{nothing}");
+    admin.refused("entry update --entry-id one --hint x --clear hint", 2);
+    let missing = admin.refused("entry update --entry-id two --hint x", 1);
+    assert!(
+        missing.contains("two: ") && missing.contains("NotFound"),
+        "{missing}"
     );
-    let nobody = admin.refused("apply -f @entries.yaml", 1);
-    assert!(nobody.contains("--yes"), "{nobody}");
-    assert_eq!(
-        admin.json("entry list").as_array().unwrap().len(),
-        1,
-        "nothing was done"
-    );
-    let done = admin.json("apply -f @entries.yaml --yes");
-    assert_eq!(done["create"], serde_json::json!(["apply.a", "apply.b"]));
-    let again = admin.json("apply -f @entries.yaml --dry-run");
-    assert_eq!(
-        (&again["same"], &again["create"]),
-        (&2.into(), &Value::Array(Vec::new()))
-    );
-    file(&["/b"]);
-    assert_eq!(
-        admin.json("apply -f @entries.yaml --yes")["delete"],
-        serde_json::json!(["apply.a"])
-    );
-    let left = admin.json("entry list");
-    let mut ids: Vec<&str> = left
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["id"].as_str().unwrap())
-        .collect();
-    ids.sort_unstable();
-    assert_eq!(ids, ["apply.b", "by-hand"]);
-    admin
-        .world
-        .write("entries.yaml", "entries:\n  - {spiffe_id: b}\n");
-    let wrong = admin.refused("apply -f @entries.yaml --yes", 2);
-    assert!(wrong.contains("entries.yaml:2:"), "{wrong}");
+}
+
+#[test]
+fn what_is_malformed_is_a_wrong_command_line() {
+    let admin = Admin::start();
+    for line in [
+        &CREATE.replace("/w ", "w "),
+        &CREATE.replace("/w ", "spiffe://A.example/w "),
+        &CREATE.replace("/node/local", "//node"),
+        &format!("{CREATE} --x509-ttl 500ms"),
+        &format!("{CREATE} --federates-with B.example"),
+        "entry show",
+        "node show agent",
+        "node evict spiffe://a.example",
+        "token create --ttl 1500ms",
+        "x509 mint --id w",
+        "jwt mint --id /w",
+        "bundle set --id b/c",
+        "bundle delete --id b.example --mode all",
+        "federation create --id b.example --url http://b.example/ --profile https_web",
+        "federation create --id b.example --url https://b.example/ --profile https_spiffe",
+        "federation update --id b.example",
+        "logger set --level loud",
+    ] {
+        let said = admin.refused(line, 2);
+        assert!(!said.is_empty(), "{line}");
+    }
 }
 
 #[test]
@@ -161,7 +117,7 @@ fn authorities_rotate_and_a_token_is_in_no_log() {
     let token = admin.json("token create --ttl 1m --spiffe-id /node/n1");
     let value = token["value"].as_str().unwrap();
     assert!(value.len() > 30 && !admin.authority.said().contains(value));
-    assert_eq!(admin.json("node list"), Value::Array(Vec::new()));
+    assert_eq!(admin.json("node list"), json!([]));
     let unknown = admin.refused("node evict /spire/agent/join_token/x", 1);
     assert!(unknown.contains("NotFound"), "{unknown}");
 }
