@@ -1,10 +1,8 @@
 //! `sekisho agent`: this node's agent until a signal ends it, or the authority puts it out.
 
-use std::{
-    io::{IsTerminal as _, Read as _},
-    path::PathBuf,
-    sync::Arc,
-};
+pub(crate) mod introduced;
+
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -16,18 +14,16 @@ use sekisho_agent::{
     workload::WorkloadAttestors,
 };
 use sekisho_certs::{SystemClock, tls};
-use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::{
+    child::ChildArgs,
     cli::{self, ConfigArgs},
     config::{self, AgentConfig, CertificateFiles, Config, NodeProof, Piece, Secret, environment},
     logging, output, run,
 };
-
-/// Most bytes that are handed over at start.
-const HANDED_OVER: u64 = 1 << 20;
+use introduced::Introduced;
 
 /// Options of `sekisho agent`.
 #[derive(Debug, Args)]
@@ -37,34 +33,22 @@ pub(crate) struct AgentArgs {
     /// Take whoever answers first for the site's authority, once: whoever stands between could be it
     #[arg(long)]
     insecure_bootstrap: bool,
-    /// End when the process that started this one, whose number this is, does
-    #[arg(long, hide = true, value_name = "PID")]
-    with_parent: Option<i32>,
-    /// Read a token and the site's bundle from standard input
+    #[command(flatten)]
+    child: ChildArgs,
+    /// Ask for tokens and the site's bundle over standard input, a socket
     #[arg(long, hide = true)]
-    handed_over: bool,
-}
-
-/// What the supervisor hands to an agent, in memory.
-#[derive(Deserialize, Serialize)]
-pub(crate) struct HandedOver {
-    /// A join token, where the agent needs one.
-    pub(crate) token: Option<Zeroizing<String>>,
-    /// The site's bundle, PEM.
-    pub(crate) bundle: String,
+    introduced: bool,
 }
 
 /// Does what was asked.
 pub(crate) fn agent(args: &AgentArgs) -> u8 {
+    if !args.child.begin() {
+        return cli::FAILED;
+    }
     let own = |file: &Config| file.agent.clone();
     let Some((file, own)) = config::load_part(&args.config.config, "agent", own) else {
         return cli::INVALID;
     };
-    if let Some(parent) = args.with_parent
-        && !run::bind_to_parent(parent)
-    {
-        return cli::FAILED;
-    }
     let log = Arc::new(logging::start_changeable(&file.log));
     run::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -88,12 +72,13 @@ async fn serve(
     own: AgentConfig,
     log: Arc<logging::Changeable>,
 ) -> anyhow::Result<()> {
-    let handed_over = args.handed_over.then(handed_over).transpose()?;
+    let introduced = args.introduced.then(Introduced::inherited).transpose()?;
+    let introduced = introduced.map(Arc::new);
     let settings = Settings {
         domain: file.site.clone(),
         servers: own.authority.clone(),
-        bootstrap: bootstrap(args, &own, handed_over.as_ref())?,
-        attestor: attestor(args, &own, handed_over.as_ref())?,
+        bootstrap: bootstrap(args, &own, introduced.as_ref())?,
+        attestor: attestor(&own, introduced.as_ref())?,
         availability: own.availability,
         data: own.data.clone(),
         seal: if own.keyring {
@@ -153,27 +138,15 @@ async fn serve(
     Ok(ended?)
 }
 
-fn handed_over() -> anyhow::Result<HandedOver> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        bail!("--handed-over is for `sekisho run`, which hands over a token");
-    }
-    let mut text = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    stdin.lock().take(HANDED_OVER).read_to_end(&mut text)?;
-    serde_json::from_slice(&text).context("what was handed over cannot be read")
-}
-
 fn bootstrap(
     args: &AgentArgs,
     own: &AgentConfig,
-    handed_over: Option<&HandedOver>,
+    introduced: Option<&Arc<Introduced>>,
 ) -> anyhow::Result<Bootstrap> {
-    match (&own.bootstrap, handed_over) {
+    match (&own.bootstrap, introduced) {
         _ if args.insecure_bootstrap => Ok(Bootstrap::Insecure),
         (Some(path), _) => Ok(Bootstrap::File(path.clone())),
-        (None, Some(handed_over)) => Ok(Bootstrap::Text(handed_over.bundle.as_bytes().into())),
-        // The supervisor had none to give, for now: what was kept may do.
-        (None, None) if args.with_parent.is_some() => Ok(Bootstrap::Nothing),
+        (None, Some(introduced)) => Ok(Bootstrap::Asked(Arc::<Introduced>::clone(introduced))),
         (None, None) => bail!(
             "`agent.bootstrap` is missing: the file of the site's bundle (sekisho bundle export, at the authority), or start both by `sekisho run`"
         ),
@@ -181,9 +154,8 @@ fn bootstrap(
 }
 
 fn attestor(
-    args: &AgentArgs,
     own: &AgentConfig,
-    handed_over: Option<&HandedOver>,
+    introduced: Option<&Arc<Introduced>>,
 ) -> anyhow::Result<NodeAttestor> {
     Ok(match &own.attest {
         Some(NodeProof::JoinToken(secret)) => NodeAttestor::JoinToken(token(secret)?),
@@ -199,30 +171,21 @@ fn attestor(
             let mut all = Vec::with_capacity(pieces.len());
             for one in pieces {
                 let piece = match one {
-                    Piece::HandedOver => match handed_over_token(args, handed_over)? {
-                        Some(token) => Evidence::JoinToken(token),
-                        None => return Ok(NodeAttestor::None),
-                    },
+                    Piece::HandedOver => Evidence::JoinToken(asked_token(introduced)?),
                     other => evidence(other)?,
                 };
                 all.push(piece);
             }
             NodeAttestor::Evidence(all)
         }
-        None => handed_over_token(args, handed_over)?
-            .map_or(NodeAttestor::None, NodeAttestor::JoinToken),
+        None => NodeAttestor::JoinToken(asked_token(introduced)?),
     })
 }
 
-/// `None`: the supervisor had none to give, for now.
-fn handed_over_token(
-    args: &AgentArgs,
-    handed_over: Option<&HandedOver>,
-) -> anyhow::Result<Option<Token>> {
-    let token = handed_over.and_then(|given| given.token.clone());
-    match token {
-        Some(token) => Ok(Some(Token::Value(token))),
-        None if args.with_parent.is_some() => Ok(None),
+/// A token for each attempt, by the supervisor.
+fn asked_token(introduced: Option<&Arc<Introduced>>) -> anyhow::Result<Token> {
+    match introduced {
+        Some(introduced) => Ok(Token::Asked(Arc::<Introduced>::clone(introduced))),
         None => bail!(
             "`agent.join_token` is missing: where the token is (sekisho token create), or start both by `sekisho run`"
         ),

@@ -34,6 +34,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 use crate::{
+    child::ChildArgs,
     cli::{self, ConfigArgs},
     config::{
         self, Attest, AuthorityConfig, ClusterConfig, Config, EvidenceConfig, Secret,
@@ -55,9 +56,8 @@ const SECRET: u64 = 64 * 1024;
 pub(crate) struct AuthorityArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// End when the process that started this one, whose number this is, does
-    #[arg(long, hide = true, value_name = "PID")]
-    with_parent: Option<i32>,
+    #[command(flatten)]
+    child: ChildArgs,
     #[command(subcommand)]
     command: Option<AuthorityCommand>,
 }
@@ -84,16 +84,14 @@ enum AuthorityCommand {
 
 /// Does what was asked.
 pub(crate) fn authority(args: &AuthorityArgs) -> u8 {
+    if !args.child.begin() {
+        return cli::FAILED;
+    }
     let Some((file, own)) = config::load_part(&args.config.config, "authority", |file| {
         file.authority.clone()
     }) else {
         return cli::INVALID;
     };
-    if let Some(parent) = args.with_parent
-        && !run::bind_to_parent(parent)
-    {
-        return cli::FAILED;
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::{
     authority, cli,
-    config::{Attest, ConfigErrors, EndpointConfig, entries, kubeconfig},
+    config::{Attest, ConfigErrors, EXPOSED, EndpointConfig, entries, kubeconfig},
     node::{self, Loaded},
     output::{self, Colour, paint},
 };
@@ -48,7 +48,12 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
         .map(|endpoint| (endpoint, world::look(endpoint, agent, now)))
         .collect();
     let authority = config.authority.as_ref();
-    let authority = authority.map(|own| parts::authority(own, &config.site, now));
+    let mut authority = authority.map(|own| parts::authority(own, &config.site, now));
+    if let Some(found) = &mut authority
+        && config.exposes_authority()
+    {
+        found.warnings.push(EXPOSED.into());
+    }
     let oidc = config.oidc.as_ref();
     let oidc = oidc.map(|own| parts::oidc(own, agent, now));
     let parts = [("authority", authority), ("oidc", oidc)];

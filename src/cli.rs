@@ -5,8 +5,8 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    agent, authority, bench, bundle, check, commands, completions, config::parse_duration, demo,
-    explain, oidc, policy, run, status,
+    agent, authority, bench, bundle, check, child::ChildArgs, commands, completions,
+    config::parse_duration, demo, explain, oidc, policy, run, status,
 };
 
 /// Everything went as asked.
@@ -78,9 +78,8 @@ enum Command {
     Run {
         #[command(flatten)]
         config: ConfigArgs,
-        /// End when the process that started this one, whose number this is, does
-        #[arg(long, hide = true, value_name = "PID")]
-        with_parent: Option<i32>,
+        #[command(flatten)]
+        child: ChildArgs,
         /// The endpoints only, in this process
         #[arg(long, hide = true)]
         alone: bool,
@@ -221,9 +220,9 @@ pub(crate) fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run {
             config,
-            with_parent,
+            child,
             alone,
-        } => run::run(&config.config, with_parent, alone),
+        } => run::run(&config.config, &child, alone),
         Command::Agent(args) => agent::agent(&args),
         Command::Oidc(args) => oidc::oidc(&args),
         Command::Entry(command) => commands::entry::entry(&command),

@@ -6,6 +6,8 @@
 //! by those who use them.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -84,9 +86,22 @@ pub(crate) struct Config {
     pub(crate) log: Log,
     /// Bytes that all connections together keep for slow receivers. Default: 256 MiB.
     pub(crate) buffers: usize,
+    /// As whom the process of the endpoints runs, when `sekisho run` starts it as root. Default: as
+    /// `sekisho run`.
+    pub(crate) user: Option<String>,
+    /// The variables of the environment that its values name.
+    pub(crate) variables: BTreeSet<String>,
 }
 
 impl Config {
+    /// Whether the process of the endpoints could read the keys of the authority: both would run as root.
+    pub(crate) fn exposes_authority(&self) -> bool {
+        self.authority.is_some()
+            && !self.endpoints.is_empty()
+            && self.user.is_none()
+            && nix::unistd::geteuid().is_root()
+    }
+
     /// Whether the authority comes to the one above by the agent of the same file.
     pub(crate) fn is_below_own_agent(&self) -> bool {
         let upstream = self
@@ -99,6 +114,10 @@ impl Config {
         }
     }
 }
+
+/// What is said where [`Config::exposes_authority`].
+pub(crate) const EXPOSED: &str = "the process of the endpoints runs as root, and could read the keys of the \
+     authority and of the agent: name another user for it, `user` at the top level";
 
 /// One endpoint with what is to be loaded for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +185,11 @@ fn read(
 ) -> Result<Config, ConfigErrors> {
     let mut files = Vec::new();
     let mut roots = Vec::new();
+    let named = RefCell::new(BTreeSet::new());
+    let env: expand::Env<'_> = &|name| {
+        named.borrow_mut().insert(name.to_owned());
+        env(name)
+    };
     for source in sources {
         files.push(source.file.to_path_buf());
         if let Some(mut root) = tree::parse(&source.file, &source.text, &mut report) {
@@ -180,7 +204,10 @@ fn read(
         None
     };
     match config {
-        Some(config) if report.count() == 0 => Ok(config),
+        Some(config) if report.count() == 0 => Ok(Config {
+            variables: named.into_inner(),
+            ..config
+        }),
         _ => Err(report.finish(path, sources)),
     }
 }

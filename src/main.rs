@@ -10,6 +10,7 @@ mod authority;
 mod bench;
 mod bundle;
 mod check;
+mod child;
 mod cli;
 mod commands;
 mod completions;

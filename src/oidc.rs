@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use crate::{
+    child::ChildArgs,
     cli::{self, ConfigArgs},
     config::{self, Config, OidcConfig, OidcListen},
     logging, output, run,
@@ -29,22 +30,19 @@ const MODE: u32 = 0o660;
 pub(crate) struct OidcArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// End when the process that started this one, whose number this is, does
-    #[arg(long, hide = true, value_name = "PID")]
-    with_parent: Option<i32>,
+    #[command(flatten)]
+    child: ChildArgs,
 }
 
 /// Does what was asked.
 pub(crate) fn oidc(args: &OidcArgs) -> u8 {
+    if !args.child.begin() {
+        return cli::FAILED;
+    }
     let own = |file: &Config| file.oidc.clone();
     let Some((file, own)) = config::load_part(&args.config.config, "oidc", own) else {
         return cli::INVALID;
     };
-    if let Some(parent) = args.with_parent
-        && !run::bind_to_parent(parent)
-    {
-        return cli::FAILED;
-    }
     logging::start(&file.log);
     run::raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()

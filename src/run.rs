@@ -6,6 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     admin::AdminServer,
+    child::ChildArgs,
     cli, logging,
     node::{self, Loaded, Node},
     output, supervise,
@@ -14,15 +15,13 @@ use crate::{
 /// Addresses that could not be bound, and an admin address in use, are tried again this often.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM or SIGINT; with `with_parent`, which the demo asks for, also until the
+/// Runs until SIGTERM or SIGINT; with `child`, which the demo asks for, also until the
 /// process that started this one is gone, however it went.
 ///
-/// With `authority`, `agent` or `oidc` in the file it does so for one process each; `alone` runs the endpoints
+/// With `authority`, `agent`, `oidc` or `user` in the file it does so for one process each; `alone` runs the endpoints
 /// in this one.
-pub(crate) fn run(path: &Path, with_parent: Option<i32>, alone: bool) -> u8 {
-    if let Some(parent) = with_parent
-        && !bind_to_parent(parent)
-    {
+pub(crate) fn run(path: &Path, child: &ChildArgs, alone: bool) -> u8 {
+    if !child.begin() {
         return cli::FAILED;
     }
     let loaded = match node::load(path) {
@@ -35,7 +34,10 @@ pub(crate) fn run(path: &Path, with_parent: Option<i32>, alone: bool) -> u8 {
     logging::start(&loaded.config.log);
     raise_file_limit();
     let config = &loaded.config;
-    let several = config.authority.is_some() || config.agent.is_some() || config.oidc.is_some();
+    let several = config.authority.is_some()
+        || config.agent.is_some()
+        || config.oidc.is_some()
+        || config.user.is_some();
     if several && !alone {
         return supervise::supervise(path, &loaded.config);
     }

@@ -2,6 +2,8 @@
 //! needs and no more. A parser that faces the network never shares memory with a CA key.
 
 mod child;
+mod environment;
+mod introduce;
 mod site;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -12,14 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     cli,
-    config::{AuthorityConfig, Config},
+    config::{self, AuthorityConfig, Config},
 };
 use child::{Child, Event, Part};
 
 /// How long the processes have to end, the endpoints' beside their drain.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How long the authority may take to hand over a token, while a restart waits for it.
-const CALLS: Duration = Duration::from_secs(5);
 
 /// Runs them until a signal ends this process, or one of them cannot be started at all.
 pub(crate) fn supervise(path: &Path, config: &Config) -> u8 {
@@ -43,6 +43,9 @@ async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
     let mut usr1 = signal(SignalKind::user_defined1())?;
+    if config.exposes_authority() {
+        tracing::warn!("{}", config::EXPOSED);
+    }
     let ended = {
         let asked = async {
             tokio::select! {
@@ -78,7 +81,7 @@ async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
                         tracing::error!(process = part.as_str(), status, "has ended; is started again");
                         children.later(part);
                     }
-                    Event::Due => children.again(part, config).await,
+                    Event::Due => children.again(part, config),
                 },
             }
         }
@@ -117,10 +120,10 @@ async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
         children.start_agent(config).await?;
     }
     if config.oidc.is_some() {
-        children.add(Part::Oidc, config, None)?;
+        children.add(Part::Oidc, config)?;
     }
     if !config.endpoints.is_empty() {
-        children.add(Part::Proxy, config, None)?;
+        children.add(Part::Proxy, config)?;
     }
     Ok(children)
 }
@@ -146,7 +149,7 @@ impl Children {
             Some(_) => Duration::MAX,
             None => site::AUTHORITY,
         };
-        self.add(Part::Authority, config, None)?;
+        self.add(Part::Authority, config)?;
         tokio::select! {
             reached = site::reach(&authority.socket, patience) => reached.context("authority")?,
             (part, event) = self.event() => match event {
@@ -161,21 +164,15 @@ impl Children {
         let Some(agent) = &config.agent else {
             return Ok(());
         };
-        let handed_over = site::hand_over(config).await?;
-        self.add(Part::Agent, config, handed_over.as_ref())?;
+        self.add(Part::Agent, config)?;
         if let Err(error) = site::reach(&agent.socket, site::AGENT).await {
             tracing::warn!(error = %format_args!("{error:#}"), "agent");
         }
         Ok(())
     }
 
-    fn add(
-        &mut self,
-        part: Part,
-        config: &Config,
-        handed_over: Option<&crate::agent::HandedOver>,
-    ) -> anyhow::Result<()> {
-        let child = Child::start(part, &self.path, config, handed_over)?;
+    fn add(&mut self, part: Part, config: &Config) -> anyhow::Result<()> {
+        let child = Child::start(part, &self.path, config)?;
         self.list.push(child);
         Ok(())
     }
@@ -204,28 +201,13 @@ impl Children {
     }
 
     /// Starts one again. What fails is tried once more after a while.
-    async fn again(&mut self, part: Part, config: &Config) {
-        let handed_over = match part {
-            Part::Agent => {
-                let handed_over = tokio::time::timeout(CALLS, site::hand_over(config)).await;
-                match handed_over {
-                    Ok(Ok(handed_over)) => handed_over,
-                    // The authority is on its way back too: what is cached may do.
-                    Ok(Err(error)) => {
-                        tracing::warn!(error = %format_args!("{error:#}"), "no token for the agent");
-                        None
-                    }
-                    Err(_) => {
-                        tracing::warn!("no token for the agent: the authority does not answer");
-                        None
-                    }
-                }
-            }
-            Part::Authority | Part::Oidc | Part::Proxy => None,
-        };
+    fn again(&mut self, part: Part, config: &Config) {
+        // It reads the file as it is now, and needs the variables that this names.
+        let now = config::load(&self.path, &config::environment);
+        let config = now.as_ref().unwrap_or(config);
         let path = Arc::clone(&self.path);
         for child in self.list.iter_mut().filter(|child| child.part() == part) {
-            if let Err(error) = child.restart(&path, config, handed_over.as_ref()) {
+            if let Err(error) = child.restart(&path, config) {
                 tracing::error!(process = part.as_str(), error = %format_args!("{error:#}"), "not started");
                 child.later();
             }

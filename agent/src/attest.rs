@@ -5,7 +5,7 @@ pub mod join_token;
 pub mod k8s_psat;
 pub mod x509pop;
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use sekisho_certs::TrustDomain;
 use sekisho_spire_api::{
@@ -22,7 +22,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 use zeroize::Zeroizing;
 
-use crate::svid::{self, Held, SignedError};
+use crate::{
+    introducer::Introducer,
+    svid::{self, Held, SignedError},
+};
 pub use evidence::Evidence;
 
 /// Where a join token is.
@@ -32,13 +35,13 @@ pub enum Token {
     Value(Zeroizing<String>),
     /// In a file, which is read for each attempt: a new one may have been put there.
     File(PathBuf),
+    /// With whoever started the agent, who makes one for each attempt.
+    Asked(Arc<dyn Introducer>),
 }
 
 /// How a node proves which one it is.
 #[derive(Clone, Debug)]
 pub enum NodeAttestor {
-    /// There is nothing to show now: the agent goes on with what was kept, as long as that is good.
-    None,
     /// By a token, which is good for one attempt.
     JoinToken(Token),
     /// By a certificate and its key.
@@ -65,6 +68,7 @@ impl fmt::Debug for Token {
         match self {
             Self::Value(_) => f.write_str("hidden"),
             Self::File(path) => path.fmt(f),
+            Self::Asked(introducer) => introducer.fmt(f),
         }
     }
 }
@@ -72,9 +76,6 @@ impl fmt::Debug for Token {
 /// Why this node is not known to the authority.
 #[derive(Debug, thiserror::Error)]
 pub enum AttestError {
-    /// There is nothing to be presented.
-    #[error("there is no token or certificate to attest with")]
-    Nothing,
     /// What is to be presented cannot be read or made.
     #[error("{kind}: {problem}")]
     Own {
@@ -167,8 +168,7 @@ pub async fn attest(
 ) -> Result<Attested, AttestError> {
     let request = svid::Request::new(None)?;
     let (kind, payload) = match attestor {
-        NodeAttestor::None => return Err(AttestError::Nothing),
-        NodeAttestor::JoinToken(token) => (join_token::TYPE, join_token::payload(token)?),
+        NodeAttestor::JoinToken(token) => (join_token::TYPE, join_token::payload(token).await?),
         NodeAttestor::X509Pop { cert, .. } => (x509pop::TYPE, x509pop::payload(cert)?),
         NodeAttestor::K8sPsat { cluster, token } => {
             (k8s_psat::TYPE, k8s_psat::payload(cluster, token)?)
@@ -177,7 +177,7 @@ pub async fn attest(
     };
     let mut talk = begin(channel, kind, payload, &request).await?;
     match attestor {
-        NodeAttestor::JoinToken(_) | NodeAttestor::None | NodeAttestor::K8sPsat { .. } => {}
+        NodeAttestor::JoinToken(_) | NodeAttestor::K8sPsat { .. } => {}
         NodeAttestor::X509Pop { key, .. } => x509pop::prove(&mut talk, key).await?,
         NodeAttestor::Evidence(all) => {
             evidence::prove(&mut talk, all, &request.public_key(), domain.as_str()).await?;

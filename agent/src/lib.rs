@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod cache;
 pub mod delegate;
 pub mod entry;
+pub mod introducer;
 pub mod jwt;
 pub mod pace;
 pub mod run;

@@ -23,6 +23,7 @@ use crate::{
     attest::{AttestError, NodeAttestor},
     bundle::Bundle,
     cache::{Cache, CacheError, Kept, SealKind},
+    introducer::Introducer,
     pace::Pace,
     server::Servers,
     state::State,
@@ -32,15 +33,13 @@ pub use node::Node;
 pub use turn::TurnError;
 
 /// Whom the agent believes before it knows any bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Bootstrap {
     /// A file with the site's bundle, PEM or SPIFFE bundle JSON. Once a bundle is known it is not looked
     /// at again: a CA in it may have been revoked since.
     File(PathBuf),
-    /// The same text, handed over by whoever started the agent.
-    Text(Arc<[u8]>),
-    /// Nothing: what was kept has to do.
-    Nothing,
+    /// What whoever started the agent says, asked when no bundle is known.
+    Asked(Arc<dyn Introducer>),
     /// Whoever says it is the site's server, once. On the command line only.
     Insecure,
 }
@@ -299,8 +298,7 @@ impl Agent {
             self.disconnect();
             self.first = self.first.wrapping_add(1);
         }
-        if let TurnError::Attest(refused @ (AttestError::Refused(_) | AttestError::Nothing)) = error
-        {
+        if let TurnError::Attest(refused @ AttestError::Refused(_)) = error {
             if self.put_out || refused.is_denial() {
                 self.forget();
                 return Err(AgentError::Refused(refused));

@@ -29,6 +29,7 @@ pub(super) const TOP: Keys = Keys {
         "authority",
         "agent",
         "oidc",
+        "user",
     ],
     later: &["federation", "tenants"],
 };

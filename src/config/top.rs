@@ -1,6 +1,10 @@
 //! The top level, of one file or of all files of a folder.
 
-use std::{collections::HashMap, path::Path, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sekisho_certs::{TrustDomain, id::parse_trust_domain, source::SourceSpec};
 use sekisho_proxy::endpoint::spec::RecordLayer;
@@ -75,6 +79,7 @@ pub(super) fn read(
     let buffers = top.get_or("buffers", BUFFERS, report, |field, report| {
         field.size(16 << 20..=1 << 40, report)
     });
+    let user = top.get_or("user", None, report, agent::user);
     let log = top.get_or("log", admin::Log::default(), report, admin::log);
 
     if endpoints.len() > MOST {
@@ -106,6 +111,8 @@ pub(super) fn read(
         drain: drain?,
         log: log?,
         buffers: buffers?,
+        user: user?,
+        variables: BTreeSet::new(),
     })
 }
 

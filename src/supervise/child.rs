@@ -1,6 +1,7 @@
 //! One of the processes.
 
 use std::{
+    os::{fd::OwnedFd, unix::net::UnixStream},
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -9,12 +10,12 @@ use std::{
 use anyhow::Context as _;
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::{Pid, User},
+    unistd::Pid,
 };
-use tokio::{io::AsyncWriteExt as _, process};
-use zeroize::Zeroizing;
+use tokio::process;
 
-use crate::{agent::HandedOver, config::Config};
+use super::{environment, introduce::Introduce};
+use crate::config::Config;
 
 /// The first pause before one is started again, and the longest.
 const FIRST: Duration = Duration::from_secs(1);
@@ -66,15 +67,10 @@ pub(super) enum Event {
 
 impl Child {
     /// Starts it, as the user whom the file names for it.
-    pub(super) fn start(
-        part: Part,
-        path: &Path,
-        config: &Config,
-        handed_over: Option<&HandedOver>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn start(part: Part, path: &Path, config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
             part,
-            process: spawn(part, path, config, handed_over)?,
+            process: spawn(part, path, config)?,
             started: Instant::now(),
             pause: FIRST,
             due: None,
@@ -114,13 +110,8 @@ impl Child {
     }
 
     /// Starts it again.
-    pub(super) fn restart(
-        &mut self,
-        path: &Path,
-        config: &Config,
-        handed_over: Option<&HandedOver>,
-    ) -> anyhow::Result<()> {
-        self.process = spawn(self.part, path, config, handed_over)?;
+    pub(super) fn restart(&mut self, path: &Path, config: &Config) -> anyhow::Result<()> {
+        self.process = spawn(self.part, path, config)?;
         self.started = Instant::now();
         self.due = None;
         Ok(())
@@ -135,12 +126,7 @@ impl Child {
     }
 }
 
-fn spawn(
-    part: Part,
-    path: &Path,
-    config: &Config,
-    handed_over: Option<&HandedOver>,
-) -> anyhow::Result<process::Child> {
+fn spawn(part: Part, path: &Path, config: &Config) -> anyhow::Result<process::Child> {
     // This very program, even if another has been put in its place.
     let mut command = process::Command::new("/proc/self/exe");
     let name = match part {
@@ -152,33 +138,40 @@ fn spawn(
         .arg("--with-parent")
         .arg(std::process::id().to_string());
     command.kill_on_drop(true).stdin(Stdio::null());
+    command
+        .env_clear()
+        .envs(environment::of(part, config).into_iter());
     let user = match part {
         Part::Authority => config.authority.as_ref().and_then(|own| own.user.as_ref()),
         Part::Agent => config.agent.as_ref().and_then(|own| own.user.as_ref()),
         Part::Oidc => config.oidc.as_ref().and_then(|own| own.user.as_ref()),
-        Part::Proxy => None,
+        Part::Proxy => config.user.as_ref(),
     };
     if let Some(name) = user {
-        let found = User::from_name(name)?;
-        let user = found.with_context(|| format!("there is no user {name}"))?;
-        // Groups of root go with it.
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        // It does that itself: the groups of a user are set by none of the calls before exec.
+        crate::child::user(name)?;
+        command.arg("--as-user").arg(name);
     }
     if part == Part::Proxy {
         command.arg("--alone");
     }
-    if handed_over.is_some() {
-        command.arg("--handed-over").stdin(Stdio::piped());
-    }
-    let mut child = command
+    let introduce = (part == Part::Agent)
+        .then(|| Introduce::of(config))
+        .flatten();
+    let introduced = match introduce {
+        None => None,
+        Some(introduce) => {
+            let (ours, theirs) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            command.arg("--introduced").stdin(OwnedFd::from(theirs));
+            Some(introduce.serve(tokio::net::UnixStream::from_std(ours)?))
+        }
+    };
+    let child = command
         .spawn()
         .with_context(|| format!("cannot start the {}", part.as_str()))?;
-    if let (Some(handed_over), Some(mut stdin)) = (handed_over, child.stdin.take()) {
-        let text = Zeroizing::new(serde_json::to_vec(handed_over)?);
-        tokio::spawn(async move {
-            // Where the process has ended, that is told elsewhere.
-            let _ = stdin.write_all(&text).await;
-        });
+    if let Some(introduced) = introduced {
+        tokio::spawn(introduced);
     }
     Ok(child)
 }

@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, bail};
+use sekisho_certs::TrustDomain;
 use sekisho_spire_api::{
     server::{
         agent::{CreateJoinTokenRequest, agent_client::AgentClient},
@@ -15,7 +16,6 @@ use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
 use crate::{
-    agent::HandedOver,
     api::{self, Answered as _},
     apply,
     config::{Config, entries},
@@ -74,45 +74,32 @@ pub(super) async fn apply(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A token for the agent, by which it is also the node [`entries::LOCAL_NODE`], and the bundle by which
-/// it knows the authority. `None` where the file says how the agent attests.
-pub(super) async fn hand_over(config: &Config) -> anyhow::Result<Option<HandedOver>> {
-    let Some(own) = config.agent.as_ref() else {
-        return Ok(None);
-    };
-    if !own.wants_token() && own.bootstrap.is_some() {
-        return Ok(None);
-    }
-    let Some(channel) = channel(config).await? else {
-        return Ok(None);
-    };
-    let token = match own.wants_token() {
-        true => Some(token(channel.clone(), config).await?),
-        false => None,
-    };
-    let bundle = BundleClient::new(channel)
+/// The site's bundle, PEM, by which an agent knows the authority at first.
+pub(super) async fn bundle(authority: &Path) -> anyhow::Result<String> {
+    let bundle = BundleClient::new(api::connect(authority).await?)
         .get_bundle(GetBundleRequest::default())
         .await
         .answered("GetBundle")?;
     let authorities = bundle.x509_authorities.iter();
-    Ok(Some(HandedOver {
-        token,
-        bundle: authorities
-            .map(|ca| api::pem("CERTIFICATE", &ca.asn1))
-            .collect(),
-    }))
+    Ok(authorities
+        .map(|ca| api::pem("CERTIFICATE", &ca.asn1))
+        .collect())
 }
 
-async fn token(channel: Channel, config: &Config) -> anyhow::Result<Zeroizing<String>> {
+/// A token for the agent, by which it is also the node [`entries::LOCAL_NODE`].
+pub(super) async fn token(
+    authority: &Path,
+    site: &TrustDomain,
+) -> anyhow::Result<Zeroizing<String>> {
     let request = CreateJoinTokenRequest {
         ttl: TOKEN,
         token: String::new(),
         agent_id: Some(types::Spiffeid {
-            trust_domain: config.site.to_string(),
+            trust_domain: site.to_string(),
             path: entries::LOCAL_NODE.into(),
         }),
     };
-    let token = AgentClient::new(channel)
+    let token = AgentClient::new(api::connect(authority).await?)
         .create_join_token(request)
         .await
         .answered("CreateJoinToken")?;

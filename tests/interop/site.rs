@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,10 +19,14 @@ use nix::{
     unistd::{Pid, getuid},
 };
 use sekisho_certs::hex;
-use sekisho_spire_api::server::local_authority::{
-    ActivateX509AuthorityRequest, GetX509AuthorityStateRequest, PrepareX509AuthorityRequest,
-    RevokeX509AuthorityRequest, TaintX509AuthorityRequest,
-    local_authority_client::LocalAuthorityClient,
+use sekisho_spire_api::server::{
+    agent::{ListAgentsRequest, agent_client::AgentClient},
+    entry::{ListEntriesRequest, entry_client::EntryClient},
+    local_authority::{
+        ActivateX509AuthorityRequest, GetX509AuthorityStateRequest, PrepareX509AuthorityRequest,
+        RevokeX509AuthorityRequest, TaintX509AuthorityRequest,
+        local_authority_client::LocalAuthorityClient,
+    },
 };
 use serde_json::Value;
 use tonic::Code;
@@ -148,12 +153,89 @@ fn whatever_process_is_killed_the_site_goes_on() {
             whole.child(command).filter(|new| *new != pid)
         });
     }
-    // The agent has gone on from its cache: nothing was signed anew.
+    // The agent has gone on from its cache: nothing was signed anew, and no token was made.
     until("the agent again", || {
         whole.runtime.block_on(Whole::ask(whole.agent.clone())).ok()
     });
+    assert_eq!(nodes_of_tokens(&whole), (1, 1));
     assert_eq!(whole.endpoint("in")["svid"]["serial"], before);
     exchange(&mut held).unwrap();
+}
+
+/// How many agents there are, and how many entries that tokens have made.
+fn nodes_of_tokens(whole: &Whole) -> (usize, usize) {
+    whole.runtime.block_on(async {
+        let channel = Whole::channel(whole.authority.clone()).await;
+        let agents = AgentClient::new(channel.clone())
+            .list_agents(ListAgentsRequest::default())
+            .await;
+        let entries = EntryClient::new(channel)
+            .list_entries(ListEntriesRequest::default())
+            .await;
+        let entries = entries.unwrap().into_inner().entries.into_iter();
+        let of_tokens = entries.filter(|entry| {
+            let parent = entry.parent_id.as_ref().unwrap();
+            parent.path.starts_with("/spire/agent/join_token/")
+        });
+        let agents = agents.unwrap().into_inner().agents.len();
+        (agents, of_tokens.count())
+    })
+}
+
+/// What a process was told by its environment.
+fn environment(whole: &Whole, command: &str) -> Vec<String> {
+    let pid = whole.child(command).unwrap();
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let all = environment.split(|byte| *byte == 0);
+    all.filter(|one| !one.is_empty())
+        .map(|one| String::from_utf8_lossy(one).into_owned())
+        .collect()
+}
+
+#[test]
+fn no_process_is_told_the_secret_of_another() {
+    let world = World::new();
+    let whole = Whole::start_sealed(&world, echo(), &format!("[\"unix:uid:{}\"]", getuid()));
+    let secret = |command| {
+        let all = environment(&whole, command);
+        assert!(all.iter().any(|one| one.starts_with("PATH=")), "{all:?}");
+        let of = |name: &str| all.iter().any(|one| one.starts_with(name));
+        (of("SEKISHO_TEST_SECRET="), of("SEKISHO_TEST_OTHER="))
+    };
+    assert_eq!(secret("authority"), (true, false));
+    assert_eq!(secret("agent"), (false, false));
+    assert_eq!(secret("run"), (false, false));
+}
+
+#[test]
+fn endpoints_run_as_the_user_whom_the_file_names_with_its_groups() {
+    if !getuid().is_root() {
+        eprintln!("SKIPPED: only root can start a process as somebody else");
+        return;
+    }
+    let user = nix::unistd::User::from_name("nobody").unwrap().unwrap();
+    let world = World::new();
+    // The user has to read the file, and to open its admin socket.
+    fs::set_permissions(world.name(""), fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(world.name(""), Some(user.uid.as_raw()), None).unwrap();
+    let whole = Whole::start_as(&world, echo(), "[\"unix:user:nobody\"]", "nobody");
+    exchange(&mut connect(whole.sender)).unwrap();
+    let pid = whole.child("run").unwrap();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let (uid, gid) = (user.uid.to_string(), user.gid.to_string());
+    assert_eq!(line("Uid:"), vec![uid; 4]);
+    assert_eq!(line("Gid:"), vec![gid.clone(); 4]);
+    assert_eq!(line("Groups:"), [gid]);
+    assert_eq!(line("CapEff:"), ["0000000000000000"]);
+    let authority = whole.child("authority").unwrap();
+    assert_eq!(fs::metadata(format!("/proc/{authority}")).unwrap().uid(), 0);
 }
 
 /// A connection that exchanges words again and again, until it is told to stop or is cut.

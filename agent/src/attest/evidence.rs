@@ -103,7 +103,7 @@ pub(crate) async fn prove(
 async fn piece(evidence: &Evidence, binding: &Binding) -> Result<Piece, AttestError> {
     Ok(match evidence {
         Evidence::JoinToken(token) => {
-            let token = join_token::read(token)?;
+            let token = join_token::read(token).await?;
             let token = token.trim();
             Piece::JoinToken {
                 lookup: token_lookup(token),

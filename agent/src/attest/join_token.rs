@@ -14,18 +14,23 @@ const MOST: u64 = 4096;
 /// The token itself: it is used up by this.
 ///
 /// # Errors
-/// When its file cannot be read, or is empty.
-pub fn payload(token: &Token) -> Result<Vec<u8>, AttestError> {
-    Ok(read(token)?.trim().as_bytes().to_vec())
+/// When its file cannot be read, or is empty, or whoever has it does not give it now.
+pub async fn payload(token: &Token) -> Result<Vec<u8>, AttestError> {
+    Ok(read(token).await?.trim().as_bytes().to_vec())
 }
 
 /// The token, wherever it is.
 ///
 /// # Errors
 /// As [`payload`].
-pub fn read(token: &Token) -> Result<Zeroizing<String>, AttestError> {
+pub async fn read(token: &Token) -> Result<Zeroizing<String>, AttestError> {
     let path = match token {
         Token::Value(value) => return Ok(value.clone()),
+        Token::Asked(introducer) => {
+            let kind = TYPE;
+            let given = introducer.token().await;
+            return given.map_err(|problem| AttestError::Own { kind, problem });
+        }
         Token::File(path) => path,
     };
     let wrong = |problem: String| AttestError::Own {

@@ -73,7 +73,7 @@ impl TurnError {
     pub(super) fn is_of_the_connection(&self) -> bool {
         match self {
             Self::Connect(_) => true,
-            Self::Attest(AttestError::Refused(_) | AttestError::Nothing) => true,
+            Self::Attest(AttestError::Refused(_)) => true,
             Self::Attest(AttestError::Failed(status))
             | Self::Sync(SyncError::Call { status, .. }) => !matches!(
                 status.code(),
@@ -263,7 +263,7 @@ impl Agent {
 
     async fn attest(&mut self) -> Result<(), TurnError> {
         self.disconnect();
-        let trust = self.server_trust()?;
+        let trust = self.server_trust().await?;
         self.attest_by(trust).await
     }
 
@@ -321,7 +321,7 @@ impl Agent {
             return Ok(channel);
         }
         let held = Arc::clone(&node.signed.held);
-        let trust = self.server_trust()?;
+        let trust = self.server_trust().await?;
         let channel = self
             .servers
             .connect(&trust, Some(&held), self.first)
@@ -351,22 +351,21 @@ impl Agent {
     }
 
     /// By what servers are verified now.
-    fn server_trust(&self) -> Result<ServerTrust, TurnError> {
+    async fn server_trust(&self) -> Result<ServerTrust, TurnError> {
         if self.state.borrow().own_bundle().is_some() {
             return Ok(ServerTrust::Bundle(self.own_trust()?));
         }
-        self.bootstrap()
+        self.bootstrap().await
     }
 
-    fn bootstrap(&self) -> Result<ServerTrust, TurnError> {
+    async fn bootstrap(&self) -> Result<ServerTrust, TurnError> {
         let (name, text) = match &self.settings.bootstrap {
             Bootstrap::Insecure => return Ok(ServerTrust::NameOnly),
-            Bootstrap::Nothing => {
-                let text = "no bundle of the site is known, and none to begin with";
-                return Err(TurnError::Bootstrap(text.into()));
+            Bootstrap::Asked(introducer) => (None, introducer.bundle().await),
+            Bootstrap::File(path) => {
+                let read = std::fs::read(path);
+                (Some(path), read.map_err(|error| error.to_string()))
             }
-            Bootstrap::Text(text) => (None, Ok(text.to_vec())),
-            Bootstrap::File(path) => (Some(path), std::fs::read(path)),
         };
         let wrong = |error: &dyn std::fmt::Display| {
             let name = name.map(|path| format!("{}: ", path.display()));

@@ -3,14 +3,17 @@
 mod filter;
 mod rows;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
-use sekisho_certs::{SpiffeId, TrustDomain};
+use sekisho_certs::TrustDomain;
 use uuid::Uuid;
 
 use super::{By, Store, StoreError, audit, changes::Changed, seconds};
-use crate::entry::{Draft, Entry, Federated, Selector};
+use crate::{
+    attest::join_token,
+    entry::{Draft, Entry, Federated, Selector},
+};
 
 pub use filter::{EntryFilter, SetMatch};
 
@@ -267,25 +270,47 @@ fn update<E>(
     Ok(Update::Updated(Box::new(entry)))
 }
 
-/// Removes the entries that a join token made, together with the node that it made.
+/// Removes the entries that a join token made, together with the node that it made or would have made;
+/// their names.
 pub(super) fn delete_of_token(
     transaction: &Transaction<'_>,
     by: &By,
-    node: &SpiffeId,
-) -> Result<(), StoreError> {
-    let text = node.to_string();
+    node: &str,
+) -> Result<Vec<String>, StoreError> {
     let only = BTreeSet::from([Selector {
         kind: "spiffe_id".into(),
-        value: text.clone(),
+        value: node.to_owned(),
     }]);
     let mut statement = transaction.prepare_cached(
         "DELETE FROM entries WHERE parent_id = ?1 AND selector_set = ?2 RETURNING id",
     )?;
-    let gone = statement.query_map(params![text, rows::selector_set(&only)], |row| row.get(0))?;
-    for id in gone.collect::<Result<Vec<String>, _>>()? {
-        audit::append(transaction, by, "entry.delete", &id, "{}".into())?;
+    let gone = statement.query_map(params![node, rows::selector_set(&only)], |row| row.get(0))?;
+    let gone = gone.collect::<Result<Vec<String>, _>>()?;
+    for id in &gone {
+        audit::append(transaction, by, "entry.delete", id, "{}".into())?;
     }
-    Ok(())
+    Ok(gone)
+}
+
+/// Removes the entries of join tokens that have ended unused; their names. Of a token only the hash is
+/// known: the tokens in the entries that give somebody the ID `made` are compared with it.
+pub(super) fn delete_of_unused(
+    transaction: &Transaction<'_>,
+    by: &By,
+    made: &str,
+    lookups: &HashSet<[u8; 32]>,
+) -> Result<Vec<String>, StoreError> {
+    let mut statement = transaction
+        .prepare_cached("SELECT DISTINCT parent_id FROM entries WHERE spiffe_id = ?1")?;
+    let parents = statement.query_map(params![made], |row| row.get(0))?;
+    let mut gone = Vec::new();
+    for parent in parents.collect::<Result<Vec<String>, _>>()? {
+        let token = parent.split_once("/spire/agent/join_token/");
+        if token.is_some_and(|(_, token)| lookups.contains(&join_token::token_lookup(token))) {
+            gone.extend(delete_of_token(transaction, by, &parent)?);
+        }
+    }
+    Ok(gone)
 }
 
 /// Raises the revision of the entries that are federated with a domain, by name or by `*`, so that

@@ -1,7 +1,7 @@
 //! Attested nodes, and the join tokens that are out.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, SystemTime},
 };
 
@@ -354,7 +354,7 @@ impl Store {
             };
             audit::append(transaction, &by, "node.evict", &text, "{}".into())?;
             if [join_token::TYPE, evidence::TYPE].contains(&&*kind) {
-                entries::delete_of_token(transaction, &by, &id)?;
+                entries::delete_of_token(transaction, &by, &text)?;
             }
             Ok(true)
         })
@@ -406,12 +406,13 @@ impl Store {
         .await
     }
 
-    /// Takes a join token out of the store, whether it has ended or not: nobody can use it again.
+    /// Takes a join token out of the store, whether it has ended or not: nobody can use it again. With one
+    /// that has ended at the time of `by` goes the entry that it made.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn take_token(&self, by: By, lookup: [u8; 32]) -> Result<Option<Token>, StoreError> {
-        self.change(move |transaction| {
+        let work = move |transaction: &Transaction<'_>| {
             let found = transaction
                 .prepare_cached(
                     "DELETE FROM join_tokens WHERE lookup = ?1 \
@@ -422,37 +423,65 @@ impl Store {
                 })
                 .optional()?;
             let Some((evidence_key, agent, expires_at)): Option<(_, _, i64)> = found else {
-                return Ok(None);
+                return Ok((None, Vec::new()));
             };
             let detail = serde_json::json!({ "expires_at": expires_at });
             audit::append(transaction, &by, "token.take", &agent, detail.to_string())?;
+            let gone = match expires_at < seconds(by.at) {
+                true => entries::delete_of_unused(transaction, &by, &agent, &[lookup].into())?,
+                false => Vec::new(),
+            };
             let agent_id = (!agent.is_empty()).then(|| id::parse_workload_id(&agent));
-            Ok(Some(Token {
+            let token = Token {
                 lookup,
                 evidence_key,
                 agent_id: agent_id
                     .transpose()
                     .map_err(|error| StoreError::Corrupt(error.to_string()))?,
                 expires_at: time(expires_at),
-            }))
-        })
-        .await
+            };
+            Ok((Some(token), gone))
+        };
+        let changed = |(_, gone): &(_, Vec<String>)| Changed::Entries(gone.clone());
+        Ok(self.change_entries_as(changed, work).await?.0)
     }
 
-    /// Removes the join tokens that have ended at the time of `by`, and says how many.
+    /// Removes the join tokens that have ended at the time of `by`, and says how many. With each goes the
+    /// entry that it made: nobody has come by it.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn prune_tokens(&self, by: By) -> Result<usize, StoreError> {
-        self.change(move |transaction| {
-            let ended = "DELETE FROM join_tokens WHERE expires_at < ?1";
-            let gone = transaction.execute(ended, params![seconds(by.at)])?;
-            if gone > 0 {
-                let detail = serde_json::json!({ "tokens": gone });
-                audit::append(transaction, &by, "token.prune", "", detail.to_string())?;
+        let work = move |transaction: &Transaction<'_>| {
+            let mut statement = transaction.prepare_cached(
+                "DELETE FROM join_tokens WHERE expires_at < ?1 RETURNING lookup, agent_id",
+            )?;
+            let ended = statement.query_map(params![seconds(by.at)], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+            let ended = ended.collect::<Result<Vec<([u8; 32], String)>, _>>()?;
+            if ended.is_empty() {
+                return Ok((0, Vec::new()));
             }
-            Ok(gone)
-        })
-        .await
+            let detail = serde_json::json!({ "tokens": ended.len() });
+            audit::append(transaction, &by, "token.prune", "", detail.to_string())?;
+            let number = ended.len();
+            let mut made: HashMap<String, HashSet<[u8; 32]>> = HashMap::new();
+            for (lookup, agent) in ended.into_iter().filter(|(_, agent)| !agent.is_empty()) {
+                made.entry(agent).or_default().insert(lookup);
+            }
+            let mut gone = Vec::new();
+            for (agent, lookups) in made {
+                gone.extend(entries::delete_of_unused(
+                    transaction,
+                    &by,
+                    &agent,
+                    &lookups,
+                )?);
+            }
+            Ok((number, gone))
+        };
+        let changed = |(_, gone): &(_, Vec<String>)| Changed::Entries(gone.clone());
+        Ok(self.change_entries_as(changed, work).await?.0)
     }
 }

@@ -43,12 +43,48 @@ impl Whole {
         entries: &str,
         endpoints: &str,
     ) -> Self {
+        Self::start_by(
+            world,
+            service,
+            selectors,
+            [entries, endpoints, "", ""],
+            |_| {},
+        )
+    }
+
+    /// The same with keys that are sealed with a secret of the environment, where another one is too.
+    pub(crate) fn start_sealed(world: &World, service: SocketAddr, selectors: &str) -> Self {
+        let seal = ", encrypt: {env: SEKISHO_TEST_SECRET}";
+        Self::start_by(world, service, selectors, ["", "", seal, ""], |command| {
+            command.env("SEKISHO_TEST_SECRET", "s".repeat(64));
+            command.env("SEKISHO_TEST_OTHER", "t");
+        })
+    }
+
+    /// The same with endpoints that run as `user`.
+    pub(crate) fn start_as(
+        world: &World,
+        service: SocketAddr,
+        selectors: &str,
+        user: &str,
+    ) -> Self {
+        let top = format!("user: {user}\n");
+        Self::start_by(world, service, selectors, ["", "", "", &top], |_| {})
+    }
+
+    fn start_by(
+        world: &World,
+        service: SocketAddr,
+        selectors: &str,
+        [entries, endpoints, authority, top]: [&str; 4],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let (listen, gate, sender) = (ports::free(), ports::free(), ports::free());
         world.write(
             "site.yaml",
             &format!(
                 "site: {SITE}\n\
-                 authority: {{listen: {listen}, data: authority, socket: authority.sock, entries: entries.yaml}}\n\
+                 authority: {{listen: {listen}, data: authority, socket: authority.sock, entries: entries.yaml{authority}}}\n{top}\
                  agent: {{data: agent, socket: agent.sock}}\n\
                  admin: unix://{}\nlog: {{format: json}}\nworkers: 1\nendpoints:\n  \
                  in:\n    listen: mtls://{gate}\n    forward: tcp://{service}\n    as: /in\n    \
@@ -67,6 +103,7 @@ impl Whole {
         );
         let mut command = Command::new(SEKISHO);
         command.args(["run", "-c"]).arg(world.file("site.yaml"));
+        prepare(&mut command);
         let whole = Self {
             process: Process::start(&mut command),
             sender,

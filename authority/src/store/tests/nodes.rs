@@ -205,6 +205,65 @@ async fn a_token_and_its_entry_are_there_together_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_token_that_ends_unused_takes_its_entry_with_it() {
+    let Folder { store, .. } = store();
+    let alias = node("nodes/hpc").id;
+    // Each with an entry as `CreateJoinToken` makes one, ending at once or later.
+    let add = async |name: &str, ends| {
+        let parent = join_token::agent_id(alias.trust_domain(), name).unwrap();
+        let entry = Draft {
+            spiffe_id: alias.clone(),
+            selectors: [Selector {
+                kind: "spiffe_id".into(),
+                value: parent.to_string(),
+            }]
+            .into(),
+            parent_id: parent,
+            ..draft(name)
+        };
+        let token = Token {
+            lookup: join_token::token_lookup(name),
+            evidence_key: [9; 32],
+            agent_id: Some(alias.clone()),
+            expires_at: time(ends),
+        };
+        assert!(store.add_token(by(), token, Some(entry)).await.unwrap());
+    };
+    let there = async |name: &str| store.entry(name.into()).await.unwrap().is_some();
+    let at = |at| By {
+        at: time(at),
+        ..by()
+    };
+    let soon = 1_800_000_600;
+    for name in ["used", "ended", "late"] {
+        add(name, soon).await;
+    }
+    add("open", soon + 600).await;
+    // The same ID by the hand of an administrator.
+    let other = Draft {
+        spiffe_id: alias.clone(),
+        ..draft("by-hand")
+    };
+    store.create_entries(by(), vec![other]).await.unwrap();
+    let take = async |name: &str, at| {
+        let taken = store.take_token(at, join_token::token_lookup(name)).await;
+        assert!(taken.unwrap().is_some());
+    };
+    take("used", at(soon)).await;
+    let version = store.version();
+    take("late", at(soon + 1)).await;
+    assert!(!there("late").await, "taken when it had ended");
+    assert!(store.version() > version, "agents are to see it");
+    assert_eq!(store.prune_tokens(at(soon + 1)).await.unwrap(), 1);
+    assert!(!there("ended").await);
+    for name in ["used", "open", "by-hand"] {
+        assert!(there(name).await, "{name}");
+    }
+    let (_, changed) = store.changes_since(version);
+    assert_eq!(changed.unwrap(), ["ended".into(), "late".into()].into());
+}
+
+#[tokio::test]
 async fn what_a_node_becomes_is_told_once() {
     let Folder { store, .. } = store();
     attested(&store, node("x")).await;
