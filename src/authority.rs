@@ -374,6 +374,7 @@ fn cluster(config: &ClusterConfig) -> anyhow::Result<k8s_psat::Cluster> {
         node_labels: config.node_labels.clone(),
         pod_labels: config.pod_labels.clone(),
         name_by: config.name_by,
+        places: k8s_psat::Places::default(),
     })
 }
 

@@ -166,6 +166,8 @@ pub struct Agent {
     reattest: bool,
     /// The address to begin with, counted on when one fails.
     first: usize,
+    /// What is served has been verified by this bundle.
+    verified_by: Option<Arc<Bundle>>,
     /// The connection is that of this certificate, and verified by this bundle.
     connected: Option<(String, Arc<Bundle>)>,
     state: watch::Sender<Arc<State>>,
@@ -211,6 +213,7 @@ impl Agent {
             node: None,
             put_out: false,
             reattest: false,
+            verified_by: None,
             first: 0,
             connected: None,
         };

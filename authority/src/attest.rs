@@ -78,6 +78,16 @@ impl Attested {
     }
 }
 
+/// Where JSON is wrong. What serde_json would say besides could quote what a stranger has sent, of any
+/// length.
+fn place(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "not what is expected",
+        _ => "not JSON",
+    };
+    format!("{what}, at line {} column {}", error.line(), error.column())
+}
+
 /// Why an agent is not let in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttestError {

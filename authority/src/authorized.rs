@@ -10,8 +10,8 @@ use sekisho_certs::TrustDomain;
 
 use crate::{entry::Entry, store::Node};
 
-/// All entries, in the order that the question asks for.
-#[derive(Debug, Default)]
+/// All entries, in the order that the question asks for; those for one question by age, then by name.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Arrangement {
     all: BTreeMap<String, Arc<Entry>>,
     by_parent: HashMap<String, Vec<Arc<Entry>>>,
@@ -47,7 +47,9 @@ impl Arrangement {
     fn of(all: BTreeMap<String, Arc<Entry>>, domain: &TrustDomain) -> Self {
         let server = format!("spiffe://{domain}/spire/server");
         let mut arranged = Self::default();
-        for entry in all.values() {
+        let mut in_order: Vec<_> = all.values().collect();
+        in_order.sort_by_key(|entry| entry.created_at);
+        for entry in in_order {
             let parent = entry.draft.parent_id.to_string();
             if parent == server {
                 arranged.aliases.push(Arc::clone(entry));

@@ -251,3 +251,6 @@ impl Core {
         Ok(page.await?.items)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! How often one address may call what costs: as in SPIRE, excess waits.
+//! How often one address may call what costs: as in SPIRE, excess waits. Of IPv6 a /64 is one address.
 
 use std::{
     collections::HashMap,
@@ -77,7 +77,7 @@ impl Limits {
         let Some(address) = address else {
             return Ok(());
         };
-        let ready = self.take(what, address, count, Instant::now())?;
+        let ready = self.take(what, network(address), count, Instant::now())?;
         tokio::time::sleep_until(ready).await;
         Ok(())
     }
@@ -118,6 +118,17 @@ impl Limits {
     }
 }
 
+/// Whose an address is: of IPv6 whoever has one has a /64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(
+            || IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+            IpAddr::V4,
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -147,6 +158,16 @@ mod tests {
             .take(Costly::X509, ONE, 500, now + 2 * second)
             .unwrap();
         assert_eq!(later, now + 2 * second, "it has filled again");
+    }
+
+    #[test]
+    fn of_ipv6_a_network_counts_as_one_address() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff::"));
+        assert_ne!(network("2001:db8:1:3::1"), network("2001:db8:1:2::1"));
+        assert_eq!(network("10.0.0.1"), "10.0.0.1");
+        assert_eq!(network("::ffff:10.0.0.1"), "10.0.0.1");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub use authorities::{AuthorityRecord, Kind, Slot};
 pub use bundles::{Bundle, Deletion, JwtAuthority, X509Authority};
 use changes::{Changed, Changes};
 pub use entries::{Creation, EntryFilter, Page, SetMatch, Update};
-pub use nodes::{Certificate, Node, NodeFilter, Token};
+pub use nodes::{Certificate, Node, NodeFilter, Spent, Token};
 pub use open::OpenError;
 pub use relationships::{EndpointProfile, Refreshed, Relationship};
 

@@ -108,7 +108,7 @@ impl Policy {
         )
     }
 
-    /// An engine for questions that are not about a connection. It is made ready by the first.
+    /// An engine for questions that are not about a connection, made ready here.
     #[must_use]
     pub fn question(&self) -> Question {
         Question::new(

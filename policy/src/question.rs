@@ -45,8 +45,10 @@ impl Question {
         revision: Arc<str>,
         limits: Limits,
     ) -> Self {
+        let mut runner = Runner::new(program, limits.time);
+        runner.warm();
         Self {
-            runner: Runner::new(program, limits.time),
+            runner,
             rule,
             revision,
             input_bytes: limits.input_bytes,

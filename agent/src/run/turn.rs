@@ -123,10 +123,12 @@ impl Agent {
             .collect();
         let entries = sync::entries(channel.clone(), &domain, &known).await?;
         let mut bundles = sync::federated(channel.clone(), &entries, &before.bundles).await?;
-        let (own, same_bundle) = match before.own_bundle() {
-            Some(same) if **same == own => (Arc::clone(same), true),
-            _ => (Arc::new(own), false),
+        let own = match before.own_bundle() {
+            Some(same) if **same == own => Arc::clone(same),
+            _ => Arc::new(own),
         };
+        let verified = self.verified_by.as_ref();
+        let verified = verified.is_some_and(|by| Arc::ptr_eq(by, &own));
         let Some(trust) = own.trust(&domain).ok().and_then(|own| self.trust_of(own)) else {
             return Err(SyncError::Protocol("with an unusable bundle").into());
         };
@@ -137,7 +139,7 @@ impl Agent {
             // Before anything else is replaced: once the CA is revoked, nobody listens to its certificates.
             self.renew(channel.clone(), &trust).await?;
         }
-        bundles.insert(domain.to_string(), own);
+        bundles.insert(domain.to_string(), Arc::clone(&own));
         let mut state = State {
             known: true,
             bundles,
@@ -150,11 +152,11 @@ impl Agent {
                 .identities
                 .get(&name)
                 .and_then(|one| one.svid.clone());
-            // An entry may have come back under its name for somebody else, and a CA may have gone. By the
-            // bundle of before they have been verified: a thousand signatures are not verified again.
+            // An entry may have come back under its name for somebody else, and a CA may have gone. What this
+            // very bundle has verified is not verified again: there may be a thousand.
             let kept = kept.filter(|svid| {
                 svid.signed.id.to_string() == entry.spiffe_id
-                    && (same_bundle || svid.signed.has_path(&trust, now))
+                    && (verified || svid.signed.has_path(&trust, now))
             });
             state
                 .identities
@@ -162,6 +164,8 @@ impl Agent {
         }
         let signed = self.sign(channel, &mut state, &trust).await;
         self.publish(state, &before);
+        // What has been signed was verified by it too, whatever came after.
+        self.verified_by = Some(own);
         signed?;
         self.put_out = false;
         Ok(())
@@ -261,8 +265,8 @@ impl Agent {
         Ok(())
     }
 
+    /// On a connection of its own: while this goes on, or fails, calls go by the one that there is.
     async fn attest(&mut self) -> Result<(), TurnError> {
-        self.disconnect();
         let trust = self.server_trust().await?;
         self.attest_by(trust).await
     }

@@ -305,7 +305,12 @@ decision := {"allow": true, "path": "/t", "reattest_s": 300} if input.evidence[0
     let piece = talk.token(&value);
     let status = talk.show(vec![piece]).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
-    assert!(status.message().contains("cannot be shown again"));
+    assert!(status.message().contains("policy is wrong"), "{status:?}");
+    // It has used nothing up.
+    policy(&folder, &AGAIN.replace(", \"reattest_s\": 300", ""), &[]);
+    let mut talk = Talk::begin(&site, &[Kind::JoinToken]).await;
+    let piece = talk.token(&value);
+    talk.show(vec![piece]).await.unwrap();
 }
 
 /// An attestation by hand.
@@ -482,4 +487,48 @@ async fn what_is_malformed_or_too_much_is_refused_before_anything_is_used_up() {
     let pieces = vec![talk.token(&value), talk.token(&value)];
     let status = talk.show(pieces).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    // A token that was not looked at is as good as before.
+    let value = site.token().await;
+    let mut talk = Talk::begin(&site, &kinds).await;
+    let pieces = vec![talk.token(&value), talk.certificate(&host)];
+    talk.show(pieces).await.unwrap_err();
+    let mut talk = Talk::begin(&site, &kinds).await;
+    let pieces = vec![talk.certificate(&host), talk.token(&value)];
+    talk.show(pieces).await.unwrap();
+}
+
+/// The bundle that an attestation brings verifies what was signed before.
+#[tokio::test(flavor = "multi_thread")]
+async fn svids_of_a_ca_that_was_revoked_meanwhile_are_replaced_after_an_attestation() {
+    let nodes = Nodes::new();
+    let (shown, ..) = nodes.host("node7");
+    let attestors = nodes.attestors(Source::Default);
+    let long = move |settings: &mut sekisho_authority::core::Settings| {
+        settings.attestors = attestors;
+        settings.attestations = 1000;
+        settings.x509_ttl = 48 * HOUR;
+    };
+    let site = Site::with(long, 30 * 24 * HOUR).await;
+    let mut settings = site.agent_settings("unused").await;
+    settings.attestor = NodeAttestor::Evidence(vec![shown]);
+    let mut agent = site.run(settings).await;
+    agent.turned().await;
+    site.create(vec![entry("/w", &agent.path())]).await;
+    agent.turn().await;
+    let serial = |agent: &crate::harness::Running| {
+        let state = agent.shared.state.borrow().clone();
+        let mut all = state.identities.values();
+        let svid = all.find_map(|one| one.svid.clone()).unwrap();
+        svid.signed.serial.clone()
+    };
+    let before = serial(&agent);
+    let next = site.prepare_ca().await;
+    agent.turn().await;
+    // The agent does not look while its CA is tainted; when it does, its own certificate is over.
+    site.replace_ca(next).await;
+    site.clock.advance(2 * HOUR);
+    let health = agent.turn().await;
+    assert_eq!(health.problem, None);
+    assert_ne!(serial(&agent), before);
+    agent.stop().await;
 }

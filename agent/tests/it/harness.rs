@@ -26,6 +26,11 @@ use sekisho_spire_api::{
         agent::{CreateJoinTokenRequest, ListAgentsRequest, agent_client::AgentClient},
         bundle::{GetBundleRequest, bundle_client::BundleClient},
         entry::{BatchCreateEntryRequest, entry_client::EntryClient},
+        local_authority::{
+            ActivateX509AuthorityRequest, GetX509AuthorityStateRequest,
+            PrepareX509AuthorityRequest, RevokeX509AuthorityRequest, TaintX509AuthorityRequest,
+            local_authority_client::LocalAuthorityClient,
+        },
     },
     types,
     workload::spiffe_workload_api_client::SpiffeWorkloadApiClient,
@@ -130,6 +135,30 @@ impl Site {
         let mut client = AgentClient::new(self.admin().await);
         let listed = client.list_agents(ListAgentsRequest::default()).await;
         listed.unwrap().into_inner().agents
+    }
+
+    /// Has another CA made, in the bundle at once; its name.
+    pub(crate) async fn prepare_ca(&self) -> String {
+        let mut client = LocalAuthorityClient::new(self.admin().await);
+        let prepared = client.prepare_x509_authority(PrepareX509AuthorityRequest {});
+        let prepared = prepared.await.unwrap().into_inner();
+        prepared.prepared_authority.unwrap().authority_id
+    }
+
+    /// Has it sign, and the one before tainted and revoked at once.
+    pub(crate) async fn replace_ca(&self, authority_id: String) {
+        let mut client = LocalAuthorityClient::new(self.admin().await);
+        let state = client.get_x509_authority_state(GetX509AuthorityStateRequest {});
+        let old = state.await.unwrap().into_inner().active.unwrap();
+        let activate = ActivateX509AuthorityRequest { authority_id };
+        client.activate_x509_authority(activate).await.unwrap();
+        let authority_id = old.authority_id;
+        let taint = TaintX509AuthorityRequest {
+            authority_id: authority_id.clone(),
+        };
+        client.taint_x509_authority(taint).await.unwrap();
+        let revoke = RevokeX509AuthorityRequest { authority_id };
+        client.revoke_x509_authority(revoke).await.unwrap();
     }
 
     /// As an administrator.

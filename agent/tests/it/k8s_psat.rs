@@ -22,14 +22,21 @@ use sekisho_testkit::{
 
 use crate::harness::{HOUR, Site};
 
-struct World {
-    site: Site,
-    stand_in: StandIn,
+pub(crate) struct World {
+    pub(crate) site: Site,
+    pub(crate) stand_in: StandIn,
     cluster: Arc<Mutex<Cluster>>,
 }
 
 impl World {
     async fn start() -> Self {
+        Self::with(|settings, clusters| settings.attestors.k8s_psat = Some(clusters)).await
+    }
+
+    /// With an authority that takes agents of the cluster in this way.
+    pub(crate) async fn with(
+        take: impl FnOnce(&mut sekisho_authority::core::Settings, k8s_psat::Setting),
+    ) -> Self {
         let (stand_in, cluster) = Cluster::with_an_agent().serve().await;
         let folder = stand_in.folder();
         let server = KubeServer::api_server()
@@ -44,10 +51,11 @@ impl World {
             node_labels: ["zone".to_owned()].into(),
             pod_labels: ["app".to_owned()].into(),
             name_by: k8s_psat::NameBy::Node,
+            places: k8s_psat::Places::default(),
         };
         let clusters = BTreeMap::from([("campus".to_owned(), campus)]);
         let change = |settings: &mut sekisho_authority::core::Settings| {
-            settings.attestors.k8s_psat = Some(k8s_psat::Setting { clusters });
+            take(settings, k8s_psat::Setting { clusters });
             settings.attestations = 1000;
         };
         let site = Site::with(change, 24 * HOUR).await;
@@ -69,7 +77,7 @@ impl World {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Cluster)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Cluster)) {
         change(&mut self.cluster.lock().unwrap());
     }
 

@@ -10,6 +10,7 @@
 mod away;
 mod delegated;
 mod evidence;
+mod evidence_pod;
 mod harness;
 mod k8s_psat;
 mod life;

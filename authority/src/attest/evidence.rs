@@ -3,7 +3,8 @@
 //!
 //! Every piece is bound to this conversation, to the agent's key and to the trust domain. One that does
 //! not verify refuses them all; one that cannot be verified now puts the agent off, before anything is
-//! used up. Join tokens come last, since they are used up by being looked at.
+//! used up, and so does a policy that fails. A policy that refuses uses join tokens up, as a wrong proof
+//! does.
 
 mod judge;
 
@@ -19,10 +20,10 @@ use sekisho_spire_api::evidence::{
 pub use sekisho_spire_api::evidence::{TYPE, token_key, token_lookup};
 use serde_json::json;
 
-use super::{AttestError, Attested, Challenge, join_token, k8s_psat, x509pop};
+use super::{AttestError, Attested, Challenge, join_token, k8s_psat, place, x509pop};
 use crate::{
     entry::Selector,
-    store::{By, Store},
+    store::{By, Spent, Store},
 };
 pub use judge::{DECISION, DEFAULT_POLICY, Judge, Source};
 
@@ -109,27 +110,33 @@ pub async fn attest(
     let binding = Binding::new(&nonce, public_key, with.domain.as_str());
     let shown = read(&talk.challenge(asked).await?, &kinds)?;
     let mut found = Vec::with_capacity(shown.len());
-    for piece in shown.iter().filter(|piece| !is_token(piece)) {
-        found.push(verify(piece, &binding, with).await?);
-    }
-    for piece in shown.iter().filter(|piece| is_token(piece)) {
-        found.push(verify(piece, &binding, with).await?);
+    // What is nonsense is to cost no question to an API server; tokens come last, since a wrong proof uses
+    // them up.
+    for kind in [Kind::X509Pop, Kind::K8sPsat, Kind::JoinToken] {
+        for piece in shown.iter().filter(|piece| piece.kind() == kind) {
+            found.push(verify(piece, &binding, with).await?);
+        }
     }
     let input = input(&found, public_key, with);
-    let verdict = with.setting.judge.decide(input).await?;
-    verdict.attested(
-        found.into_iter().map(|piece| piece.attested).collect(),
-        with.domain,
-    )
-}
-
-const fn is_token(piece: &Piece) -> bool {
-    matches!(piece, Piece::JoinToken { .. })
+    let pieces = found.into_iter().map(|piece| piece.attested).collect();
+    let verdict = with.setting.judge.decide(input).await;
+    let attested = verdict.and_then(|verdict| verdict.attested(pieces, with.domain));
+    // Where the policy fails, it is as if nobody had asked.
+    if matches!(attested, Ok(_) | Err(AttestError::Denied(_))) {
+        for piece in &shown {
+            if let Piece::JoinToken { lookup, .. } = piece {
+                let (store, by) = (with.store, with.by.clone());
+                // Who was quicker has it.
+                join_token::take(*lookup, store, by, Spent::Proven).await?;
+            }
+        }
+    }
+    attested
 }
 
 fn offered(payload: &[u8], setting: &Setting) -> Result<Vec<Kind>, AttestError> {
     let offer: Offer = serde_json::from_slice(payload)
-        .map_err(|error| invalid(format_args!("failed to unmarshal data: {error}")))?;
+        .map_err(|error| invalid(format_args!("failed to unmarshal data: {}", place(&error))))?;
     if offer.version != VERSION {
         return Err(invalid(format_args!(
             "version {} of the messages is not known, {VERSION} is",
@@ -139,10 +146,17 @@ fn offered(payload: &[u8], setting: &Setting) -> Result<Vec<Kind>, AttestError> 
     if !(1..=MOST_PIECES).contains(&offer.kinds.len()) {
         return Err(invalid(format_args!("1 to {MOST_PIECES} pieces are taken")));
     }
-    match offer.kinds.iter().find(|kind| !setting.takes(**kind)) {
-        Some(kind) => Err(invalid(format_args!("{kind} is not taken here"))),
-        None => Ok(offer.kinds),
+    for (at, kind) in offer.kinds.iter().enumerate() {
+        if !setting.takes(*kind) {
+            return Err(invalid(format_args!("{kind} is not taken here")));
+        }
+        // Of two certificates a node would have selectors that no certificate has together.
+        let before = offer.kinds.iter().take(at);
+        if *kind != Kind::JoinToken && before.into_iter().any(|known| known == kind) {
+            return Err(invalid(format_args!("{kind} is taken once")));
+        }
     }
+    Ok(offer.kinds)
 }
 
 fn read(response: &[u8], kinds: &[Kind]) -> Result<Vec<Piece>, AttestError> {
@@ -176,8 +190,13 @@ async fn token(
     binding: &Binding,
     with: &With<'_>,
 ) -> Result<Found, AttestError> {
-    let token = join_token::take(lookup, with.store, with.by.clone()).await?;
-    if !binding.proves_token(&token.evidence_key, proof) {
+    let token = with.store.token(lookup).await;
+    let token = token.map_err(|error| AttestError::Unavailable(error.to_string()))?;
+    let token = token.ok_or_else(join_token::unknown)?;
+    let proven = binding.proves_token(&token.evidence_key, proof);
+    if !proven || token.expires_at < with.now() {
+        // Every attempt uses a token up, as SPIRE has it.
+        join_token::take(lookup, with.store, with.by.clone(), Spent::Proven).await?;
         return Err(denied("join_token: the proof is not for this conversation"));
     }
     // The token itself is nowhere: what it is found by names the node where nothing else does.

@@ -3,7 +3,7 @@
 use sekisho_certs::{TrustDomain, id};
 
 use super::{AttestError, Attested};
-use crate::store::{By, Store, Token};
+use crate::store::{By, Spent, Store, Token};
 pub use sekisho_spire_api::evidence::{token_key, token_lookup};
 
 /// Its name in the protocol.
@@ -37,11 +37,11 @@ pub async fn attest(
     by: By,
 ) -> Result<Attested, AttestError> {
     let token = std::str::from_utf8(payload).map_err(|_| unknown())?;
-    take(token_lookup(token), store, by).await?;
+    take(token_lookup(token), store, by, Spent::Shown).await?;
     Ok(Attested::once(agent_id(domain, token)?))
 }
 
-fn unknown() -> AttestError {
+pub(super) fn unknown() -> AttestError {
     AttestError::Invalid(
         "failed to attest: join token does not exist or has already been used".into(),
     )
@@ -51,9 +51,14 @@ fn unknown() -> AttestError {
 ///
 /// # Errors
 /// When it is not known, has ended, or the store refuses.
-pub async fn take(lookup: [u8; 32], store: &Store, by: By) -> Result<Token, AttestError> {
+pub async fn take(
+    lookup: [u8; 32],
+    store: &Store,
+    by: By,
+    spent: Spent,
+) -> Result<Token, AttestError> {
     let now = by.at;
-    let taken = store.take_token(by, lookup).await;
+    let taken = store.take_token(by, lookup, spent).await;
     let taken = taken.map_err(|error| AttestError::Unavailable(error.to_string()))?;
     let token = taken.ok_or_else(unknown)?;
     if token.expires_at < now {

@@ -5,7 +5,10 @@ mod api;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sekisho_certs::{SpiffeId, TrustDomain, id};
 use sekisho_kube::{KubeServer, REQUEST};
@@ -21,9 +24,29 @@ pub const TYPE: &str = "k8s_psat";
 /// Whom a token must be for, unless a cluster's setting says otherwise; SPIRE's default.
 pub const AUDIENCE: &str = "spire-server";
 
-/// Reviews at a time, of all agents together: anybody may ask for one, and an API server has other work.
-/// Who waits for longer than a review may take comes again.
-static REVIEWS: Semaphore = Semaphore::const_new(32);
+/// Reviews at a time of one cluster: anybody may ask for one, and an API server has other work. Who waits
+/// for longer than a review may take comes again.
+const REVIEWS: usize = 32;
+
+/// Places for reviews of one cluster, so that one whose API server does not answer keeps the agents of no
+/// other waiting. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(REVIEWS)))
+    }
+}
+
+/// They say nothing of a setting.
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Places {}
 
 /// From which clusters agents come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +71,8 @@ pub struct Cluster {
     pub pod_labels: BTreeSet<String>,
     /// What an agent is named by.
     pub name_by: NameBy,
+    /// How many reviews run at a time.
+    pub places: Places,
 }
 
 /// What an agent is named by.
@@ -227,7 +252,7 @@ pub async fn review(
     let known = self::cluster(setting, cluster)?;
     let found = async {
         // It is never closed.
-        let _permit = REVIEWS.acquire().await;
+        let _permit = known.places.0.acquire().await;
         found(known, cluster, token, audiences).await
     };
     let found = tokio::time::timeout(REQUEST, found).await;

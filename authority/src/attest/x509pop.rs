@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use super::{AttestError, Attested, Challenge};
+use super::{AttestError, Attested, Challenge, place};
 use crate::entry::Selector;
 use signature::Key;
 
@@ -155,7 +155,7 @@ pub async fn attest(
     talk: &mut dyn Challenge,
 ) -> Result<Attested, AttestError> {
     let payload: Payload = serde_json::from_slice(payload)
-        .map_err(|error| invalid(format_args!("failed to unmarshal data: {error}")))?;
+        .map_err(|error| invalid(format_args!("failed to unmarshal data: {}", place(&error))))?;
     if payload.certificates.len() > INTERMEDIATES + 1 {
         return Err(invalid("too many certificates"));
     }
@@ -347,7 +347,8 @@ async fn prove(key: &Key<'_>, talk: &mut dyn Challenge) -> Result<(), AttestErro
     let response = talk.challenge(challenge).await?;
     let response: Answered = serde_json::from_slice(&response).map_err(|error| {
         invalid(format_args!(
-            "unable to unmarshal challenge response: {error}"
+            "unable to unmarshal challenge response: {}",
+            place(&error)
         ))
     })?;
     let wrong = || denied("challenge response verification failed");

@@ -53,7 +53,8 @@ impl Changes {
         }
     }
 
-    /// The names of the entries that may have changed since a version. `None`: any may have.
+    /// The names of the entries that may have changed since a version. `None`: any may have, or so many that
+    /// reading them one by one costs more than reading all.
     pub(super) fn since(&self, version: u64) -> Option<BTreeSet<String>> {
         let before_all = self.version - self.last.len() as u64;
         if version < before_all {
@@ -64,6 +65,9 @@ impl Changes {
             match changed {
                 Changed::Entries(some) => names.extend(some.iter().cloned()),
                 _ => return None,
+            }
+            if names.len() > MOST_NAMES {
+                return None;
             }
         }
         Some(names)
@@ -102,6 +106,17 @@ mod tests {
         let many: Vec<_> = (0..=MOST_NAMES).map(|at| at.to_string()).collect();
         changes.note(Changed::Entries(many));
         assert_eq!(since(&changes, 4), None);
+        let (half, version) = (MOST_NAMES / 2 + 1, changes.version());
+        for part in ["x", "y"] {
+            let some: Vec<_> = (0..half).map(|at| format!("{part}{at}")).collect();
+            changes.note(Changed::Entries(some));
+        }
+        assert_eq!(since(&changes, version), None, "too many together");
+        assert_eq!(since(&changes, version + 1).unwrap().len(), half);
+        let mut changes = Changes {
+            version: 5,
+            last: VecDeque::new(),
+        };
         for _ in 0..MOST {
             changes.note(named(&["c"]));
         }

@@ -104,6 +104,41 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// How a join token was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// It was sent: the node is named by it.
+    Shown,
+    /// Its possession was proven, as one piece of evidence.
+    Proven,
+}
+
+/// What a statement finds of a token.
+fn token(
+    transaction: &Transaction<'_>,
+    text: &str,
+    lookup: [u8; 32],
+) -> Result<Option<Token>, StoreError> {
+    let found: Option<(_, String, i64)> = transaction
+        .prepare_cached(text)?
+        .query_row(params![lookup], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    let Some((evidence_key, agent, expires_at)) = found else {
+        return Ok(None);
+    };
+    let agent_id = (!agent.is_empty()).then(|| id::parse_workload_id(&agent));
+    Ok(Some(Token {
+        lookup,
+        evidence_key,
+        agent_id: agent_id
+            .transpose()
+            .map_err(|error| StoreError::Corrupt(error.to_string()))?,
+        expires_at: time(expires_at),
+    }))
+}
+
 const COLUMNS: &str = "number, id, attestation_type, serial, not_after, next_serial, \
      next_not_after, can_reattest, reattest_at, banned, version, svid_ttl";
 
@@ -406,39 +441,42 @@ impl Store {
         .await
     }
 
-    /// Takes a join token out of the store, whether it has ended or not: nobody can use it again. With one
-    /// that has ended at the time of `by` goes the entry that it made.
+    /// A join token that is out, which it stays.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn take_token(&self, by: By, lookup: [u8; 32]) -> Result<Option<Token>, StoreError> {
+    pub async fn token(&self, lookup: [u8; 32]) -> Result<Option<Token>, StoreError> {
+        const FIND: &str =
+            "SELECT evidence_key, agent_id, expires_at FROM join_tokens WHERE lookup = ?1";
+        self.look(move |transaction| token(transaction, FIND, lookup))
+            .await
+    }
+
+    /// Takes a join token out of the store, whether it has ended or not: nobody can use it again. The entry
+    /// that it made goes too where it has ended at the time of `by`, or was not shown itself: nobody comes
+    /// by the ID that has the token in it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn take_token(
+        &self,
+        by: By,
+        lookup: [u8; 32],
+        spent: Spent,
+    ) -> Result<Option<Token>, StoreError> {
+        const TAKE: &str = "DELETE FROM join_tokens WHERE lookup = ?1 \
+             RETURNING evidence_key, agent_id, expires_at";
         let work = move |transaction: &Transaction<'_>| {
-            let found = transaction
-                .prepare_cached(
-                    "DELETE FROM join_tokens WHERE lookup = ?1 \
-                     RETURNING evidence_key, agent_id, expires_at",
-                )?
-                .query_row(params![lookup], |row| {
-                    Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?))
-                })
-                .optional()?;
-            let Some((evidence_key, agent, expires_at)): Option<(_, _, i64)> = found else {
+            let Some(token) = token(transaction, TAKE, lookup)? else {
                 return Ok((None, Vec::new()));
             };
-            let detail = serde_json::json!({ "expires_at": expires_at });
+            let agent = token.agent_id.as_ref().map(ToString::to_string);
+            let agent = agent.unwrap_or_default();
+            let detail = serde_json::json!({ "expires_at": seconds(token.expires_at) });
             audit::append(transaction, &by, "token.take", &agent, detail.to_string())?;
-            let gone = match expires_at < seconds(by.at) {
+            let gone = match spent == Spent::Proven || token.expires_at < by.at {
                 true => entries::delete_of_unused(transaction, &by, &agent, &[lookup].into())?,
                 false => Vec::new(),
-            };
-            let agent_id = (!agent.is_empty()).then(|| id::parse_workload_id(&agent));
-            let token = Token {
-                lookup,
-                evidence_key,
-                agent_id: agent_id
-                    .transpose()
-                    .map_err(|error| StoreError::Corrupt(error.to_string()))?,
-                expires_at: time(expires_at),
             };
             Ok((Some(token), gone))
         };

@@ -26,6 +26,8 @@ use crate::{
 
 /// How long an agent has for each of its messages.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest name of a kind of attestation: it stands in the log.
+const KIND: usize = 64;
 /// Most bytes of what an agent presents.
 const PAYLOAD: usize = 256 * 1024;
 
@@ -85,6 +87,11 @@ impl Talk {
         let csr = params.ok_or_else(|| missing("X509-SVID parameters"))?.csr;
         if data.r#type.is_empty() {
             return Err(missing("attestation data type"));
+        }
+        if data.r#type.len() > KIND {
+            return Err(Status::invalid_argument(
+                "malformed param: attestation data type is too long",
+            ));
         }
         if data.payload.is_empty() {
             return Err(missing("attestation data payload"));

@@ -88,7 +88,7 @@ impl Judge {
         let asked = asked.map_err(|error| AttestError::Unavailable(error.to_string()))?;
         let value = asked.map_err(|error| {
             tracing::error!(%error, "attestation policy");
-            unavailable(format_args!("the attestation policy fails: {error}"))
+            unavailable("the attestation policy fails: the authority's log says how")
         })?;
         Verdict::read(value)
     }
@@ -158,7 +158,7 @@ fn unavailable(text: impl fmt::Display) -> AttestError {
 
 fn wrong(text: impl fmt::Display) -> AttestError {
     tracing::error!(problem = %text, "attestation policy");
-    unavailable(format_args!("the attestation policy is wrong: {text}"))
+    unavailable("the attestation policy is wrong: the authority's log says how")
 }
 
 impl Verdict {
@@ -265,3 +265,6 @@ fn line(text: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,7 @@ impl World {
             node_labels: set(&["zone"]),
             pod_labels: BTreeSet::new(),
             name_by: NameBy::Node,
+            places: Places::default(),
         };
         let clusters = BTreeMap::from([("campus".into(), cluster)]);
         Self {

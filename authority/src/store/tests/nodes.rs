@@ -1,4 +1,5 @@
 use super::*;
+use crate::attest::join_token;
 
 fn node(name: &str) -> Node {
     let domain = id::parse_trust_domain("a.example").unwrap();
@@ -151,7 +152,7 @@ async fn a_token_is_taken_once() {
     };
     assert!(store.add_token(by(), token(1), None).await.unwrap());
     assert!(!store.add_token(by(), token(1), None).await.unwrap());
-    let take = async || store.take_token(by(), [1; 32]).await.unwrap();
+    let take = async || store.take_token(by(), [1; 32], Spent::Shown).await.unwrap();
     assert_eq!(take().await, Some(token(1)));
     assert_eq!(take().await, None);
     store.add_token(by(), token(2), None).await.unwrap();
@@ -192,7 +193,10 @@ async fn a_token_and_its_entry_are_there_together_or_not_at_all() {
         .await
         .unwrap();
     add(draft("w")).await.unwrap_err();
-    assert_eq!(store.take_token(by(), [1; 32]).await.unwrap(), None);
+    assert_eq!(
+        store.take_token(by(), [1; 32], Spent::Shown).await.unwrap(),
+        None
+    );
     let Folder { store, .. } = super::store();
     let version = store.version();
     let add = async |entry| store.add_token(by(), token.clone(), Some(entry)).await;
@@ -246,7 +250,9 @@ async fn a_token_that_ends_unused_takes_its_entry_with_it() {
     };
     store.create_entries(by(), vec![other]).await.unwrap();
     let take = async |name: &str, at| {
-        let taken = store.take_token(at, join_token::token_lookup(name)).await;
+        let taken = store
+            .take_token(at, join_token::token_lookup(name), Spent::Shown)
+            .await;
         assert!(taken.unwrap().is_some());
     };
     take("used", at(soon)).await;
