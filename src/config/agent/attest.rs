@@ -133,8 +133,16 @@ fn pieces(field: &Field<'_>, supervised: bool, report: &mut Report) -> Option<Ve
             return None;
         }
         let piece = piece(&item, supervised, FORM, report)?;
-        if all.contains(&piece) {
-            item.rule("this piece is there already", report);
+        let once = |known: &Piece| {
+            let token = matches!(piece, Piece::HandedOver | Piece::JoinToken(_));
+            *known == piece
+                || !token && std::mem::discriminant(known) == std::mem::discriminant(&piece)
+        };
+        if all.iter().any(once) {
+            item.rule(
+                "this piece is there already; of each kind there is one, of tokens several",
+                report,
+            );
             return None;
         }
         all.push(piece);
