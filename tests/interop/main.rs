@@ -19,6 +19,7 @@ mod clients;
 mod commands;
 mod demo;
 mod drain;
+mod evidence;
 mod explain;
 mod hold;
 mod key_update;
