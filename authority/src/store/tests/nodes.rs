@@ -1,4 +1,5 @@
 use super::*;
+use crate::attest::join_token;
 
 fn node(name: &str) -> Node {
     let domain = id::parse_trust_domain("a.example").unwrap();
