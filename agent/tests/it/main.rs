@@ -7,6 +7,7 @@
     reason = "a test that cannot be set up has failed"
 )]
 
+mod back;
 mod delegated;
 mod evidence;
 mod harness;
@@ -14,3 +15,4 @@ mod k8s_psat;
 mod life;
 mod sds;
 mod workload_api;
+mod x509pop;
