@@ -1,9 +1,14 @@
 //! What a process does first that `sekisho run` has started: it becomes whom the file says, and ends when
 //! that one does.
 
+use std::{
+    ffi::{CString, OsString},
+    os::unix::ffi::OsStringExt as _,
+};
+
 use anyhow::{Context as _, bail};
 use clap::Args;
-use nix::unistd::{Uid, User, geteuid, initgroups, setgid, setuid};
+use nix::unistd::{Uid, User, execv, geteuid, initgroups, setgid, setuid};
 
 use crate::{output, run};
 
@@ -46,17 +51,48 @@ pub(crate) fn user(name: &str) -> anyhow::Result<User> {
     Ok(user)
 }
 
-/// With all groups of that user, so that files of one of them can be read, and none of those before.
+/// With all groups of that user, so that files of one of them can be read, and none of those before. Then this
+/// program is begun anew: capabilities of its file count for that user, and its entries in /proc are that
+/// user's own.
 fn become_user(name: &str) -> anyhow::Result<()> {
     let user = user(name)?;
     if !geteuid().is_root() {
         return Ok(());
     }
-    let plain = std::ffi::CString::new(name)?;
+    let plain = CString::new(name)?;
     let told = || format!("cannot become {name}");
     initgroups(&plain, user.gid).with_context(told)?;
     setgid(user.gid).with_context(told)?;
     setuid(user.uid).with_context(told)?;
-    // As if it had been started by that user: its own entries in /proc are its own.
-    nix::sys::prctl::set_dumpable(true).with_context(told)
+    let arguments: Vec<CString> = without_user(std::env::args_os())
+        .map(|one| CString::new(one.into_vec()))
+        .collect::<Result<_, _>>()?;
+    match execv(c"/proc/self/exe", &arguments) {
+        Err(error) => Err(error).with_context(told),
+    }
+}
+
+/// The arguments without `--as-user NAME`.
+fn without_user(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut arguments = arguments;
+    std::iter::from_fn(move || {
+        let next = arguments.next()?;
+        if next != "--as-user" {
+            return Some(next);
+        }
+        arguments.next()?;
+        arguments.next()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_become_is_not_become_again() {
+        let given = ["sekisho", "run", "--as-user", "x", "--with-parent", "1"];
+        let rest: Vec<_> = without_user(given.into_iter().map(OsString::from)).collect();
+        assert_eq!(rest, ["sekisho", "run", "--with-parent", "1"]);
+    }
 }

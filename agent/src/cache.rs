@@ -96,6 +96,9 @@ pub struct Kept {
     pub entries: Vec<Arc<Entry>>,
     /// SVIDs by the name of their entry.
     pub svids: BTreeMap<String, KeptSvid>,
+    /// The authority has put this node out, and it has not come back since.
+    #[serde(default)]
+    pub put_out: bool,
 }
 
 impl Kept {
@@ -109,6 +112,7 @@ impl Kept {
             bundles: Bundles::new(),
             entries: Vec::new(),
             svids: BTreeMap::new(),
+            put_out: false,
         }
     }
 }

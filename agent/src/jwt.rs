@@ -156,11 +156,19 @@ impl Tokens {
         if known.len() >= MOST {
             known.retain(|_, token| now < token.expires_at);
         }
-        if known.len() >= MOST {
-            known.clear();
+        if known.len() >= MOST
+            && let Some(oldest) = oldest(&known)
+        {
+            known.remove(&oldest);
         }
         known.insert(name, token);
     }
+}
+
+/// The one that was made first.
+fn oldest(known: &HashMap<Name, Token>) -> Option<Name> {
+    let oldest = known.iter().min_by_key(|(_, token)| token.issued_at);
+    oldest.map(|(name, _)| name.clone())
 }
 
 fn key_id(token: &str) -> Option<String> {
@@ -168,4 +176,38 @@ fn key_id(token: &str) -> Option<String> {
     let header = URL_SAFE_NO_PAD.decode(header).ok()?;
     let header: serde_json::Value = serde_json::from_slice(&header).ok()?;
     header.get("kid")?.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sekisho_certs::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn of_too_many_tokens_the_oldest_is_forgotten() {
+        let tokens = Tokens {
+            channel: watch::Sender::new(None).subscribe(),
+            clock: Arc::new(SystemClock),
+            known: Mutex::default(),
+        };
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        let name = |number: usize| (format!("e{number}"), 0, vec!["kafka".to_owned()]);
+        for number in 0..MOST + 1 {
+            let issued_at = start + Duration::from_millis(number as u64);
+            let token = Token {
+                token: Zeroizing::new(String::new()),
+                issued_at,
+                expires_at: issued_at + Duration::from_secs(300),
+                key: "k".into(),
+            };
+            tokens.remember(name(number), token, start);
+        }
+        assert_eq!(tokens.count(), MOST);
+        let known = tokens.known.lock().unwrap();
+        assert!(!known.contains_key(&name(0)));
+        assert!(known.contains_key(&name(1)) && known.contains_key(&name(MOST)));
+    }
 }

@@ -145,8 +145,10 @@ impl Wanted {
         }
     }
 
-    fn names(&self) -> BTreeSet<String> {
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What was asked for, of the entries that there are: the others are asked for again if they come back.
+    fn names(&self, is_there: impl Fn(&str) -> bool) -> BTreeSet<String> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|name| is_there(name));
         names.clone()
     }
 }
@@ -322,6 +324,7 @@ impl Agent {
             Some(Reason::AgentNotAttested) => {
                 self.node = None;
                 self.put_out = true;
+                self.save();
             }
             Some(Reason::AgentExpired | Reason::AgentNotActive) => self.node = None,
             Some(Reason::AgentMustReattest) => self.reattest = true,
@@ -358,6 +361,7 @@ impl Agent {
         let state = Arc::clone(&self.state.borrow());
         let kept = Kept {
             node: self.node.as_ref().map(Node::kept),
+            put_out: self.put_out,
             ..node::kept(&state)
         };
         if let Err(error) = self.cache.save(&kept) {
@@ -369,5 +373,21 @@ impl Agent {
 impl From<SyncError> for TurnError {
     fn from(error: SyncError) -> Self {
         Self::Sync(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_is_forgotten_with_its_entry() {
+        let wanted = Wanted::default();
+        wanted.ask("a");
+        wanted.ask("b");
+        assert_eq!(wanted.names(|name| name == "b"), ["b".to_owned()].into());
+        assert_eq!(wanted.names(|_| true), ["b".to_owned()].into());
+        wanted.ask("a");
+        assert_eq!(wanted.names(|_| true).len(), 2);
     }
 }

@@ -6,6 +6,7 @@ mod caller;
 mod delegated;
 mod door;
 mod header;
+mod idle;
 mod logger;
 mod sds;
 mod validated;
@@ -41,6 +42,10 @@ pub use logger::{Level, LogLevel};
 
 /// Streams that one connection may have at a time.
 const STREAMS: u32 = 100;
+/// How often a client is asked whether it is still there, however rarely a stream has something to say.
+const PING: Duration = Duration::from_secs(120);
+/// How long it may take to answer: longer than a process commonly stands still.
+const PONG: Duration = Duration::from_secs(60);
 /// How long calls may go on once the end has been asked for.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -149,8 +154,8 @@ impl Serving {
                 delegated::Service::new(Arc::clone(&callers), Arc::clone(&tokens), delegates);
             let debug = admin_info::Service::new(callers.shared().clone(), tokens);
             let log = serve.log.map(logger::Service::new).map(LoggerServer::new);
-            let router = Server::builder()
-                .max_concurrent_streams(STREAMS)
+            let router = builder()
+                .layer(idle::Counted)
                 .add_service(DelegatedIdentityServer::new(delegated))
                 .add_service(DebugServer::new(debug))
                 .add_optional_service(log);
@@ -245,6 +250,13 @@ fn told(served: Result<(), tonic::transport::Error>) {
     }
 }
 
+fn builder() -> Server {
+    Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PONG))
+}
+
 fn workload_routes(
     callers: &Arc<Callers>,
     tokens: &Arc<Tokens>,
@@ -254,9 +266,7 @@ fn workload_routes(
     let sds = sds::Service::new(Arc::clone(callers), names.clone());
     // It serves when it listens: what there is to serve is told by each call.
     let (_, health) = tonic_health::server::health_reporter();
-    let mut builder = Server::builder()
-        .max_concurrent_streams(STREAMS)
-        .layer(header::Required);
+    let mut builder = builder().layer(idle::Counted).layer(header::Required);
     let router = builder
         .add_service(SpiffeWorkloadApiServer::new(workload))
         .add_service(SecretDiscoveryServiceServer::new(sds))

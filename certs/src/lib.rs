@@ -9,6 +9,7 @@ pub mod id;
 pub mod issue;
 pub mod persist;
 pub mod reason;
+pub mod socket;
 pub mod source;
 pub mod store;
 pub mod svid;

@@ -3,8 +3,8 @@
 use std::{
     fs, io,
     os::unix::{
-        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::{UnixListener, UnixStream},
+        fs::{MetadataExt as _, PermissionsExt as _},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
 };
@@ -16,12 +16,8 @@ use std::{
 /// When somebody listens there, when something that is no socket is in the way (it is left
 /// alone), or what the system says.
 pub fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
-    clear_stale(path)?;
-    let listener = UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    let file = SocketFile::of(path)?;
-    set_mode(path, mode)?;
-    Ok((listener, file))
+    let listener = sekisho_certs::socket::listen(path, mode)?;
+    Ok((listener, SocketFile::of(path)?))
 }
 
 /// Changes who may reach a socket.
@@ -59,36 +55,9 @@ impl Drop for SocketFile {
     }
 }
 
-/// Removes a socket that nobody listens on any more; anything else stays and is an error.
-fn clear_stale(path: &Path) -> io::Result<()> {
-    let Ok(metadata) = fs::symlink_metadata(path) else {
-        return Ok(());
-    };
-    if !metadata.file_type().is_socket() {
-        return Err(io::Error::new(
-            io::ErrorKind::AlreadyExists,
-            "a file that is no socket is in the way",
-        ));
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Err(io::ErrorKind::AddrInUse.into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_that_is_no_socket_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("precious");
-        fs::write(&path, "data").unwrap();
-        let refused = listen(&path, 0o600).unwrap_err();
-        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read_to_string(&path).unwrap(), "data");
-    }
 
     #[test]
     fn a_stale_socket_is_replaced_and_a_living_one_is_not() {

@@ -1,6 +1,9 @@
-//! What is printed of messages with keys and tokens in them: everything else.
+//! What is printed of messages with keys and tokens in them: everything else. And what is left of keys and
+//! tokens in memory: nothing, as far as the messages go.
 
 use std::fmt::{Debug, Formatter, Result};
+
+use zeroize::Zeroize as _;
 
 use crate::{
     agent::delegated_identity::X509svidWithKey,
@@ -22,6 +25,22 @@ macro_rules! hide {
         }
     };
 }
+
+/// Wipes a field when the message is dropped.
+macro_rules! wipe {
+    ($message:path, $field:ident) => {
+        impl Drop for $message {
+            fn drop(&mut self) {
+                self.$field.zeroize();
+            }
+        }
+    };
+}
+
+wipe!(types::AttestationData, payload);
+wipe!(workload::X509svid, x509_svid_key);
+wipe!(workload::Jwtsvid, svid);
+wipe!(X509svidWithKey, x509_svid_key);
 
 hide!(
     workload::X509svid,

@@ -138,9 +138,7 @@ fn spawn(part: Part, path: &Path, config: &Config) -> anyhow::Result<process::Ch
         .arg("--with-parent")
         .arg(std::process::id().to_string());
     command.kill_on_drop(true).stdin(Stdio::null());
-    command
-        .env_clear()
-        .envs(environment::of(part, config).into_iter());
+    command.env_clear().envs(environment::of(part, config));
     let user = match part {
         Part::Authority => config.authority.as_ref().and_then(|own| own.user.as_ref()),
         Part::Agent => config.agent.as_ref().and_then(|own| own.user.as_ref()),

@@ -20,7 +20,7 @@ use crate::{
 
 /// How long the authority may take to answer.
 const CALLS: Duration = Duration::from_secs(5);
-/// The least time between two answers, so that an agent gone wild does not fill the database.
+/// The least time between two tokens, so that an agent gone wild does not fill the database.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the agent of a file may ask for.
@@ -60,7 +60,9 @@ impl Introduce {
             if tell(&mut agent, answer).await.is_err() {
                 return;
             }
-            sleep(PAUSE).await;
+            if question == TOKEN {
+                sleep(PAUSE).await;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED, UnparsedPublicKey};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use sekisho_certs::SpiffeId;
@@ -136,12 +137,10 @@ pub fn validate(
     let key = bundle
         .jwt_key(key_id)
         .ok_or_else(|| ValidateError::Key(key_id.into(), domain))?;
-    let key = decoding_key(&key.public_key, algorithm).ok_or(ValidateError::Signature)?;
     let signed = token.len() - signature.len() - 1;
     let message = token.get(..signed).unwrap_or_default().as_bytes();
-    match jsonwebtoken::crypto::verify(signature, message, &key, algorithm) {
-        Ok(true) => {}
-        Ok(false) | Err(_) => return Err(ValidateError::Signature),
+    if !algorithm.verifies(&key.public_key, message, signature) {
+        return Err(ValidateError::Signature);
     }
     times(&claims, expires, now)?;
     let found = audiences(&claims);
@@ -154,9 +153,17 @@ pub fn validate(
     Ok(Valid { id, claims })
 }
 
+/// How a token is signed.
+#[derive(Clone, Copy)]
+enum Signed {
+    By(Algorithm),
+    /// Which `jsonwebtoken` does not have.
+    Es512,
+}
+
 /// JWT-SVID §2.1.
-fn algorithm(name: &str) -> Result<Algorithm, ValidateError> {
-    Ok(match name {
+fn algorithm(name: &str) -> Result<Signed, ValidateError> {
+    Ok(Signed::By(match name {
         "RS256" => Algorithm::RS256,
         "RS384" => Algorithm::RS384,
         "RS512" => Algorithm::RS512,
@@ -165,12 +172,41 @@ fn algorithm(name: &str) -> Result<Algorithm, ValidateError> {
         "PS512" => Algorithm::PS512,
         "ES256" => Algorithm::ES256,
         "ES384" => Algorithm::ES384,
+        "ES512" => return Ok(Signed::Es512),
         other => {
             return Err(parse(format_args!(
                 "signature algorithm {other:?} is not supported"
             )));
         }
-    })
+    }))
+}
+
+impl Signed {
+    /// Whether `signature`, base64, is that of this key (SubjectPublicKeyInfo, DER). A key of another kind
+    /// than the algorithm's verifies nothing.
+    fn verifies(self, der: &[u8], message: &[u8], signature: &str) -> bool {
+        let algorithm = match self {
+            Self::By(algorithm) => algorithm,
+            Self::Es512 => return verifies_es512(der, message, signature),
+        };
+        let verified = decoding_key(der, algorithm)
+            .map(|key| jsonwebtoken::crypto::verify(signature, message, &key, algorithm));
+        matches!(verified, Some(Ok(true)))
+    }
+}
+
+/// RFC 7518 §3.4: both halves of the signature, 132 bytes.
+fn verifies_es512(der: &[u8], message: &[u8], signature: &str) -> bool {
+    let Ok(signature) = URL_SAFE_NO_PAD.decode(signature) else {
+        return false;
+    };
+    let verified = with_parts(der, |parts| match parts {
+        Parts::Ec("P-521", point) => UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point)
+            .verify(message, &signature)
+            .is_ok(),
+        _ => false,
+    });
+    verified.unwrap_or_default()
 }
 
 fn decoding_key(der: &[u8], algorithm: Algorithm) -> Option<DecodingKey> {
@@ -216,4 +252,52 @@ fn audiences(claims: &Map<String, Value>) -> Vec<String> {
 fn quoted(all: &[String]) -> String {
     let each: Vec<String> = all.iter().map(|one| format!("{one:?}")).collect();
     format!("[{}]", each.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::{
+        encoding::AsDer as _,
+        rand::SystemRandom,
+        signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+    };
+
+    use super::*;
+    use crate::bundle::JwtAuthority;
+
+    fn key() -> (EcdsaKeyPair, Vec<u8>) {
+        let key = EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING).unwrap();
+        let der = key.public_key().as_der().unwrap().as_ref().to_vec();
+        (key, der)
+    }
+
+    #[test]
+    fn a_token_by_a_key_of_p_521_is_verified() {
+        let (key, der) = key();
+        let claims = r#"{"sub":"spiffe://a.example/w","aud":"kafka","exp":2000000000}"#;
+        let signed =
+            [r#"{"alg":"ES512","kid":"k"}"#, claims].map(|part| URL_SAFE_NO_PAD.encode(part));
+        let signed = signed.join(".");
+        let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()));
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_900_000_000);
+        let ask = |public_key| {
+            let bundle = Bundle {
+                x509: Vec::new(),
+                jwt: vec![JwtAuthority {
+                    id: "k".into(),
+                    public_key,
+                    expires_at: None,
+                    tainted: false,
+                }],
+                sequence: 1,
+                refresh_hint: std::time::Duration::ZERO,
+            };
+            let bundles = [("a.example".to_owned(), Arc::new(bundle))].into();
+            validate(&token, "kafka", &bundles, now)
+        };
+        assert_eq!(ask(der).unwrap().id.to_string(), "spiffe://a.example/w");
+        let another = ask(self::key().1).unwrap_err();
+        assert_eq!(another, ValidateError::Signature);
+    }
 }

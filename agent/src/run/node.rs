@@ -72,7 +72,13 @@ impl Agent {
             })
         });
         let mut state = State::empty(domain);
-        state.known = true;
+        self.put_out = kept.put_out;
+        if kept.put_out {
+            // The bundle is needed to come back; until then nobody is served.
+            tracing::warn!("this node was put out: what was kept is not served");
+            kept.entries.clear();
+        }
+        state.known = !kept.put_out;
         for entry in &kept.entries {
             let svid = kept.svids.remove(&entry.id).and_then(|svid| {
                 let id = entry.parsed_id().ok()?;

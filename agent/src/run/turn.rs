@@ -167,7 +167,9 @@ impl Agent {
         // What has been signed was verified by it too, whatever came after.
         self.verified_by = Some(own);
         signed?;
-        self.put_out = false;
+        if std::mem::take(&mut self.put_out) {
+            self.save();
+        }
         Ok(())
     }
 
@@ -177,7 +179,8 @@ impl Agent {
         state: &mut State,
         trust: &Trust,
     ) -> Result<(), TurnError> {
-        let wanted = self.wanted.names();
+        let there = |name: &str| state.identities.contains_key(name);
+        let wanted = self.wanted.names(there);
         let now = self.clock.now();
         let all = self.wanted.renew.swap(false, Ordering::Relaxed);
         let renewal = |signed: &Signed| if all { now } else { self.renewal(signed) };

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tonic::{Extensions, Status};
 
-use super::door::Who;
+use super::door::Connection;
 use crate::{
     run::Shared,
     selector::Selector,
@@ -51,8 +51,8 @@ impl Callers {
     /// # Errors
     /// When it is not known, or has ended, or cannot be attested now.
     pub(super) async fn attest(&self, extensions: &Extensions) -> Result<Selectors, Status> {
-        let who = extensions.get::<Who>();
-        match who.map(AsRef::as_ref) {
+        let connection = extensions.get::<Connection>();
+        match connection.map(|connection| connection.who.as_ref()) {
             Some(Ok(peer)) => self.attest_peer(peer).await,
             Some(Err(error)) => {
                 tracing::warn!(%error, "caller not known");

@@ -4,10 +4,7 @@ use std::{
     collections::HashMap,
     fs, io,
     net::SocketAddr,
-    os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _},
-        net::UnixStream as StdStream,
-    },
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -15,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use sekisho_certs::socket;
 use sekisho_spire_api::lenient::Lenient;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -24,6 +22,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use super::idle::{Calls, Idle};
 use crate::workload::{Accepted, Peer, PeerError};
 
 /// For everybody on this host: who asks is found out, not admitted.
@@ -45,6 +44,13 @@ pub(super) type Connections = ReceiverStream<io::Result<Known>>;
 /// A connection with the process at its other end, or why that is not known.
 pub(super) type Who = Arc<Result<Peer, PeerError>>;
 
+/// What calls are told of the connection by which they come.
+#[derive(Clone, Debug)]
+pub(super) struct Connection {
+    pub(super) who: Who,
+    pub(super) calls: Arc<Calls>,
+}
+
 /// Either kind of connection.
 pub(super) enum Stream {
     Unix(UnixStream),
@@ -54,14 +60,15 @@ pub(super) enum Stream {
 /// A connection, what is known of it, and its place among those of its user.
 pub(super) struct Known {
     stream: Lenient<Stream>,
-    who: Who,
+    about: Connection,
+    idle: Idle,
     _place: Place,
 }
 
 impl std::fmt::Debug for Known {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Known")
-            .field("who", &self.who)
+            .field("about", &self.about)
             .finish_non_exhaustive()
     }
 }
@@ -105,19 +112,6 @@ impl Drop for Place {
 
 /// Listens at `path`. A socket that nobody listens at any more is put away.
 pub(super) fn unix(path: &Path, mode: u32) -> io::Result<Connections> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-        Ok(there) if !there.file_type().is_socket() => {
-            let text = "is there already, and is no socket";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-        }
-        Ok(_) if StdStream::connect(path).is_ok() => {
-            let text = "another process listens there";
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-        }
-        Ok(_) => fs::remove_file(path)?,
-    }
     if let Some(folder) = path.parent()
         && !folder.as_os_str().is_empty()
     {
@@ -127,8 +121,7 @@ pub(super) fn unix(path: &Path, mode: u32) -> io::Result<Connections> {
             .mode(0o755)
             .create(folder)?;
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    let listener = UnixListener::from_std(socket::listen(path, mode)?)?;
     let (ready, connections) = mpsc::channel(READY);
     tokio::spawn(async move {
         let places = Arc::default();
@@ -201,9 +194,14 @@ async fn hand_over(
         tracing::warn!(user, "too many connections of one user, or of all");
         return;
     };
+    let calls = Calls::new();
     let known = Known {
         stream: Lenient::new(stream),
-        who: Arc::new(who),
+        idle: Idle::of(Arc::clone(&calls)),
+        about: Connection {
+            who: Arc::new(who),
+            calls,
+        },
         _place: place,
     };
     // Where nobody takes it, the door is closing.
@@ -211,10 +209,10 @@ async fn hand_over(
 }
 
 impl Connected for Known {
-    type ConnectInfo = Who;
+    type ConnectInfo = Connection;
 
-    fn connect_info(&self) -> Who {
-        Arc::clone(&self.who)
+    fn connect_info(&self) -> Connection {
+        self.about.clone()
     }
 }
 
@@ -224,7 +222,11 @@ impl AsyncRead for Known {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        if let ready @ Poll::Ready(_) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            return ready;
+        }
+        // As if the other end had closed.
+        self.idle.poll(cx).map(Ok)
     }
 }
 

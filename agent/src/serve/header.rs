@@ -8,7 +8,9 @@ use std::{
 
 use http::{Request, Response};
 use tonic::{Status, body::Body};
-use tower::{Layer, Service};
+use tower::{Layer, Service, layer::util};
+
+use super::idle;
 
 const NAME: &str = "workload.spiffe.io";
 /// Calls that need it: SDS, health and reflection do not.
@@ -19,7 +21,7 @@ const CALLS: &str = "/SpiffeWorkloadAPI/";
 pub(super) struct Required;
 
 /// The layers of a server with it.
-pub(super) type Stack = tower::layer::util::Stack<Required, tower::layer::util::Identity>;
+pub(super) type Stack = util::Stack<Required, util::Stack<idle::Counted, util::Identity>>;
 
 impl<S> Layer<S> for Required {
     type Service = Checked<S>;

@@ -58,14 +58,14 @@ decision := {
 "#;
 
 /// A CA of nodes' certificates, and the files of one node.
-struct Nodes {
+pub(crate) struct Nodes {
     folder: tempfile::TempDir,
-    ca: CertificateDer<'static>,
+    pub(crate) ca: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Nodes {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -79,7 +79,7 @@ impl Nodes {
     }
 
     /// The certificate and key of a host, as files; its fingerprint.
-    fn host(&self, name: &str) -> (Evidence, String, Host) {
+    pub(crate) fn host(&self, name: &str) -> (Evidence, String, Host) {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -112,7 +112,7 @@ impl Nodes {
     }
 }
 
-struct Host {
+pub(crate) struct Host {
     der: CertificateDer<'static>,
     key: KeyPair,
 }

@@ -99,7 +99,7 @@ impl Site {
         Arc::<TestClock>::clone(&self.clock)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 

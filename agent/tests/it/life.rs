@@ -10,7 +10,7 @@ use tonic::Code;
 
 use crate::harness::{HOUR, Running, Site, domain, entry, spiffe_id, with_header};
 
-async fn svids(agent: &Running) -> Result<X509svidResponse, tonic::Status> {
+pub(crate) async fn svids(agent: &Running) -> Result<X509svidResponse, tonic::Status> {
     let mut api = agent.api().await;
     let request = with_header(X509svidRequest {});
     let mut stream = api.fetch_x509svid(request).await?.into_inner();

@@ -8,6 +8,7 @@
 )]
 
 mod away;
+mod back;
 mod delegated;
 mod evidence;
 mod evidence_pod;
@@ -16,3 +17,4 @@ mod k8s_psat;
 mod life;
 mod sds;
 mod workload_api;
+mod x509pop;

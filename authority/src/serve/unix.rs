@@ -1,14 +1,8 @@
 //! The Unix socket of administrators.
 
-use std::{
-    fs, io,
-    os::unix::{
-        fs::{FileTypeExt as _, PermissionsExt as _},
-        net::UnixStream as StdStream,
-    },
-    path::Path,
-};
+use std::{io, path::Path};
 
+use sekisho_certs::socket;
 use sekisho_spire_api::lenient::Lenient;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -26,26 +20,8 @@ const MODE: u32 = 0o770;
 /// # Errors
 /// When something else stands there, or somebody listens.
 pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
-    let told = |kind, text: &str| io::Error::new(kind, format!("{}: {text}", path.display()));
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(told(error.kind(), &error.to_string())),
-        Ok(there) if !there.file_type().is_socket() => {
-            let text = "is there already, and is no socket";
-            return Err(told(io::ErrorKind::AlreadyExists, text));
-        }
-        Ok(_) if StdStream::connect(path).is_ok() => {
-            return Err(told(
-                io::ErrorKind::AddrInUse,
-                "another process listens there",
-            ));
-        }
-        Ok(_) => fs::remove_file(path)?,
-    }
-    let listener =
-        UnixListener::bind(path).map_err(|error| told(error.kind(), &error.to_string()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
-    Ok(listener)
+    let listener = socket::listen(path, MODE).and_then(UnixListener::from_std);
+    listener.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 /// Hands over connections until nobody takes them any more.

@@ -1,6 +1,7 @@
 //! Against an engine's answers as recorded (Docker 20.10 of Debian 12), and, where one runs,
 //! against the engine itself:
-//! `cargo test -p sekisho-agent docker -- --ignored`.
+//! `cargo test -p sekisho-agent docker -- --ignored`. That one is not for every run: Debian's `docker.io` with
+//! containerd and runc is some 70 MB to fetch, and its daemon wants a privileged host with iptables.
 
 use std::{
     fs,
