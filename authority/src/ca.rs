@@ -164,7 +164,7 @@ pub struct Ca {
     /// asked.
     preparing: tokio::sync::Mutex<()>,
     /// The bundle above is taken over by one at a time; taken before the two others.
-    following: tokio::sync::Mutex<()>,
+    following: tokio::sync::Mutex<upstream::Seen>,
     /// What was revoked here, and may still be believed above.
     revoked: Revoked,
     bundle: watch::Sender<Arc<Bundle>>,

@@ -1,6 +1,9 @@
 //! Steps of an authority's life, from the wish to the store, the bundle and the memory.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
 
 use super::{
     Ca, CaError, State,
@@ -81,7 +84,7 @@ impl Ca {
             return Err(CaError::HasUpstream);
         }
         if step == Step::Prepare {
-            let prepared = self.prepare(by, kind, |_| true).await?;
+            let prepared = self.prepare(by, kind, &HashSet::new(), |_| true).await?;
             return prepared.ok_or(CaError::Changed);
         }
         let _one = self.changing.lock().await;
@@ -89,11 +92,13 @@ impl Ca {
     }
 
     /// Prepares another authority, and returns its name; `None` where it is not wanted any more once
-    /// it is this one's turn: somebody else may just have prepared one.
+    /// it is this one's turn: somebody else may just have prepared one. It is not below one of the
+    /// roots that are `dead`.
     pub(super) async fn prepare(
         &self,
         by: By,
         kind: Kind,
+        dead: &HashSet<String>,
         wanted: impl Fn(&State) -> bool + Send,
     ) -> Result<Option<String>, CaError> {
         // The authority above may take its time: who takes other steps does not wait for it.
@@ -102,7 +107,7 @@ impl Ca {
             return Ok(None);
         }
         let before = names(self, kind);
-        let made = self.make(kind).await?;
+        let made = self.make(kind, dead).await?;
         let _one = self.changing.lock().await;
         if names(self, kind) != before {
             return Err(CaError::Changed);
@@ -111,12 +116,12 @@ impl Ca {
         prepared.await.map(Some)
     }
 
-    async fn make(&self, kind: Kind) -> Result<Made, CaError> {
+    async fn make(&self, kind: Kind, dead: &HashSet<String>) -> Result<Made, CaError> {
         let (above, now) = (self.upstream.as_ref(), self.clock.now());
         match kind {
             Kind::X509 => {
                 let revoked = self.revoked.names();
-                let made = upstream::make_x509(above, &revoked, &self.settings, now).await?;
+                let made = upstream::make_x509(above, &revoked, dead, &self.settings, now).await?;
                 Ok(Made::X509(Arc::new(made.0), made.1))
             }
             Kind::Jwt => {

@@ -29,6 +29,7 @@ use super::{
 use crate::store::{Bundle, By, JwtAuthority, X509Authority};
 pub use disk::Disk;
 pub(crate) use follow::EVERY;
+pub(super) use follow::Seen;
 pub use spire::{Spire, SpireSpec};
 
 /// How long an authority above may take to answer.
@@ -118,10 +119,12 @@ pub(super) fn root_id(der: &[u8]) -> Option<String> {
     own.or_else(|| authority_id(der))
 }
 
-/// A new CA of ours, and the roots above it where there are any.
+/// A new CA of ours, and the roots above it where there are any. It is below none of those that were
+/// revoked here, nor of the `dead`, which the one above may still believe.
 pub(super) async fn make_x509(
     upstream: Option<&Arc<dyn Upstream>>,
     revoked: &HashSet<String>,
+    dead: &HashSet<String>,
     settings: &CaSettings,
     now: SystemTime,
 ) -> Result<(X509Ca, Vec<Vec<u8>>), CaError> {
@@ -139,6 +142,10 @@ pub(super) async fn make_x509(
         let text = "none of its roots that count here has signed the chain that it gave";
         UpstreamError::Unusable(text.into())
     })?;
+    if dead.contains(&above) {
+        let text = format!("it signs below root {above}, which it has tainted or revoked");
+        return Err(UpstreamError::Unusable(text).into());
+    }
     let ca = X509Ca::restore(chain, key)?.with_upstream(above);
     try_out(&ca, settings, &roots, now)?;
     Ok((ca, roots.iter().map(|root| root.to_vec()).collect()))
@@ -179,7 +186,8 @@ pub async fn trial(
     settings: &CaSettings,
     now: SystemTime,
 ) -> Result<(), CaError> {
-    make_x509(Some(&upstream), &HashSet::new(), settings, now).await?;
+    let none = HashSet::new();
+    make_x509(Some(&upstream), &none, &none, settings, now).await?;
     Ok(())
 }
 
