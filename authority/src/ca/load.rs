@@ -138,10 +138,7 @@ impl Ca {
             let ca = X509Ca::restore(chain, pair)?;
             Ok(Arc::new(ca.with_upstream(record.upstream_id)))
         })?;
-        let revoked = match upstream {
-            Some(_) => Revoked::load(&store).await?,
-            None => Revoked::default(),
-        };
+        let revoked = Revoked::load(&store).await?;
         let x509 = match known {
             Some(known) => known,
             None => {

@@ -1,19 +1,15 @@
-//! What was revoked here. An authority above may go on to believe it, and to tell so: it must not come
-//! back by that way.
+//! What was revoked here. An authority above or below may go on to believe it, and to tell so: it must
+//! not come back by that way.
 
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
 };
 
-use super::Step;
 use crate::store::{Store, StoreError};
 
-/// A root above was revoked here.
-pub(super) const ROOT: &str = "authority.revoke_upstream";
-
 /// Names of keys and roots. The audit log keeps them: no revocation is without its line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Revoked(Mutex<HashSet<String>>);
 
 impl Revoked {
@@ -22,7 +18,7 @@ impl Revoked {
     /// # Errors
     /// Those of the store.
     pub(super) async fn load(store: &Store) -> Result<Self, StoreError> {
-        let all = store.objects_of([Step::REVOKE, ROOT]).await?;
+        let all = store.revoked().await?;
         Ok(Self(Mutex::new(all.into_iter().collect())))
     }
 

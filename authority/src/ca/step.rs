@@ -14,7 +14,7 @@ use super::{
     slots::{Authority, SlotError, Slots},
     upstream,
 };
-use crate::store::{Bundle, By, Kind, StoreError};
+use crate::store::{Bundle, By, Kind, REVOKE, StoreError};
 
 /// A step of an authority's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,14 +30,11 @@ pub enum Step {
 }
 
 impl Step {
-    /// What the audit log calls a revocation.
-    pub(super) const REVOKE: &str = "authority.revoke";
-
     const fn action(&self) -> &'static str {
         match self {
             Self::Activate(_) => "authority.activate",
             Self::Prepare => "authority.prepare",
-            Self::Revoke(_) => Self::REVOKE,
+            Self::Revoke(_) => REVOKE,
             Self::Taint(_) => "authority.taint",
         }
     }

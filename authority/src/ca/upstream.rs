@@ -23,10 +23,9 @@ use super::{
     Ca, CaError, CaSettings,
     issue::{IssueError, Leaf, X509Ca, authority_id, request},
     jwt::JwtKey,
-    revoked,
     slots::{Next, SlotError},
 };
-use crate::store::{Bundle, By, JwtAuthority, X509Authority};
+use crate::store::{Bundle, By, JwtAuthority, REVOKE_ROOT, X509Authority};
 pub use disk::Disk;
 pub(crate) use follow::EVERY;
 pub(super) use follow::Seen;
@@ -255,6 +254,8 @@ impl Ca {
         by: By,
         key: JwtAuthority,
     ) -> Result<Arc<Bundle>, CaError> {
+        // What is refused here is not to be known above either.
+        self.can_take(std::slice::from_ref(&key))?;
         if let Some(upstream) = &self.upstream {
             in_time(upstream.publish(&key)).await?;
         }
@@ -307,7 +308,7 @@ impl Ca {
         let action = match step {
             RootStep::Revoke => {
                 self.revoked.add(root.clone());
-                revoked::ROOT
+                REVOKE_ROOT
             }
             RootStep::Taint => "authority.taint_upstream",
         };

@@ -404,3 +404,34 @@ async fn one_that_was_prepared_below_a_root_that_is_gone_is_replaced() {
     let prepared = slots.prepared.unwrap();
     assert!(prepared.id != spoilt && prepared.upstream_id == first.id());
 }
+
+#[tokio::test]
+async fn a_key_from_below_that_is_refused_here_is_not_known_above() {
+    let world = World::new().await;
+    let first = world.ca.jwt().id().to_owned();
+    let second = world.step(Kind::Jwt, Step::Prepare).await.unwrap();
+    let steps = [
+        Step::Activate(second.clone()),
+        Step::Taint(first.clone()),
+        Step::Revoke(first.clone()),
+    ];
+    for step in steps {
+        world.step(Kind::Jwt, step).await.unwrap();
+    }
+    let world = world.restart().await;
+    world.fake.published.lock().unwrap().clear();
+    let below = async |key| {
+        world
+            .ca
+            .publish_from_below(world.ca.by_upstream(), key)
+            .await
+    };
+    let refused = below(jwt(&first, None)).await.unwrap_err();
+    assert!(matches!(&refused, CaError::KeyRevoked(id) if *id == first));
+    let refused = below(jwt(&second, None)).await.unwrap_err();
+    assert!(matches!(&refused, CaError::KeyIdTaken(id) if *id == second));
+    assert!(world.fake.published.lock().unwrap().is_empty());
+    below(jwt("new", None)).await.unwrap();
+    assert_eq!(*world.fake.published.lock().unwrap(), ["new"]);
+    assert_eq!(world.others(), ["new"]);
+}
