@@ -22,9 +22,14 @@ impl Revoked {
         Ok(Self(Mutex::new(all.into_iter().collect())))
     }
 
-    pub(super) fn add(&self, name: String) {
+    /// Adds a name before it is written that it was revoked; taken out again where that fails.
+    pub(super) fn add(&self, name: String) -> Added<'_> {
         let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.insert(name);
+        let new = names.insert(name.clone()).then_some(name);
+        Added {
+            names: &self.0,
+            new,
+        }
     }
 
     pub(super) fn names(&self) -> HashSet<String> {
@@ -32,5 +37,28 @@ impl Revoked {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+/// A name that was added, unless this is dropped without [`Added::keep`].
+pub(super) struct Added<'a> {
+    names: &'a Mutex<HashSet<String>>,
+    /// `None` where it was there already, or stays.
+    new: Option<String>,
+}
+
+impl Added<'_> {
+    /// It is written.
+    pub(super) fn keep(mut self) {
+        self.new = None;
+    }
+}
+
+impl Drop for Added<'_> {
+    fn drop(&mut self) {
+        if let Some(name) = &self.new {
+            let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+            names.remove(name);
+        }
     }
 }

@@ -193,12 +193,13 @@ impl Ca {
         let gone = match &step {
             Step::Activate(_) | Step::Taint(_) => None,
             Step::Prepare => before.old.or(before.prepared).map(|gone| gone.id),
-            Step::Revoke(id) => {
-                // Before the bundle is without it: whoever follows the one above must not bring it
-                // back in between.
-                self.revoked.add(id.clone());
-                Some(id.clone())
-            }
+            Step::Revoke(id) => Some(id.clone()),
+        };
+        // Before the bundle is without it: whoever follows the one above must not bring it back in
+        // between.
+        let revoked = match &step {
+            Step::Revoke(id) => Some(self.revoked.add(id.clone())),
+            _ => None,
         };
         let records = match kind {
             Kind::X509 => load::records(&state.x509, load::x509_record),
@@ -215,6 +216,9 @@ impl Ca {
             .store
             .set_authorities(by, domain, kind, records, name, edit);
         state.bundle = Arc::new(bundle.await?);
+        if let Some(revoked) = revoked {
+            revoked.keep();
+        }
         let bundle = Arc::clone(&state.bundle);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.bundle.send_replace(bundle);

@@ -305,12 +305,9 @@ impl Ca {
             (Some(false), RootStep::Revoke) => return Err(SlotError::NotTainted(root).into()),
             _ => {}
         }
-        let action = match step {
-            RootStep::Revoke => {
-                self.revoked.add(root.clone());
-                REVOKE_ROOT
-            }
-            RootStep::Taint => "authority.taint_upstream",
+        let (action, revoked) = match step {
+            RootStep::Revoke => (REVOKE_ROOT, Some(self.revoked.add(root.clone()))),
+            RootStep::Taint => ("authority.taint_upstream", None),
         };
         self.edit_bundle_alone(by, (action, Some(root)), move |bundle| match step {
             RootStep::Revoke => bundle.x509.retain(|own| !is(&own.der)),
@@ -321,6 +318,9 @@ impl Ca {
             }
         })
         .await?;
+        if let Some(revoked) = revoked {
+            revoked.keep();
+        }
         Ok(())
     }
 }

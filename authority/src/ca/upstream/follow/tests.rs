@@ -435,3 +435,39 @@ async fn a_key_from_below_that_is_refused_here_is_not_known_above() {
     assert_eq!(*world.fake.published.lock().unwrap(), ["new"]);
     assert_eq!(world.others(), ["new"]);
 }
+
+#[tokio::test]
+async fn what_could_not_be_revoked_is_not_held_for_revoked() {
+    let world = World::new().await;
+    let (key, ca) = (world.ca.jwt().id().to_owned(), world.ca.x509());
+    let second = root(world.clock.now());
+    *world.fake.root.lock().unwrap() = Arc::clone(&second);
+    world.fake.turns.add_permits(1);
+    for kind in [Kind::Jwt, Kind::X509] {
+        let next = world.step(kind, Step::Prepare).await.unwrap();
+        world.step(kind, Step::Activate(next)).await.unwrap();
+    }
+    world
+        .step(Kind::Jwt, Step::Taint(key.clone()))
+        .await
+        .unwrap();
+    let root = async |step| {
+        let (by, root) = (world.ca.by_upstream(), ca.upstream_id().to_owned());
+        world.ca.root_step(by, step, root).await
+    };
+    root(RootStep::Taint).await.unwrap();
+    let disk = rusqlite::Connection::open(world.folder.path().join("db")).unwrap();
+    let full = "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END";
+    disk.execute_batch(full).unwrap();
+    let revoke = async || world.step(Kind::Jwt, Step::Revoke(key.clone())).await;
+    let failed = revoke().await.unwrap_err();
+    assert!(matches!(failed, CaError::Store(_)), "{failed}");
+    let failed = root(RootStep::Revoke).await.unwrap_err();
+    assert!(matches!(failed, CaError::Store(_)), "{failed}");
+    assert!(world.ca.revoked.names().is_empty());
+    disk.execute_batch("DROP TRIGGER full").unwrap();
+    revoke().await.unwrap();
+    root(RootStep::Revoke).await.unwrap();
+    let names = HashSet::from([key.clone(), ca.upstream_id().to_owned()]);
+    assert_eq!(world.ca.revoked.names(), names);
+}
