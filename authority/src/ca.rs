@@ -60,6 +60,9 @@ pub enum CaError {
     /// Another key has this name in our bundle.
     #[error("the bundle has another JWT key with the ID {0:?}")]
     KeyIdTaken(String),
+    /// A JWT key that was revoked here is not taken back.
+    #[error("the JWT key {0:?} was revoked")]
+    KeyRevoked(String),
     /// The key of an authority that the store knows is not on disk.
     #[error(
         "the key of {kind} authority {id} is gone from the disk: put it back from a backup, or remove the authority's data to begin anew"
@@ -164,8 +167,8 @@ pub struct Ca {
     /// asked.
     preparing: tokio::sync::Mutex<()>,
     /// The bundle above is taken over by one at a time; taken before the two others.
-    following: tokio::sync::Mutex<()>,
-    /// What was revoked here, and may still be believed above.
+    following: tokio::sync::Mutex<upstream::Seen>,
+    /// What was revoked here, and others may still believe.
     revoked: Revoked,
     bundle: watch::Sender<Arc<Bundle>>,
 }
@@ -215,38 +218,52 @@ impl Ca {
     /// Adds authorities of others to our bundle: those that are not in it yet.
     ///
     /// # Errors
-    /// Those of the store.
+    /// [`CaError::KeyIdTaken`] and [`CaError::KeyRevoked`] for a JWT key that cannot be taken, and those
+    /// of the store.
     pub async fn append(
         self: &Arc<Self>,
         by: By,
         x509: Vec<X509Authority>,
         jwt: Vec<JwtAuthority>,
     ) -> Result<Arc<Bundle>, CaError> {
-        let known = self.state().bundle;
-        for new in &jwt {
+        let this = Arc::clone(self);
+        // As in `step`.
+        let edited = tokio::spawn(async move {
+            let _one = this.changing.lock().await;
+            this.can_take(&jwt)?;
+            let edit = move |bundle: &mut Bundle| {
+                for new in x509 {
+                    if bundle.x509.iter().all(|own| own.der != new.der) {
+                        bundle.x509.push(new);
+                    }
+                }
+                for new in jwt {
+                    if bundle.jwt.iter().all(|own| own.key_id != new.key_id) {
+                        bundle.jwt.push(new);
+                    }
+                }
+            };
+            this.edit_bundle_alone(by, ("bundle.append", None), edit)
+                .await
+        });
+        edited
+            .await
+            .map_err(|_| CaError::Store(StoreError::Closed))?
+    }
+
+    /// Whether nothing is in the way of JWT keys that come from others.
+    fn can_take(&self, keys: &[JwtAuthority]) -> Result<(), CaError> {
+        let (known, revoked) = (self.state().bundle, self.revoked.names());
+        for new in keys {
+            if revoked.contains(&new.key_id) {
+                return Err(CaError::KeyRevoked(new.key_id.clone()));
+            }
             let mut same = known.jwt.iter().filter(|own| own.key_id == new.key_id);
             if same.any(|own| own.public_key != new.public_key) {
                 return Err(CaError::KeyIdTaken(new.key_id.clone()));
             }
         }
-        let edit = move |bundle: &mut Bundle| {
-            for new in x509 {
-                if bundle.x509.iter().all(|own| own.der != new.der) {
-                    bundle.x509.push(new);
-                }
-            }
-            for new in jwt {
-                if bundle.jwt.iter().all(|own| own.key_id != new.key_id) {
-                    bundle.jwt.push(new);
-                }
-            }
-        };
-        let this = Arc::clone(self);
-        // As in `step`.
-        let edited = tokio::spawn(async move { this.edit_bundle(by, "bundle.append", edit).await });
-        edited
-            .await
-            .map_err(|_| CaError::Store(StoreError::Closed))?
+        Ok(())
     }
 
     async fn edit_bundle(

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::epoch::{seconds, time};
 pub use audit::{AuditError, Line};
+pub(crate) use audit::{REVOKE, REVOKE_ROOT};
 pub use authorities::{AuthorityRecord, Kind, Slot};
 pub use bundles::{Bundle, Deletion, JwtAuthority, X509Authority};
 use changes::{Changed, Changes};

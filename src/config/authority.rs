@@ -4,7 +4,11 @@ pub(super) mod attest;
 pub(super) mod k8s_psat;
 mod upstream;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use sekisho_certs::{SpiffeId, id::parse_workload_id};
 
@@ -151,7 +155,11 @@ pub(super) fn comes_first(
     let Some(UpstreamConfig::Spire { socket, .. }) = &authority.upstream else {
         return;
     };
-    if agent.socket != *socket || (!agent.wants_token() && agent.bootstrap.is_some()) {
+    // It attests at ours, where no other address is left to it.
+    let at_ours = |listen: SocketAddr| agent.authority.iter().all(|to| leads_to(listen, to));
+    let waits =
+        agent.wants_token() || agent.bootstrap.is_none() || authority.listen.is_some_and(at_ours);
+    if agent.socket != *socket || !waits {
         return;
     }
     let rule = "is the socket of `agent` in this file, which waits for this authority: either that \
@@ -161,6 +169,19 @@ pub(super) fn comes_first(
     let at = at.unwrap_or_else(|| top.key().clone());
     let field = "authority.upstream.spire.identity";
     report.push(&at, field, Problem::Rule(rule.into()));
+}
+
+/// Whether who goes to `address` comes to this host's `listen`, as far as it can be seen.
+fn leads_to(listen: SocketAddr, address: &str) -> bool {
+    let local = address.strip_prefix("localhost:");
+    let local = local.and_then(|port| Some((Ipv4Addr::LOCALHOST, port.parse().ok()?).into()));
+    let Some(to) = local.or_else(|| address.parse::<SocketAddr>().ok()) else {
+        return false;
+    };
+    let (ip, own) = (to.ip(), listen.ip());
+    let everywhere = own.is_unspecified() && (ip.is_loopback() || ip.is_unspecified());
+    to.port() == listen.port()
+        && (ip == own || everywhere || (own.is_loopback() && local.is_some()))
 }
 
 fn long_enough(map: &Map<'_>, ca: Duration, svid: Duration, report: &mut Report) {

@@ -63,7 +63,7 @@ pub(super) fn ca(what: &str, error: &CaError) -> Status {
         CaError::Slot(slot) if slot.is_wrong_name() => {
             Status::invalid_argument(format!("{what}: {slot}"))
         }
-        CaError::HasUpstream | CaError::NoUpstream => {
+        CaError::HasUpstream | CaError::NoUpstream | CaError::KeyRevoked(_) => {
             Status::failed_precondition(format!("{what}: {error}"))
         }
         CaError::Changed => Status::aborted(format!("{what}: {error}")),

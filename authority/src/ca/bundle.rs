@@ -30,6 +30,8 @@ pub(super) fn edit_bundle(
                     bundle.x509.push(X509Authority {
                         der,
                         tainted: false,
+                        // Where it can be missing later, following says so.
+                        above: false,
                     });
                 }
             }

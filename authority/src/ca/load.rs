@@ -1,6 +1,9 @@
 //! The CA at start: as the store and the disk have it, or a new one.
 
-use std::sync::{Arc, RwLock};
+use std::{
+    collections::HashSet,
+    sync::{Arc, RwLock},
+};
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -135,15 +138,13 @@ impl Ca {
             let ca = X509Ca::restore(chain, pair)?;
             Ok(Arc::new(ca.with_upstream(record.upstream_id)))
         })?;
-        let revoked = match upstream {
-            Some(_) => Revoked::load(&store).await?,
-            None => Revoked::default(),
-        };
+        let revoked = Revoked::load(&store).await?;
         let x509 = match known {
             Some(known) => known,
             None => {
-                let made = make_x509(upstream.as_ref(), &revoked.names(), &settings, by.at).await?;
-                Slots::new(first_x509(made, &settings, &store, &keys, &by).await?)
+                let (revoked, none) = (revoked.names(), HashSet::new());
+                let made = make_x509(upstream.as_ref(), &revoked, &none, &settings, by.at);
+                Slots::new(first_x509(made.await?, &settings, &store, &keys, &by).await?)
             }
         };
         let known = restore(store.authorities(Kind::Jwt).await?, |record| {

@@ -1,6 +1,9 @@
 //! What time asks of the CA.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 use super::{Ca, CaError, State, Step, issue, slots::Due};
 use crate::store::{Bundle, By, Kind};
@@ -48,7 +51,7 @@ impl Ca {
                 }
                 Due::Prepare => {
                     let wanted = |state: &State| due(state, kind, now) == Due::Prepare;
-                    self.prepare(by(), kind, wanted).await?;
+                    self.prepare(by(), kind, &HashSet::new(), wanted).await?;
                 }
             }
         }

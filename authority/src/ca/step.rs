@@ -1,6 +1,9 @@
 //! Steps of an authority's life, from the wish to the store, the bundle and the memory.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
 
 use super::{
     Ca, CaError, State,
@@ -11,7 +14,7 @@ use super::{
     slots::{Authority, SlotError, Slots},
     upstream,
 };
-use crate::store::{Bundle, By, Kind, StoreError};
+use crate::store::{Bundle, By, Kind, REVOKE, StoreError};
 
 /// A step of an authority's life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +30,11 @@ pub enum Step {
 }
 
 impl Step {
-    /// What the audit log calls a revocation.
-    pub(super) const REVOKE: &str = "authority.revoke";
-
     const fn action(&self) -> &'static str {
         match self {
             Self::Activate(_) => "authority.activate",
             Self::Prepare => "authority.prepare",
-            Self::Revoke(_) => Self::REVOKE,
+            Self::Revoke(_) => REVOKE,
             Self::Taint(_) => "authority.taint",
         }
     }
@@ -81,7 +81,7 @@ impl Ca {
             return Err(CaError::HasUpstream);
         }
         if step == Step::Prepare {
-            let prepared = self.prepare(by, kind, |_| true).await?;
+            let prepared = self.prepare(by, kind, &HashSet::new(), |_| true).await?;
             return prepared.ok_or(CaError::Changed);
         }
         let _one = self.changing.lock().await;
@@ -89,11 +89,13 @@ impl Ca {
     }
 
     /// Prepares another authority, and returns its name; `None` where it is not wanted any more once
-    /// it is this one's turn: somebody else may just have prepared one.
+    /// it is this one's turn: somebody else may just have prepared one. It is not below one of the
+    /// roots that are `dead`.
     pub(super) async fn prepare(
         &self,
         by: By,
         kind: Kind,
+        dead: &HashSet<String>,
         wanted: impl Fn(&State) -> bool + Send,
     ) -> Result<Option<String>, CaError> {
         // The authority above may take its time: who takes other steps does not wait for it.
@@ -102,7 +104,7 @@ impl Ca {
             return Ok(None);
         }
         let before = names(self, kind);
-        let made = self.make(kind).await?;
+        let made = self.make(kind, dead).await?;
         let _one = self.changing.lock().await;
         if names(self, kind) != before {
             return Err(CaError::Changed);
@@ -111,12 +113,12 @@ impl Ca {
         prepared.await.map(Some)
     }
 
-    async fn make(&self, kind: Kind) -> Result<Made, CaError> {
+    async fn make(&self, kind: Kind, dead: &HashSet<String>) -> Result<Made, CaError> {
         let (above, now) = (self.upstream.as_ref(), self.clock.now());
         match kind {
             Kind::X509 => {
                 let revoked = self.revoked.names();
-                let made = upstream::make_x509(above, &revoked, &self.settings, now).await?;
+                let made = upstream::make_x509(above, &revoked, dead, &self.settings, now).await?;
                 Ok(Made::X509(Arc::new(made.0), made.1))
             }
             Kind::Jwt => {
@@ -191,12 +193,13 @@ impl Ca {
         let gone = match &step {
             Step::Activate(_) | Step::Taint(_) => None,
             Step::Prepare => before.old.or(before.prepared).map(|gone| gone.id),
-            Step::Revoke(id) => {
-                // Before the bundle is without it: whoever follows the one above must not bring it
-                // back in between.
-                self.revoked.add(id.clone());
-                Some(id.clone())
-            }
+            Step::Revoke(id) => Some(id.clone()),
+        };
+        // Before the bundle is without it: whoever follows the one above must not bring it back in
+        // between.
+        let revoked = match &step {
+            Step::Revoke(id) => Some(self.revoked.add(id.clone())),
+            _ => None,
         };
         let records = match kind {
             Kind::X509 => load::records(&state.x509, load::x509_record),
@@ -213,6 +216,9 @@ impl Ca {
             .store
             .set_authorities(by, domain, kind, records, name, edit);
         state.bundle = Arc::new(bundle.await?);
+        if let Some(revoked) = revoked {
+            revoked.keep();
+        }
         let bundle = Arc::clone(&state.bundle);
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.bundle.send_replace(bundle);

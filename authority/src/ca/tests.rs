@@ -236,3 +236,23 @@ async fn a_tainted_jwt_key_can_be_revoked_when_it_has_lost_its_slot() {
     assert!(matches!(refused, CaError::Slot(SlotError::NotTainted(_))));
     assert_eq!(ca.slots(Kind::Jwt).prepared.unwrap().id, fourth);
 }
+
+#[tokio::test]
+async fn a_jwt_key_that_was_revoked_is_not_added_again() {
+    let world = World::new();
+    let ca = world.open().await.unwrap();
+    let first = ca.bundle().borrow().jwt[0].clone();
+    let second = ca.step(world.by(), Kind::Jwt, Step::Prepare).await.unwrap();
+    let id = first.key_id.clone();
+    for step in [
+        Step::Activate(second),
+        Step::Taint(id.clone()),
+        Step::Revoke(id),
+    ] {
+        ca.step(world.by(), Kind::Jwt, step).await.unwrap();
+    }
+    drop(ca);
+    let ca = world.open().await.unwrap();
+    let refused = ca.append(world.by(), Vec::new(), vec![first]).await;
+    assert!(matches!(refused.unwrap_err(), CaError::KeyRevoked(_)));
+}

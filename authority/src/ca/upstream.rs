@@ -23,12 +23,12 @@ use super::{
     Ca, CaError, CaSettings,
     issue::{IssueError, Leaf, X509Ca, authority_id, request},
     jwt::JwtKey,
-    revoked,
     slots::{Next, SlotError},
 };
-use crate::store::{Bundle, By, JwtAuthority, X509Authority};
+use crate::store::{Bundle, By, JwtAuthority, REVOKE_ROOT, X509Authority};
 pub use disk::Disk;
 pub(crate) use follow::EVERY;
+pub(super) use follow::Seen;
 pub use spire::{Spire, SpireSpec};
 
 /// How long an authority above may take to answer.
@@ -118,10 +118,12 @@ pub(super) fn root_id(der: &[u8]) -> Option<String> {
     own.or_else(|| authority_id(der))
 }
 
-/// A new CA of ours, and the roots above it where there are any.
+/// A new CA of ours, and the roots above it where there are any. It is below none of those that were
+/// revoked here, nor of the `dead`, which the one above may still believe.
 pub(super) async fn make_x509(
     upstream: Option<&Arc<dyn Upstream>>,
     revoked: &HashSet<String>,
+    dead: &HashSet<String>,
     settings: &CaSettings,
     now: SystemTime,
 ) -> Result<(X509Ca, Vec<Vec<u8>>), CaError> {
@@ -139,6 +141,10 @@ pub(super) async fn make_x509(
         let text = "none of its roots that count here has signed the chain that it gave";
         UpstreamError::Unusable(text.into())
     })?;
+    if dead.contains(&above) {
+        let text = format!("it signs below root {above}, which it has tainted or revoked");
+        return Err(UpstreamError::Unusable(text).into());
+    }
     let ca = X509Ca::restore(chain, key)?.with_upstream(above);
     try_out(&ca, settings, &roots, now)?;
     Ok((ca, roots.iter().map(|root| root.to_vec()).collect()))
@@ -179,7 +185,8 @@ pub async fn trial(
     settings: &CaSettings,
     now: SystemTime,
 ) -> Result<(), CaError> {
-    make_x509(Some(&upstream), &HashSet::new(), settings, now).await?;
+    let none = HashSet::new();
+    make_x509(Some(&upstream), &none, &none, settings, now).await?;
     Ok(())
 }
 
@@ -247,6 +254,8 @@ impl Ca {
         by: By,
         key: JwtAuthority,
     ) -> Result<Arc<Bundle>, CaError> {
+        // What is refused here is not to be known above either.
+        self.can_take(std::slice::from_ref(&key))?;
         if let Some(upstream) = &self.upstream {
             in_time(upstream.publish(&key)).await?;
         }
@@ -296,12 +305,9 @@ impl Ca {
             (Some(false), RootStep::Revoke) => return Err(SlotError::NotTainted(root).into()),
             _ => {}
         }
-        let action = match step {
-            RootStep::Revoke => {
-                self.revoked.add(root.clone());
-                revoked::ROOT
-            }
-            RootStep::Taint => "authority.taint_upstream",
+        let (action, revoked) = match step {
+            RootStep::Revoke => (REVOKE_ROOT, Some(self.revoked.add(root.clone()))),
+            RootStep::Taint => ("authority.taint_upstream", None),
         };
         self.edit_bundle_alone(by, (action, Some(root)), move |bundle| match step {
             RootStep::Revoke => bundle.x509.retain(|own| !is(&own.der)),
@@ -312,6 +318,9 @@ impl Ca {
             }
         })
         .await?;
+        if let Some(revoked) = revoked {
+            revoked.keep();
+        }
         Ok(())
     }
 }

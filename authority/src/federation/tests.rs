@@ -135,6 +135,7 @@ impl World {
             x509: vec![X509Authority {
                 der: site.ca().der().to_vec(),
                 tainted: false,
+                above: false,
             }],
             ..Bundle::empty(site.domain().clone())
         };

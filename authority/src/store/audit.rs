@@ -12,6 +12,11 @@ type Hash = [u8; 32];
 /// What the first line has in place of the hash of one before.
 const BEGINNING: Hash = [0; 32];
 
+/// An authority of ours was revoked.
+pub(crate) const REVOKE: &str = "authority.revoke";
+/// A root above was.
+pub(crate) const REVOKE_ROOT: &str = "authority.revoke_upstream";
+
 /// A line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
@@ -131,18 +136,17 @@ impl Store {
             .await
     }
 
-    /// To what this was ever done, by the lines of these actions.
+    /// All that was ever revoked, by its lines.
     ///
     /// # Errors
     /// Those of the store.
-    pub(crate) async fn objects_of(
-        &self,
-        actions: [&'static str; 2],
-    ) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn revoked(&self) -> Result<Vec<String>, StoreError> {
         self.look(move |transaction| {
-            let text = "SELECT object FROM audit WHERE action IN (?1, ?2)";
-            let mut statement = transaction.prepare_cached(text)?;
-            let objects = statement.query_map(params![actions[0], actions[1]], |row| row.get(0))?;
+            // In the words of its index.
+            let text =
+                format!("SELECT object FROM audit WHERE action IN ('{REVOKE}', '{REVOKE_ROOT}')");
+            let mut statement = transaction.prepare_cached(&text)?;
+            let objects = statement.query_map([], |row| row.get(0))?;
             Ok(objects.collect::<Result<_, _>>()?)
         })
         .await

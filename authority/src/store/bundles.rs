@@ -14,6 +14,8 @@ pub struct X509Authority {
     pub der: Vec<u8>,
     /// What it has signed is to be replaced.
     pub tainted: bool,
+    /// In our own bundle: it has come from the authority above, and goes when it is gone there.
+    pub above: bool,
 }
 
 /// A JWT key of a bundle.
@@ -90,13 +92,14 @@ fn read(
         ..Bundle::empty(domain.clone())
     };
     let mut statement = transaction.prepare_cached(
-        "SELECT der, tainted FROM x509_authorities WHERE bundle = ?1 ORDER BY number",
+        "SELECT der, tainted, above FROM x509_authorities WHERE bundle = ?1 ORDER BY number",
     )?;
     let mut rows = statement.query(params![number])?;
     while let Some(row) = rows.next()? {
         bundle.x509.push(X509Authority {
             der: row.get(0)?,
             tainted: row.get(1)?,
+            above: row.get(2)?,
         });
     }
     let mut statement = transaction.prepare_cached(
@@ -138,11 +141,16 @@ fn write(transaction: &Transaction<'_>, bundle: &Bundle) -> Result<(), StoreErro
             .execute(params![number])?;
     }
     let mut x509 = transaction.prepare_cached(
-        "INSERT INTO x509_authorities (bundle, der, tainted) VALUES (?1, ?2, ?3) \
+        "INSERT INTO x509_authorities (bundle, der, tainted, above) VALUES (?1, ?2, ?3, ?4) \
          ON CONFLICT DO NOTHING",
     )?;
     for authority in &bundle.x509 {
-        x509.execute(params![number, authority.der, authority.tainted])?;
+        x509.execute(params![
+            number,
+            authority.der,
+            authority.tainted,
+            authority.above
+        ])?;
     }
     let mut jwt = transaction.prepare_cached(
         "INSERT INTO jwt_authorities (bundle, key_id, public_key, expires_at, tainted) \

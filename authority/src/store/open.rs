@@ -12,7 +12,11 @@ use rusqlite::{Connection, OpenFlags, backup::Backup};
 use super::{Store, StoreError};
 
 /// Each brings the database from one version to the next. Never changed, only added to.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+];
 /// How long another program may hold the file before a job fails.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pages that a backup copies at a time.

@@ -138,13 +138,33 @@ fn an_agent_that_leads_above_does_not_wait_for_the_authority_below() {
     assert!(load_text(&text(own)).unwrap().is_below_own_agent());
     let another = load_text(&text("socket: /run/own.sock")).unwrap();
     assert!(!another.is_below_own_agent());
-    let [told] = &errors(&text("socket: /run/up.sock"))[..] else {
-        panic!("one error");
-    };
-    assert!(
-        told.starts_with("3:3: authority.upstream.spire.identity: is the socket of `agent`"),
-        "{told}"
-    );
+    // Without the address, that of this authority is meant; another one beside it is enough.
+    let attests = "socket: /run/up.sock, bootstrap: b.pem, join_token: {file: token}";
+    let two = format!("{attests}, authority: [\"127.0.0.1:8082\", \"up:8081\"]");
+    load_text(&text(&two)).unwrap();
+    let named = |address: &str| format!("{attests}, authority: [\"{address}\"]");
+    for waits in [
+        "socket: /run/up.sock",
+        attests,
+        &named("127.0.0.1:8082"),
+        &named("localhost:8082"),
+    ] {
+        for listen in ["127.0.0.1:8082", "0.0.0.0:8082"] {
+            let text = text(waits).replace("listen: 127.0.0.1:8082", &format!("listen: {listen}"));
+            let [told] = &errors(&text)[..] else {
+                panic!("one error: {text}");
+            };
+            assert!(
+                told.starts_with(
+                    "3:3: authority.upstream.spire.identity: is the socket of `agent`"
+                ),
+                "{told}"
+            );
+        }
+    }
+    for other in ["127.0.0.1:8081", "10.0.0.1:8082", "localhost:8081"] {
+        load_text(&text(&named(other))).unwrap();
+    }
 }
 
 #[test]

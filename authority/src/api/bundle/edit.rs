@@ -61,6 +61,7 @@ pub(super) fn authorities(
         der: sent.asn1.clone(),
         // Only `taint` says so.
         tainted: false,
+        above: false,
     };
     Ok(sent.iter().map(one).collect())
 }

@@ -4,6 +4,11 @@
 //! New roots and keys come in. A root that is tainted above is left before it is tainted here, so that
 //! agents replace what they have by something better; one that is tainted here and gone above goes.
 //! What was revoked here stays away, whatever is believed above.
+//!
+//! A root may be tainted and revoked above while we are away from it. One that was there and is missing,
+//! twice running, is left as if it were tainted there, then tainted here, and gone with the next look.
+
+mod merge;
 
 use std::{
     collections::HashSet,
@@ -17,9 +22,10 @@ use sekisho_certs::TrustBundle;
 use super::{Above, Upstream, UpstreamError, in_time, public, root_id};
 use crate::{
     api::is_usable_key,
-    ca::{Ca, CaError, State, Step, issue, issue::authority_id, slots::Next},
-    store::{Bundle, By, JwtAuthority, Kind},
+    ca::{Ca, CaError, State, Step, slots::Next},
+    store::{Bundle, By, Kind},
 };
+use merge::{Own, merge};
 
 /// How often the bundle above is asked for: as often as SPIRE does.
 pub(crate) const EVERY: Duration = Duration::from_secs(5);
@@ -28,14 +34,19 @@ const MOST_KEYS: usize = 1000;
 /// Who it is in the audit log.
 const NAME: &str = "upstream";
 
-/// What is not for the authority above to say.
-struct Own {
-    revoked: HashSet<String>,
-    /// Names of JWT keys in our slots.
-    keys: HashSet<String>,
-    /// Of the root above the CA that signs.
-    root: String,
-    now: SystemTime,
+/// The pause after the one above has signed below a root that it has given up itself, and the longest:
+/// each attempt costs it a signature.
+const REFUSED: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// What was seen when the bundle above was last looked at.
+#[derive(Debug, Default)]
+pub(in crate::ca) struct Seen {
+    /// Roots that were above before. Another server of the same site may be a little behind: one that
+    /// is missing once is not gone yet.
+    missing: HashSet<String>,
+    /// When it may be asked for another CA again, and how long that pause is.
+    again: Option<(SystemTime, Duration)>,
 }
 
 impl Ca {
@@ -49,14 +60,20 @@ impl Ca {
         let Some(upstream) = &self.upstream else {
             return Ok(false);
         };
-        let _following = self.following.lock().await;
+        let mut seen = self.following.lock().await;
         let Some(above) = in_time(upstream.bundle()).await? else {
             return Ok(false);
         };
         let above = self.checked(above)?;
-        let left = self.leave_tainted(&above).await;
+        let missing = self.missing(&above);
+        let gone: HashSet<String> = missing.intersection(&seen.missing).cloned().collect();
+        seen.missing = missing;
+        let tainted = above.x509.iter().filter(|root| root.tainted);
+        let tainted = tainted.filter_map(|root| root_id(&root.der));
+        let dead = tainted.chain(gone.iter().cloned()).collect();
+        let left = self.leave(&dead, &mut seen.again).await;
         let published = self.publish_missing(upstream, &above).await;
-        self.take_over(above).await?;
+        self.take_over(above, gone).await?;
         left.and(published).map(|()| true)
     }
 
@@ -71,6 +88,9 @@ impl Ca {
         let unusable = |text: String| UpstreamError::Unusable(text);
         let ders = above.x509.iter();
         let ders = ders.map(|root| CertificateDer::from(root.der.clone()));
+        if above.x509.is_empty() {
+            return Err(unusable("its bundle has no root".into()));
+        }
         TrustBundle::new(self.settings.domain.clone(), ders)
             .map_err(|error| unusable(error.to_string()))?;
         if above.jwt.len() > MOST_KEYS {
@@ -88,34 +108,68 @@ impl Ca {
         Ok(above)
     }
 
-    /// Where the CA that signs stands below a root that is tainted above, another one takes its place.
-    async fn leave_tainted(&self, above: &Above) -> Result<(), CaError> {
-        let tainted = above.x509.iter().filter(|root| root.tainted);
-        let tainted: HashSet<String> = tainted.filter_map(|root| root_id(&root.der)).collect();
-        let is_tainted = |root: &str| tainted.contains(root);
-        let stays = |state: &State| is_tainted(state.x509.active.upstream_id());
+    /// Roots that have come from above, or above which a CA of ours stands, and that are not there.
+    fn missing(&self, above: &Above) -> HashSet<String> {
+        let state = self.state();
+        let bundle = state.bundle.x509.iter().filter(|root| root.above);
+        let mut names: HashSet<String> = bundle.filter_map(|root| root_id(&root.der)).collect();
+        names.extend([state.x509.active.upstream_id().to_owned(), prepared(&state)]);
+        // That of one that signs for itself.
+        names.remove("");
+        for root in &above.x509 {
+            if let Some(name) = root_id(&root.der) {
+                names.remove(&name);
+            }
+        }
+        names
+    }
+
+    /// Where the CA that signs, or the one that will, stands below a root that is tainted or gone
+    /// above, another one takes its place.
+    async fn leave(
+        &self,
+        dead: &HashSet<String>,
+        again: &mut Option<(SystemTime, Duration)>,
+    ) -> Result<(), CaError> {
+        let stays = |state: &State| dead.contains(state.x509.active.upstream_id());
         let ready = |state: &State| match &state.x509.next {
-            Some(Next::Prepared(next)) if !is_tainted(next.upstream_id()) => {
+            Some(Next::Prepared(next)) if !dead.contains(next.upstream_id()) => {
                 Some(next.id().to_owned())
             }
             _ => None,
         };
-        if !stays(&self.state()) {
-            return Ok(());
+        let wanted = |state: &State| {
+            dead.contains(&prepared(state)) || (stays(state) && ready(state).is_none())
+        };
+        let (state, now) = (self.state(), self.clock.now());
+        if wanted(&state) {
+            // A clock that was put back does not make it longer.
+            let waits = |(at, pause): (SystemTime, Duration)| {
+                let left = at.duration_since(now).unwrap_or_default();
+                !left.is_zero() && left <= pause
+            };
+            if again.is_some_and(waits) {
+                return Ok(());
+            }
+            let by = self.by_upstream();
+            let made = self.prepare(by, Kind::X509, dead, wanted).await;
+            *again = match &made {
+                Err(CaError::Upstream(UpstreamError::Unusable(_))) => {
+                    let pause = again.map_or(REFUSED, |(_, pause)| (pause * 2).min(LONGEST));
+                    Some((now + pause, pause))
+                }
+                _ => None,
+            };
+            made?;
         }
-        let wanted = |state: &State| stays(state) && ready(state).is_none();
-        self.prepare(self.by_upstream(), Kind::X509, wanted).await?;
         let state = self.state();
-        if !stays(&state) {
-            return Ok(());
+        if let Some(next) = ready(&state)
+            && stays(&state)
+        {
+            let step = Step::Activate(next);
+            self.take(self.by_upstream(), Kind::X509, step).await?;
+            tracing::info!("a root above was tainted or revoked: another authority signs now");
         }
-        let next = ready(&state).ok_or_else(|| {
-            let text = "it signs below a root that it has tainted";
-            UpstreamError::Unusable(text.into())
-        })?;
-        let step = Step::Activate(next);
-        self.take(self.by_upstream(), Kind::X509, step).await?;
-        tracing::info!("a root above was tainted: another authority signs now");
         Ok(())
     }
 
@@ -144,7 +198,7 @@ impl Ca {
         Ok(())
     }
 
-    async fn take_over(&self, above: Above) -> Result<(), CaError> {
+    async fn take_over(&self, above: Above, gone: HashSet<String>) -> Result<(), CaError> {
         let _one = self.changing.lock().await;
         let state = self.state();
         let next = match &state.jwt.next {
@@ -161,6 +215,8 @@ impl Ca {
             revoked: self.revoked.names(),
             keys: keys.map(|key| key.id().to_owned()).collect(),
             root: state.x509.active.upstream_id().into(),
+            next_root: prepared(&state),
+            gone,
             now: self.clock.now(),
         };
         let mut after = (*state.bundle).clone();
@@ -176,57 +232,12 @@ impl Ca {
     }
 }
 
-fn merge(bundle: &mut Bundle, above: &Above, own: &Own) {
-    merge_x509(bundle, above, own);
-    merge_jwt(bundle, above, own);
-}
-
-fn merge_x509(bundle: &mut Bundle, above: &Above, own: &Own) {
-    let names: HashSet<String> = above
-        .x509
-        .iter()
-        .filter_map(|root| root_id(&root.der))
-        .collect();
-    for root in &above.x509 {
-        let Some(name) = root_id(&root.der) else {
-            continue;
-        };
-        let ended = issue::not_after(&root.der).is_none_or(|end| end <= own.now);
-        match bundle.x509.iter_mut().find(|known| known.der == root.der) {
-            // Agents are not told to leave what we have not left ourselves.
-            Some(known) => known.tainted |= root.tainted && name != own.root,
-            None if ended || own.revoked.contains(&name) => {}
-            None => bundle.x509.push(root.clone()),
-        }
+/// The root above the CA that will sign; empty where there is none.
+fn prepared(state: &State) -> String {
+    match &state.x509.next {
+        Some(Next::Prepared(next)) => next.upstream_id().to_owned(),
+        _ => String::new(),
     }
-    bundle.x509.retain(|known| {
-        let name = root_id(&known.der);
-        let name = name
-            .or_else(|| authority_id(&known.der))
-            .unwrap_or_default();
-        !known.tainted || name == own.root || names.contains(&name)
-    });
-}
-
-fn merge_jwt(bundle: &mut Bundle, above: &Above, own: &Own) {
-    let same = |a: &JwtAuthority, b: &JwtAuthority| a.key_id == b.key_id;
-    for key in &above.jwt {
-        let ended = key.expires_at.is_some_and(|end| end <= own.now);
-        match bundle.jwt.iter_mut().find(|known| same(known, key)) {
-            // Who taints a key of ours is asked here, where the next one can be activated.
-            Some(known) if own.keys.contains(&known.key_id) => {}
-            Some(known) if known.public_key != key.public_key => {
-                tracing::debug!(key = key.key_id, "another key has this name above");
-            }
-            Some(known) => known.tainted |= key.tainted,
-            None if ended || own.revoked.contains(&key.key_id) => {}
-            None => bundle.jwt.push(key.clone()),
-        }
-    }
-    bundle.jwt.retain(|known| {
-        let ours = own.keys.contains(&known.key_id);
-        !known.tainted || ours || above.jwt.iter().any(|key| same(known, key))
-    });
 }
 
 #[cfg(test)]

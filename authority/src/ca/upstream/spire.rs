@@ -213,6 +213,7 @@ fn above(bundle: types::Bundle) -> Above {
             .map(|root| X509Authority {
                 der: root.asn1,
                 tainted: root.tainted,
+                above: true,
             })
             .collect(),
         jwt: jwt

@@ -9,6 +9,7 @@ fn bundle(name: &str) -> Bundle {
         x509: vec![X509Authority {
             der: vec![1, 2, 3],
             tainted: false,
+            above: true,
         }],
         jwt: vec![JwtAuthority {
             key_id: "k".into(),
