@@ -519,7 +519,7 @@ async fn svids_of_a_ca_that_was_revoked_meanwhile_are_replaced_after_an_attestat
         let state = agent.shared.state.borrow().clone();
         let mut all = state.identities.values();
         let svid = all.find_map(|one| one.svid.clone()).unwrap();
-        svid.signed.serial.clone()
+        svid.signed.serial
     };
     let before = serial(&agent);
     let next = site.prepare_ca().await;
