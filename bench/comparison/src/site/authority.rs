@@ -109,6 +109,10 @@ pub(super) fn run(options: &Options, runtime: &Runtime) -> anyhow::Result<Outcom
     fs::write(&file, text)?;
     let mut authority = start(options, "authority", &file, folder.path())?;
     authority.listens(address)?;
+    let socket = folder.path().join("authority.sock");
+    authority.until("the administrators' socket", |_| {
+        std::os::unix::net::UnixStream::connect(&socket).is_ok()
+    })?;
     let bench = Bench {
         options,
         folder: folder.path(),
