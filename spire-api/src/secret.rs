@@ -106,8 +106,10 @@ mod tests {
                 workload::X509svidResponse {
                     svids: vec![workload::X509svid {
                         spiffe_id: "spiffe://a.example/w".into(),
+                        x509_svid: Vec::new(),
                         x509_svid_key: secret.into(),
-                        ..Default::default()
+                        bundle: Vec::new(),
+                        hint: String::new(),
                     }],
                     ..Default::default()
                 }
@@ -116,16 +118,17 @@ mod tests {
                 "{:?}",
                 workload::JwtsvidResponse {
                     svids: vec![workload::Jwtsvid {
+                        spiffe_id: "spiffe://a.example/w".into(),
                         svid: secret.into(),
-                        ..Default::default()
+                        hint: String::new(),
                     }],
                 }
             ),
             format!(
                 "{:?}",
                 X509svidWithKey {
+                    x509_svid: None,
                     x509_svid_key: secret.into(),
-                    ..Default::default()
                 }
             ),
             format!(

@@ -301,7 +301,7 @@ async fn refused(agent: &Running, call: &str) -> Status {
             .unwrap_err(),
         "ValidateJWTSVID, wrong audience" => {
             let token = api.fetch_jwtsvid(jwt(&["kafka"], "")).await.unwrap();
-            let token = token.into_inner().svids.remove(0).svid;
+            let token = token.into_inner().svids[0].svid.clone();
             api.validate_jwtsvid(validate("other", &token))
                 .await
                 .unwrap_err()
