@@ -14,6 +14,7 @@
     reason = "the programs are found by environment"
 )]
 
+mod agent;
 mod certificates;
 mod clients;
 mod commands;

@@ -31,7 +31,7 @@ use sekisho_spire_api::server::{
 use serde_json::Value;
 use tonic::Code;
 
-use crate::support::{World, node::SEKISHO, wait::until, whole::Whole};
+use crate::support::{World, node::SEKISHO, program::is_root, wait::until, whole::Whole};
 
 /// Connections that are held while the CA is rotated.
 const HELD: usize = 200;
@@ -209,8 +209,7 @@ fn no_process_is_told_the_secret_of_another() {
 
 #[test]
 fn endpoints_run_as_the_user_whom_the_file_names_with_its_groups() {
-    if !getuid().is_root() {
-        eprintln!("SKIPPED: only root can start a process as somebody else");
+    if !is_root("it takes root to start a process as another user") {
         return;
     }
     let user = nix::unistd::User::from_name("nobody").unwrap().unwrap();

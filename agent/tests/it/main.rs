@@ -12,6 +12,7 @@ mod back;
 mod delegated;
 mod evidence;
 mod evidence_pod;
+mod evidence_wire;
 mod harness;
 mod k8s_psat;
 mod life;

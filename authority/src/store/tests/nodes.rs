@@ -239,7 +239,7 @@ async fn a_token_that_ends_unused_takes_its_entry_with_it() {
         ..by()
     };
     let soon = 1_800_000_600;
-    for name in ["used", "ended", "late"] {
+    for name in ["used", "ended", "late", "piece"] {
         add(name, soon).await;
     }
     add("open", soon + 600).await;
@@ -249,15 +249,16 @@ async fn a_token_that_ends_unused_takes_its_entry_with_it() {
         ..draft("by-hand")
     };
     store.create_entries(by(), vec![other]).await.unwrap();
-    let take = async |name: &str, at| {
-        let taken = store
-            .take_token(at, join_token::token_lookup(name), Spent::Shown)
-            .await;
+    let take = async |name: &str, at, shown| {
+        let lookup = join_token::token_lookup(name);
+        let taken = store.take_token(at, lookup, shown).await;
         assert!(taken.unwrap().is_some());
     };
-    take("used", at(soon)).await;
+    take("used", at(soon), Spent::Shown).await;
     let version = store.version();
-    take("late", at(soon + 1)).await;
+    take("piece", at(soon), Spent::Proven).await;
+    assert!(!there("piece").await, "nobody is the parent of that entry");
+    take("late", at(soon + 1), Spent::Shown).await;
     assert!(!there("late").await, "taken when it had ended");
     assert!(store.version() > version, "agents are to see it");
     assert_eq!(store.prune_tokens(at(soon + 1)).await.unwrap(), 1);
@@ -266,7 +267,10 @@ async fn a_token_that_ends_unused_takes_its_entry_with_it() {
         assert!(there(name).await, "{name}");
     }
     let (_, changed) = store.changes_since(version);
-    assert_eq!(changed.unwrap(), ["ended".into(), "late".into()].into());
+    assert_eq!(
+        changed.unwrap(),
+        ["ended", "late", "piece"].map(String::from).into()
+    );
 }
 
 #[tokio::test]
