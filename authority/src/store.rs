@@ -14,7 +14,6 @@ mod open;
 mod relationships;
 #[cfg(test)]
 mod tests;
-mod tokens;
 
 use std::{
     collections::BTreeSet,
@@ -33,10 +32,9 @@ pub use authorities::{AuthorityRecord, Kind, Slot};
 pub use bundles::{Bundle, Deletion, JwtAuthority, X509Authority};
 use changes::{Changed, Changes};
 pub use entries::{Creation, EntryFilter, Page, SetMatch, Update};
-pub use nodes::{Certificate, Node, NodeFilter};
+pub use nodes::{Certificate, Node, NodeFilter, Token};
 pub use open::OpenError;
 pub use relationships::{EndpointProfile, Refreshed, Relationship};
-pub use tokens::{Shown, Token};
 
 /// Jobs that wait for the thread: past it the authority is overloaded and says so.
 const WAITING: usize = 4096;

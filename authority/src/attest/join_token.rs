@@ -3,7 +3,7 @@
 use sekisho_certs::{TrustDomain, id};
 
 use super::{AttestError, Attested};
-use crate::store::{By, Shown, Store, Token};
+use crate::store::{By, Store, Token};
 pub use sekisho_spire_api::evidence::{token_key, token_lookup};
 
 /// Its name in the protocol.
@@ -37,7 +37,7 @@ pub async fn attest(
     by: By,
 ) -> Result<Attested, AttestError> {
     let token = std::str::from_utf8(payload).map_err(|_| unknown())?;
-    take_shown(token_lookup(token), Shown::Alone, store, by).await?;
+    take(token_lookup(token), store, by).await?;
     Ok(Attested::once(agent_id(domain, token)?))
 }
 
@@ -47,22 +47,13 @@ fn unknown() -> AttestError {
     )
 }
 
-/// Uses a token up that is shown with other evidence, and says what was known of it.
+/// Uses a token up, and says what was known of it.
 ///
 /// # Errors
 /// When it is not known, has ended, or the store refuses.
 pub async fn take(lookup: [u8; 32], store: &Store, by: By) -> Result<Token, AttestError> {
-    take_shown(lookup, Shown::AsEvidence, store, by).await
-}
-
-async fn take_shown(
-    lookup: [u8; 32],
-    shown: Shown,
-    store: &Store,
-    by: By,
-) -> Result<Token, AttestError> {
     let now = by.at;
-    let taken = store.take_token(by, lookup, shown).await;
+    let taken = store.take_token(by, lookup).await;
     let taken = taken.map_err(|error| AttestError::Unavailable(error.to_string()))?;
     let token = taken.ok_or_else(unknown)?;
     if token.expires_at < now {

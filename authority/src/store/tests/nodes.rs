@@ -152,7 +152,7 @@ async fn a_token_is_taken_once() {
     };
     assert!(store.add_token(by(), token(1), None).await.unwrap());
     assert!(!store.add_token(by(), token(1), None).await.unwrap());
-    let take = async || store.take_token(by(), [1; 32], Shown::Alone).await.unwrap();
+    let take = async || store.take_token(by(), [1; 32]).await.unwrap();
     assert_eq!(take().await, Some(token(1)));
     assert_eq!(take().await, None);
     store.add_token(by(), token(2), None).await.unwrap();
@@ -193,10 +193,7 @@ async fn a_token_and_its_entry_are_there_together_or_not_at_all() {
         .await
         .unwrap();
     add(draft("w")).await.unwrap_err();
-    assert_eq!(
-        store.take_token(by(), [1; 32], Shown::Alone).await.unwrap(),
-        None
-    );
+    assert_eq!(store.take_token(by(), [1; 32]).await.unwrap(), None);
     let Folder { store, .. } = super::store();
     let version = store.version();
     let add = async |entry| store.add_token(by(), token.clone(), Some(entry)).await;
@@ -239,7 +236,7 @@ async fn a_token_that_ends_unused_takes_its_entry_with_it() {
         ..by()
     };
     let soon = 1_800_000_600;
-    for name in ["used", "ended", "late", "piece"] {
+    for name in ["used", "ended", "late"] {
         add(name, soon).await;
     }
     add("open", soon + 600).await;
@@ -249,16 +246,13 @@ async fn a_token_that_ends_unused_takes_its_entry_with_it() {
         ..draft("by-hand")
     };
     store.create_entries(by(), vec![other]).await.unwrap();
-    let take = async |name: &str, at, shown| {
-        let lookup = join_token::token_lookup(name);
-        let taken = store.take_token(at, lookup, shown).await;
+    let take = async |name: &str, at| {
+        let taken = store.take_token(at, join_token::token_lookup(name)).await;
         assert!(taken.unwrap().is_some());
     };
-    take("used", at(soon), Shown::Alone).await;
+    take("used", at(soon)).await;
     let version = store.version();
-    take("piece", at(soon), Shown::AsEvidence).await;
-    assert!(!there("piece").await, "nobody is the parent of that entry");
-    take("late", at(soon + 1), Shown::Alone).await;
+    take("late", at(soon + 1)).await;
     assert!(!there("late").await, "taken when it had ended");
     assert!(store.version() > version, "agents are to see it");
     assert_eq!(store.prune_tokens(at(soon + 1)).await.unwrap(), 1);
@@ -267,10 +261,7 @@ async fn a_token_that_ends_unused_takes_its_entry_with_it() {
         assert!(there(name).await, "{name}");
     }
     let (_, changed) = store.changes_since(version);
-    assert_eq!(
-        changed.unwrap(),
-        ["ended", "late", "piece"].map(String::from).into()
-    );
+    assert_eq!(changed.unwrap(), ["ended".into(), "late".into()].into());
 }
 
 #[tokio::test]
