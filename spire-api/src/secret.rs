@@ -106,10 +106,8 @@ mod tests {
                 workload::X509svidResponse {
                     svids: vec![workload::X509svid {
                         spiffe_id: "spiffe://a.example/w".into(),
-                        x509_svid: Vec::new(),
                         x509_svid_key: secret.into(),
-                        bundle: Vec::new(),
-                        hint: String::new(),
+                        ..Default::default()
                     }],
                     ..Default::default()
                 }
@@ -118,17 +116,16 @@ mod tests {
                 "{:?}",
                 workload::JwtsvidResponse {
                     svids: vec![workload::Jwtsvid {
-                        spiffe_id: "spiffe://a.example/w".into(),
                         svid: secret.into(),
-                        hint: String::new(),
+                        ..Default::default()
                     }],
                 }
             ),
             format!(
                 "{:?}",
                 X509svidWithKey {
-                    x509_svid: None,
                     x509_svid_key: secret.into(),
+                    ..Default::default()
                 }
             ),
             format!(
