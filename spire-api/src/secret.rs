@@ -100,34 +100,23 @@ mod tests {
     #[test]
     fn no_key_and_no_token_is_printed() {
         let secret = "s3cr3t";
+        let mut svid = workload::X509svid::default();
+        svid.spiffe_id = "spiffe://a.example/w".into();
+        svid.x509_svid_key = secret.into();
+        let mut token = workload::Jwtsvid::default();
+        token.svid = secret.into();
+        let mut with_key = X509svidWithKey::default();
+        with_key.x509_svid_key = secret.into();
         let shown = [
             format!(
                 "{:?}",
                 workload::X509svidResponse {
-                    svids: vec![workload::X509svid {
-                        spiffe_id: "spiffe://a.example/w".into(),
-                        x509_svid_key: secret.into(),
-                        ..Default::default()
-                    }],
+                    svids: vec![svid],
                     ..Default::default()
                 }
             ),
-            format!(
-                "{:?}",
-                workload::JwtsvidResponse {
-                    svids: vec![workload::Jwtsvid {
-                        svid: secret.into(),
-                        ..Default::default()
-                    }],
-                }
-            ),
-            format!(
-                "{:?}",
-                X509svidWithKey {
-                    x509_svid_key: secret.into(),
-                    ..Default::default()
-                }
-            ),
+            format!("{:?}", workload::JwtsvidResponse { svids: vec![token] }),
+            format!("{with_key:?}"),
             format!(
                 "{:?}",
                 types::JoinToken {
