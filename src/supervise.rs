@@ -63,6 +63,13 @@ async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
             .as_ref()
             .and_then(|own| own.entries.as_deref());
         let mut changes = Changes::of(entries);
+        let late = config.authority.as_ref().filter(|_| children.late);
+        let mut late = std::pin::pin!(async {
+            match late {
+                Some(own) => site::reach(&own.socket, Duration::MAX).await,
+                None => std::future::pending().await,
+            }
+        });
         loop {
             tokio::select! {
                 () = &mut asked => break,
@@ -76,6 +83,10 @@ async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
                     children.signal(Part::Proxy, nix::sys::signal::Signal::SIGUSR1);
                 }
                 () = changes.next(), if entries.is_some() => reapply(config).await,
+                _ = &mut late, if children.late => {
+                    children.late = false;
+                    reapply(config).await;
+                }
                 (part, event) = children.event() => match event {
                     Event::Ended(status) => {
                         tracing::error!(process = part.as_str(), status, "has ended; is started again");
@@ -101,12 +112,15 @@ async fn run(path: &Path, config: &Config) -> anyhow::Result<()> {
 struct Children {
     path: Arc<Path>,
     list: Vec<Child>,
+    /// The authority waits for the one above, and entries have not been applied yet.
+    late: bool,
 }
 
 async fn start(path: &Path, config: &Config) -> anyhow::Result<Children> {
     let mut children = Children {
         path: path.into(),
         list: Vec::new(),
+        late: false,
     };
     // The agent of the authority above, by which ours comes to it.
     let agent_first = config.is_below_own_agent();
@@ -144,20 +158,37 @@ impl Children {
         config: &Config,
         authority: &AuthorityConfig,
     ) -> anyhow::Result<()> {
-        // Below another one it waits for that as long as it has to, and says so.
-        let patience = match authority.upstream {
-            Some(_) => Duration::MAX,
-            None => site::AUTHORITY,
-        };
         self.add(Part::Authority, config)?;
-        tokio::select! {
-            reached = site::reach(&authority.socket, patience) => reached.context("authority")?,
-            (part, event) = self.event() => match event {
-                Event::Ended(how) => bail!("{}: it has ended: {how}", part.as_str()),
-                Event::Due => bail!("{}: it has ended", part.as_str()),
-            },
+        let reached = {
+            let mut reached = std::pin::pin!(site::reach(&authority.socket, site::AUTHORITY));
+            loop {
+                tokio::select! {
+                    reached = &mut reached => break reached,
+                    (part, event) = self.event() => match event {
+                        Event::Ended(how) if part == Part::Authority => {
+                            bail!("{}: it has ended: {how}", part.as_str());
+                        }
+                        // The agent that leads above.
+                        Event::Ended(status) => {
+                            tracing::error!(process = part.as_str(), status, "has ended; is started again");
+                            self.later(part);
+                        }
+                        Event::Due => self.again(part, config),
+                    },
+                }
+            }
+        };
+        match reached {
+            Ok(()) => site::apply(config).await.context("authority.entries"),
+            // It waits for the one above, as long as it has to, and says so. Agent and endpoints may do
+            // with what they have.
+            Err(error) if authority.upstream.is_some() => {
+                tracing::warn!(error = %format_args!("{error:#}"), "authority: agent and endpoints do not wait for it any longer");
+                self.late = true;
+                Ok(())
+            }
+            Err(error) => Err(error.context("authority")),
         }
-        site::apply(config).await.context("authority.entries")
     }
 
     async fn start_agent(&mut self, config: &Config) -> anyhow::Result<()> {

@@ -10,11 +10,12 @@ use sekisho_certs::{TrustDomain, tls};
 use sekisho_federation::oidc::Certificate;
 
 use super::world::{Found, exposed};
-use crate::config::{AgentConfig, AuthorityConfig, OidcConfig, OidcListen, UpstreamConfig};
+use crate::config::{AgentConfig, Attest, AuthorityConfig, OidcConfig, OidcListen, UpstreamConfig};
 
 /// Looks at what an authority needs: the one above signs a CA that is thrown away, where it is files.
 pub(super) fn authority(own: &AuthorityConfig, site: &TrustDomain, now: SystemTime) -> Found {
     let mut found = Found::default();
+    found.warnings.extend(past_evidence(&own.attest));
     match &own.upstream {
         Some(UpstreamConfig::Disk { cert, key, bundle }) => {
             exposed(&mut found, key);
@@ -46,6 +47,24 @@ pub(super) fn authority(own: &AuthorityConfig, site: &TrustDomain, now: SystemTi
         Some(UpstreamConfig::Spire { .. }) | None => {}
     }
     found
+}
+
+/// Kinds of attestation that come in by themselves although they are pieces of evidence too.
+fn past_evidence(attest: &[Attest]) -> Vec<String> {
+    let pieces = attest.iter().find_map(|one| match one {
+        Attest::Evidence(config) => Some(config.evidence.as_slice()),
+        _ => None,
+    });
+    let pieces = pieces.unwrap_or_default();
+    let alone = attest.iter().map(Attest::kind);
+    let both = alone.filter(|kind| pieces.iter().any(|piece| piece.kind() == *kind));
+    both.map(|kind| {
+        format!(
+            "attest: {kind} stands beside sekisho_evidence too: whoever shows it alone comes in without the \
+             other pieces, and past the policy"
+        )
+    })
+    .collect()
 }
 
 /// Looks at what discovery needs. The socket of `agent`, where the same file starts one, is not there
@@ -85,4 +104,37 @@ pub(super) fn oidc(own: &OidcConfig, agent: Option<&AgentConfig>, now: SystemTim
 
 fn is_socket(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|data| data.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EvidenceConfig;
+
+    #[test]
+    fn a_kind_that_comes_in_past_evidence_is_told() {
+        let pop = || Attest::X509Pop {
+            ca: "ca.pem".into(),
+        };
+        let evidence = || {
+            Attest::Evidence(EvidenceConfig {
+                evidence: vec![Attest::JoinToken, pop()],
+                policy: None,
+            })
+        };
+        for quiet in [
+            vec![Attest::JoinToken, pop()],
+            vec![evidence()],
+            vec![evidence(), Attest::K8sPsat([].into())],
+        ] {
+            assert_eq!(past_evidence(&quiet), [""; 0]);
+        }
+        for told in [[evidence(), pop()], [Attest::X509PopSpiffe, evidence()]] {
+            let told = past_evidence(&told);
+            assert!(
+                told.len() == 1 && told[0].contains("x509pop stands"),
+                "{told:?}"
+            );
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
 use nix::unistd::getuid;
@@ -20,7 +21,12 @@ use sekisho_testkit::{KeyKind, Profile, TestCa, clock};
 use serde_json::Value;
 
 use crate::support::{
-    Process, World, node::SEKISHO, ports, program::program, wait::until, whole::Whole,
+    Process, World,
+    node::SEKISHO,
+    ports,
+    program::program,
+    wait::{until, until_within},
+    whole::Whole,
 };
 
 fn sekisho(words: &[&str]) -> Output {
@@ -209,6 +215,28 @@ fn below_a_site_that_runs_the_keys_of_both_are_known_to_both() {
     assert_eq!(mint(&openssl, &world, "lower.sock").len(), 2);
 }
 
+/// A token by which an agent is the node `/node/lower`.
+fn token(world: &World) -> String {
+    until("a token", || {
+        let socket = world.file("upper.sock");
+        socket.exists().then(|| {
+            runtime().block_on(async {
+                let request = CreateJoinTokenRequest {
+                    ttl: 600,
+                    token: String::new(),
+                    agent_id: Some(types::Spiffeid {
+                        trust_domain: "a.example".into(),
+                        path: "/node/lower".into(),
+                    }),
+                };
+                let mut client = AgentClient::new(Whole::channel(socket).await);
+                let answer = client.create_join_token(request).await;
+                answer.unwrap().into_inner().value
+            })
+        })
+    })
+}
+
 #[test]
 fn the_agent_that_leads_above_may_be_of_the_same_file() {
     let openssl = program!("openssl");
@@ -230,25 +258,7 @@ fn the_agent_that_leads_above_may_be_of_the_same_file() {
         ),
     );
     let _upper = start(&world, "run", "upper.yaml");
-    let token = until("a token", || {
-        let socket = world.file("upper.sock");
-        socket.exists().then(|| {
-            runtime().block_on(async {
-                let request = CreateJoinTokenRequest {
-                    ttl: 600,
-                    token: String::new(),
-                    agent_id: Some(types::Spiffeid {
-                        trust_domain: "a.example".into(),
-                        path: "/node/lower".into(),
-                    }),
-                };
-                let mut client = AgentClient::new(Whole::channel(socket).await);
-                let answer = client.create_join_token(request).await;
-                answer.unwrap().into_inner().value
-            })
-        })
-    });
-    world.write("token", &token);
+    world.write("token", &token(&world));
     let root = pem(&bundle(&world, "upper.sock").x509_authorities[0].asn1);
     world.write("upper.pem", &root);
     world.write(
@@ -272,4 +282,68 @@ fn the_agent_that_leads_above_may_be_of_the_same_file() {
     let chain = mint(&openssl, &world, "lower.sock");
     assert_eq!(chain.len(), 2);
     assert_eq!(verified(&openssl, &world, &chain, &root), [true, false]);
+}
+
+/// The supervisor waits for a minute, and so does this.
+#[test]
+fn without_the_one_above_endpoints_start_all_the_same_and_entries_are_applied_when_it_is_back() {
+    let world = World::new();
+    let (listen, sender) = (ports::free(), ports::free());
+    world.write(
+        "upper.yaml",
+        &format!(
+            "site: a.example\n\
+             authority: {{listen: {listen}, data: upper, socket: upper.sock, entries: upper-entries.yaml}}\n"
+        ),
+    );
+    let uid = getuid();
+    world.write(
+        "upper-entries.yaml",
+        &format!(
+            "entries: [{{spiffe_id: /below, parent: /node/lower, downstream: true, \
+             selectors: [\"unix:uid:{uid}\"]}}]\n"
+        ),
+    );
+    world.write(
+        "entries.yaml",
+        "entries: [{spiffe_id: /job, selectors: [\"unix:uid:1\"]}]\n",
+    );
+    let upper = start(&world, "run", "upper.yaml");
+    world.write("token", &token(&world));
+    let root = pem(&bundle(&world, "upper.sock").x509_authorities[0].asn1);
+    drop(upper);
+    let socket = world.name("agent.sock");
+    world.write(
+        "lower.yaml",
+        &format!(
+            "site: a.example\nadmin: unix://{}\n\
+             authority:\n  data: lower\n  socket: lower.sock\n  entries: entries.yaml\n  upstream:\n    \
+             spire: {{authority: [{listen}], identity: \"unix://{socket}\", as: /below}}\n\
+             agent: {{authority: [{listen}], bootstrap: upper.pem, join_token: {{file: token}}, \
+             data: agent, socket: {socket}}}\n\
+             endpoints:\n  out:\n    listen: tcp://{sender}\n    forward: mtls://{listen}\n    as: /out\n    \
+             expect: [spiffe://a.example/in]\n",
+            world.name("admin.sock")
+        ),
+    );
+    world.write("upper.pem", &root);
+    // The agent cannot have this for its folder.
+    world.write("agent", "");
+    let lower = start(&world, "run", "lower.yaml");
+    let says = |text: &str| {
+        let patience = Duration::from_secs(100);
+        let said = || lower.said().contains(text).then_some(());
+        until_within(patience, text, said);
+    };
+    says("has ended; is started again");
+    fs::remove_file(world.file("agent")).unwrap();
+    says("nothing can be signed yet");
+    assert!(!world.file("admin.sock").exists(), "{}", lower.said());
+    says("do not wait for it any longer");
+    let there = |name: &str| until(name, || world.file(name).exists().then_some(()));
+    there("agent.sock");
+    there("admin.sock");
+    assert!(!lower.said().contains("entries applied"));
+    let _upper = start(&world, "run", "upper.yaml");
+    says("entries applied");
 }

@@ -216,7 +216,10 @@ async fn a_head_without_end_or_measure_is_cut_off() {
     let begin = tokio::time::Instant::now();
     let answer = said(&path, b"GET /keys HTTP/1.1\r\n").await;
     assert!(!answer.contains("200 OK"), "{answer}");
-    assert!(begin.elapsed() < Duration::from_secs(61));
+    // By the bound of a head, long before that of a connection.
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_secs(10), "{waited:?}");
+    assert!(waited < Duration::from_secs(11), "{waited:?}");
 }
 
 const MAX: usize = 64 * 1024;

@@ -39,7 +39,8 @@ pub(crate) struct EvidenceConfig {
 }
 
 impl Attest {
-    const fn kind(&self) -> &'static str {
+    /// Its name, SPIRE's where that has it.
+    pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::JoinToken => "join_token",
             Self::X509Pop { .. } | Self::X509PopSpiffe => "x509pop",
