@@ -213,7 +213,8 @@ fn above(bundle: types::Bundle) -> Above {
             .map(|root| X509Authority {
                 der: root.asn1,
                 tainted: root.tainted,
-                above: true,
+                // Of that bundle; what ours takes over is marked then.
+                above: false,
             })
             .collect(),
         jwt: jwt
