@@ -6,5 +6,6 @@
 //! one another (§7.2); and answer by a name that is not on the list.
 
 pub mod client;
+pub mod directory;
 pub mod oidc;
 pub mod places;

@@ -1,0 +1,413 @@
+//! What registrars do: admit, suspend and expel members, and give marks.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::SystemTime,
+};
+
+use sekisho_certs::{TrustDomain, members::Mark};
+use serde_json::Value;
+
+use super::{
+    DraftState, Repository, RepositoryError, Submission,
+    ceremony::next,
+    draft::Draft,
+    init::{REGISTRARS, exactly, exactly_one},
+    target_file,
+};
+use crate::directory::{
+    continuity::KeySet,
+    key::{KeyError, Signer},
+    marks::{self, Marks},
+    metadata::{self, Dated as _, Decoded, DelegatedRole, Delegations, Hex, Key, Signed, Targets},
+    names,
+};
+
+/// Where the suspended members of a bin stand in it: of no meaning to other programs, for which they
+/// are not there.
+pub(crate) const SUSPENDED: &str = "suspended";
+
+/// How a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// It is one.
+    Member,
+    /// It is one whose keys count for nothing for now.
+    Suspended,
+}
+
+/// A member as a bin has it.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    pub(super) domain: TrustDomain,
+    pub(super) target: String,
+    pub(super) standing: Standing,
+    pub(super) keys: HashMap<Decoded<Hex>, Key>,
+    pub(super) role: DelegatedRole,
+}
+
+impl Placed {
+    /// Puts it into a bin.
+    pub(super) fn put(&self, bin: &mut Targets) {
+        match self.standing {
+            Standing::Member => {
+                let all = bin.delegations.get_or_insert_default();
+                insert(all, self.keys.clone(), self.role.clone());
+            }
+            Standing::Suspended => {
+                let mut all = suspended(bin);
+                insert(&mut all, self.keys.clone(), self.role.clone());
+                set_suspended(bin, &all);
+            }
+        }
+    }
+}
+
+/// The suspended members of a bin. What cannot be read is nobody.
+pub(crate) fn suspended(bin: &Targets) -> Delegations {
+    let value: Option<&Value> = bin._extra.get(SUSPENDED);
+    value
+        .and_then(|value| serde_json::from_value(value.clone()).ok())
+        .unwrap_or_default()
+}
+
+fn set_suspended(bin: &mut Targets, all: &Delegations) {
+    if all.roles.is_empty() {
+        bin._extra.remove(SUSPENDED);
+        return;
+    }
+    // It was read from JSON, or made here.
+    let value = serde_json::to_value(all).unwrap_or_default();
+    bin._extra.insert(SUSPENDED.into(), value);
+}
+
+/// Adds a role, in place of one of its name, sorted by name.
+fn insert(all: &mut Delegations, keys: HashMap<Decoded<Hex>, Key>, role: DelegatedRole) {
+    remove(all, &role.name);
+    all.keys.extend(keys);
+    let at = all.roles.partition_point(|one| one.name < role.name);
+    all.roles.insert(at, role);
+}
+
+/// Takes a role out, and the keys that nobody else has.
+fn remove(
+    all: &mut Delegations,
+    name: &str,
+) -> Option<(HashMap<Decoded<Hex>, Key>, DelegatedRole)> {
+    let at = all.roles.iter().position(|one| one.name == name)?;
+    let role = all.roles.remove(at);
+    let keys = role.keyids.iter().filter_map(|id| {
+        let key = all.keys.get(id)?;
+        Some((id.clone(), key.clone()))
+    });
+    let keys: HashMap<_, _> = keys.collect();
+    let used: Vec<Decoded<Hex>> = all
+        .roles
+        .iter()
+        .flat_map(|one| one.keyids.clone())
+        .collect();
+    all.keys.retain(|id, _| used.contains(id));
+    Some((keys, role))
+}
+
+fn members_of(bin: &Targets) -> Vec<Placed> {
+    let there = bin.delegations.clone().unwrap_or_default();
+    let all = [
+        (there, Standing::Member),
+        (suspended(bin), Standing::Suspended),
+    ];
+    let mut members = Vec::new();
+    for (delegations, standing) in all {
+        for role in &delegations.roles {
+            let Some(domain) = names::member_of(&role.name) else {
+                continue;
+            };
+            let keys = role.keyids.iter().filter_map(|id| {
+                let key = delegations.keys.get(id)?;
+                Some((id.clone(), key.clone()))
+            });
+            members.push(Placed {
+                target: names::target_of(&domain),
+                domain,
+                standing,
+                keys: keys.collect(),
+                role: role.clone(),
+            });
+        }
+    }
+    members
+}
+
+impl Repository {
+    /// The members in these bins.
+    pub(super) fn all_members(&self, bins: &[String]) -> Result<Vec<Placed>, RepositoryError> {
+        let mut all = Vec::new();
+        for bin in bins {
+            if let Some(found) = self.targets(bin)? {
+                all.extend(members_of(&found.signed.signed));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The bin that a member is in, or would be.
+    ///
+    /// # Errors
+    /// When there is no directory.
+    pub fn bin_of(&self, member: &TrustDomain) -> Result<String, RepositoryError> {
+        let targets = self.targets_there("targets")?.signed.signed;
+        let hash = names::path_hash(&names::target_of(member));
+        let found = targets.delegations.as_ref().and_then(|all| {
+            let bin = all
+                .roles
+                .iter()
+                .find(|role| metadata::has_prefix(role, &hash))?;
+            Some(bin.name.clone())
+        });
+        found.ok_or_else(|| RepositoryError::Missing(format!("there is no bin for {member}")))
+    }
+
+    /// Drafts a change of a role that registrars sign, and signs it by these keys. Where the same
+    /// change is drafted already, its signatures stay, and these come to them.
+    fn change(
+        &self,
+        role: &str,
+        signers: &[&dyn Signer],
+        now: SystemTime,
+        edit: impl FnOnce(&mut Targets) -> Result<(), RepositoryError>,
+    ) -> Result<DraftState, RepositoryError> {
+        let published = self.targets_there(role)?.signed.signed;
+        let version = next(published.number())?;
+        let draft = match self.draft(role)? {
+            Some(Draft::Targets(draft)) if draft.signed.version == version => Some(draft),
+            _ => None,
+        };
+        let mut after = draft.as_ref().map_or_else(
+            || Targets {
+                version,
+                expires: metadata::until(now, REGISTRARS),
+                ..published.clone()
+            },
+            |draft| draft.signed.clone(),
+        );
+        edit(&mut after)?;
+        let next = match draft {
+            // The next registrar says the same.
+            Some(draft) if draft.signed == after => draft,
+            _ => Signed {
+                signed: after,
+                signatures: Vec::new(),
+            },
+        };
+        self.save_draft(role, &Draft::Targets(next))?;
+        self.sign_draft(role, signers)?;
+        self.publish_if_complete(role)
+    }
+
+    /// Admits a member, or takes its new keys: by one registrar. The next one does the same, and when as
+    /// many have as have to, it is published, with what the member has sent.
+    ///
+    /// # Errors
+    /// When what was sent does not hold, or a key is none of a registrar's.
+    pub fn admit(
+        &self,
+        sent: &Submission,
+        signers: &[&dyn Signer],
+        now: SystemTime,
+    ) -> Result<DraftState, RepositoryError> {
+        let checked = sent.check(now)?;
+        let set = checked.keys.clone().ok_or_else(|| {
+            RepositoryError::Refused("it names no keys: it is no request to be a member".into())
+        })?;
+        let domain = &checked.domain;
+        let (keys, mut role) = set.delegation(&names::role_of(domain));
+        role.paths = exactly(&names::target_of(domain))?;
+        let bin = self.bin_of(domain)?;
+        let state = self.change(&bin, signers, now, |bin| {
+            let mut out = suspended(bin);
+            remove(&mut out, &role.name);
+            set_suspended(bin, &out);
+            insert(bin.delegations.get_or_insert_default(), keys, role);
+            Ok(())
+        })?;
+        if state.is_complete() {
+            self.accept(sent, now)?;
+        }
+        Ok(state)
+    }
+
+    /// The keys of a member, by its bin, and how it stands.
+    ///
+    /// # Errors
+    /// When there is no directory.
+    pub fn member(
+        &self,
+        member: &TrustDomain,
+    ) -> Result<Option<(KeySet, Standing)>, RepositoryError> {
+        let bin = self.targets_there(&self.bin_of(member)?)?.signed.signed;
+        let found = members_of(&bin)
+            .into_iter()
+            .find(|one| one.domain == *member);
+        Ok(found.and_then(|one| {
+            let mut all = Delegations::default();
+            insert(&mut all, one.keys, one.role.clone());
+            Some((KeySet::of_role(&all, &one.role)?, one.standing))
+        }))
+    }
+
+    /// The members, by name.
+    ///
+    /// # Errors
+    /// When there is no directory.
+    pub fn members(&self) -> Result<Vec<(TrustDomain, Standing)>, RepositoryError> {
+        let all = self.all_members(&self.bin_names()?)?;
+        let mut all: Vec<_> = all
+            .into_iter()
+            .map(|one| (one.domain, one.standing))
+            .collect();
+        all.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        Ok(all)
+    }
+
+    /// Suspends a member: nobody takes its word until it is resumed, and its name stays its own.
+    ///
+    /// # Errors
+    /// When it is no member, or a key is none of a registrar's.
+    pub fn suspend(
+        &self,
+        member: &TrustDomain,
+        signers: &[&dyn Signer],
+        now: SystemTime,
+    ) -> Result<DraftState, RepositoryError> {
+        self.moved(member, Standing::Member, signers, now)
+    }
+
+    /// Takes back a suspension.
+    ///
+    /// # Errors
+    /// When it is not suspended, or a key is none of a registrar's.
+    pub fn resume(
+        &self,
+        member: &TrustDomain,
+        signers: &[&dyn Signer],
+        now: SystemTime,
+    ) -> Result<DraftState, RepositoryError> {
+        self.moved(member, Standing::Suspended, signers, now)
+    }
+
+    fn moved(
+        &self,
+        member: &TrustDomain,
+        from: Standing,
+        signers: &[&dyn Signer],
+        now: SystemTime,
+    ) -> Result<DraftState, RepositoryError> {
+        let role = names::role_of(member);
+        self.change(&self.bin_of(member)?, signers, now, |bin| {
+            let mut out = suspended(bin);
+            let there = bin.delegations.get_or_insert_default();
+            let (source, goal) = match from {
+                Standing::Member => (there, &mut out),
+                Standing::Suspended => (&mut out, there),
+            };
+            if let Some((keys, role)) = remove(source, &role) {
+                insert(goal, keys, role);
+            } else if !goal.roles.iter().any(|one| one.name == role) {
+                return Err(RepositoryError::Missing(format!(
+                    "{member} is not a member"
+                )));
+            }
+            set_suspended(bin, &out);
+            Ok(())
+        })
+    }
+
+    /// Expels a member: it is one no more, and its marks go with it.
+    ///
+    /// # Errors
+    /// When it is no member, or a key is none of a registrar's.
+    pub fn expel(
+        &self,
+        member: &TrustDomain,
+        signers: &[&dyn Signer],
+        now: SystemTime,
+    ) -> Result<DraftState, RepositoryError> {
+        let role = names::role_of(member);
+        if self.member(member)?.is_none() {
+            return Err(RepositoryError::Missing(format!(
+                "{member} is not a member"
+            )));
+        }
+        let state = self.change(&self.bin_of(member)?, signers, now, |bin| {
+            let mut out = suspended(bin);
+            remove(&mut out, &role);
+            set_suspended(bin, &out);
+            remove(bin.delegations.get_or_insert_default(), &role);
+            Ok(())
+        })?;
+        if !self.marks()?.of(member).is_empty() {
+            self.set_marks(member, BTreeSet::new(), signers, now)?;
+        }
+        Ok(state)
+    }
+
+    /// The marks that are published.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn marks(&self) -> Result<Marks, RepositoryError> {
+        let role = self.targets_there(names::MARKS)?.signed.signed;
+        self.marks_of(&role)
+    }
+
+    fn marks_of(&self, role: &Targets) -> Result<Marks, RepositoryError> {
+        let named = metadata::target(role, names::MARKS_TARGET);
+        let named = named.ok_or_else(|| {
+            RepositoryError::Missing(format!("the role {} has no target", names::MARKS))
+        })?;
+        let hash = sekisho_certs::hex(&named.hashes.sha256);
+        let file = target_file(&hash, names::MARKS_TARGET);
+        let bytes = self.read(&file, marks::MOST)?;
+        let bytes = bytes.ok_or_else(|| RepositoryError::Missing(format!("{file} is missing")))?;
+        metadata::is_what_was_named(&file, &bytes, Some(&named.hashes), Some(named.length))?;
+        Ok(Marks::read(&bytes)?)
+    }
+
+    /// Gives a member exactly these marks: by one registrar, as with [`Self::admit`].
+    ///
+    /// # Errors
+    /// When a key is none of a registrar's.
+    pub fn set_marks(
+        &self,
+        member: &TrustDomain,
+        given: BTreeSet<Mark>,
+        signers: &[&dyn Signer],
+        now: SystemTime,
+    ) -> Result<DraftState, RepositoryError> {
+        self.change(names::MARKS, signers, now, |role| {
+            let mut all = self.marks_of(role)?;
+            all.set(member, given);
+            let text = all.to_json();
+            let hash = metadata::sha256(&text);
+            self.publish(&target_file(&hash, names::MARKS_TARGET), &text)?;
+            *role = exactly_one(role.clone(), names::MARKS_TARGET, &text)?;
+            Ok(())
+        })
+    }
+
+    /// Whether a role that registrars sign is to be signed again before it ends.
+    ///
+    /// # Errors
+    /// When there is no such role.
+    pub fn is_due(&self, role: &str, now: SystemTime) -> Result<bool, RepositoryError> {
+        let found = self.targets_there(role)?.signed.signed;
+        Ok(super::init::is_due(&found, REGISTRARS, now))
+    }
+}
+
+impl From<serde_json::Error> for RepositoryError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Key(KeyError::Json(error))
+    }
+}
