@@ -6,5 +6,8 @@
 //! one another (§7.2); and answer by a name that is not on the list.
 
 pub mod client;
+pub mod endpoint;
+mod http;
 pub mod oidc;
 pub mod places;
+mod rate;
