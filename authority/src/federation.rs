@@ -2,15 +2,19 @@
 //! SPIFFE_Federation.md §4.1): when they are due, when a relationship changes, and when asked.
 
 mod schedule;
+mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sekisho_certs::{BundleError, Clock, TrustBundle, TrustDomain, tls};
 use sekisho_federation::client::{Client, FetchError, Profile, WebRoots};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
 };
 
@@ -18,9 +22,10 @@ use crate::{
     api::fetched,
     ca::certificates,
     core::Core,
-    store::{EndpointProfile, Refreshed, Relationship, StoreError},
+    store::{EndpointProfile, Peer, Refreshed, Relationship, Rollback, StoreError},
 };
 use schedule::Schedule;
+pub use state::{PeerState, States};
 
 /// How often relationships are looked at, if nobody says that one has changed.
 const LOOK: Duration = Duration::from_secs(10);
@@ -44,6 +49,9 @@ pub enum RefreshError {
     /// Nothing is known by which the endpoint could prove its ID.
     #[error("there is no bundle of {0}, by which its endpoint could prove its ID")]
     NoEndpointBundle(TrustDomain),
+    /// What was fetched is older than what is stored.
+    #[error(transparent)]
+    Rollback(#[from] Rollback),
     /// The store refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,6 +65,7 @@ pub enum RefreshError {
 pub struct Federation {
     client: Client,
     changed: Notify,
+    states: watch::Sender<Arc<States>>,
 }
 
 impl Federation {
@@ -66,7 +75,27 @@ impl Federation {
         Self {
             client: Client::new(roots, Arc::new(tls::provider()), clock),
             changed: Notify::new(),
+            states: watch::Sender::default(),
         }
+    }
+
+    /// What is known of each relationship, by its trust domain; now and whenever it changes. Empty until
+    /// the authority serves.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<Arc<States>> {
+        self.states.subscribe()
+    }
+
+    /// Takes on what is new, and drops what has ended.
+    fn follow(&self, peers: &[Peer]) {
+        self.states
+            .send_if_modified(|states| state::follow(states, peers));
+    }
+
+    /// How a fetch has ended; `confirmed` where it was good.
+    fn note(&self, domain: &TrustDomain, tried: SystemTime, error: Option<&RefreshError>) {
+        self.states
+            .send_if_modified(|states| state::note(Arc::make_mut(states), domain, tried, error));
     }
 
     /// Relationships are looked at again at once.
@@ -81,6 +110,14 @@ impl Core {
     /// # Errors
     /// Each of [`RefreshError`]'s variants; what was stored before stays.
     pub async fn refresh(&self, relationship: &Relationship) -> Result<Refreshed, RefreshError> {
+        let refreshed = self.try_refresh(relationship).await;
+        let domain = &relationship.domain;
+        let error = refreshed.as_ref().err();
+        self.federation.note(domain, self.now(), error);
+        refreshed
+    }
+
+    async fn try_refresh(&self, relationship: &Relationship) -> Result<Refreshed, RefreshError> {
         let profile = match &relationship.profile {
             EndpointProfile::Web => Profile::Web,
             EndpointProfile::Spiffe(id) => Profile::Spiffe {
@@ -96,6 +133,7 @@ impl Core {
         let (by, relationship) = (self.by(NAME), relationship.clone());
         match self.store.refresh_bundle(by, relationship, bundle).await? {
             Refreshed::Unrelated => Err(RefreshError::Unrelated),
+            Refreshed::Refused(older) => Err(older.into()),
             refreshed => Ok(refreshed),
         }
     }
@@ -148,8 +186,12 @@ impl Polling {
 
     /// Begins to fetch what is due.
     async fn begin(&mut self) {
-        match self.core.store.relationships(0, usize::MAX).await {
-            Ok(all) => self.schedule.follow(all.items),
+        match self.core.store.peers().await {
+            Ok(all) => {
+                self.core.federation.follow(&all);
+                let relationships = all.into_iter().map(|peer| peer.relationship);
+                self.schedule.follow(relationships.collect());
+            }
             Err(error) => tracing::error!(%error, "relationships not read"),
         }
         for relationship in self.schedule.due(self.core.now()) {

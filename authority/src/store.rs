@@ -11,7 +11,9 @@ mod changes;
 mod entries;
 mod nodes;
 mod open;
+mod peers;
 mod relationships;
+mod spki;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -36,7 +38,8 @@ use changes::{Changed, Changes};
 pub use entries::{Creation, EntryFilter, Page, SetMatch, Update};
 pub use nodes::{Certificate, Node, NodeFilter};
 pub use open::OpenError;
-pub use relationships::{EndpointProfile, Refreshed, Relationship};
+pub use peers::{Declared, Peer, Refreshed, Removal, Rollback};
+pub use relationships::{EndpointProfile, Origin, Relationship};
 pub use tokens::{Spent, Token};
 
 /// Jobs that wait for the thread: past it the authority is overloaded and says so.
@@ -57,6 +60,14 @@ pub enum StoreError {
     /// Anything else that SQLite says.
     #[error("database: {0}")]
     Failed(String),
+    /// Two trust domains must not share a CA: either could speak for the other.
+    #[error("{second} delivers a CA key that already belongs to {first}")]
+    SharedKey {
+        /// Who had it.
+        first: String,
+        /// Who brought it again.
+        second: String,
+    },
     /// The store has been closed.
     #[error("the database is closed")]
     Closed,

@@ -26,4 +26,4 @@ pub use reason::Reason;
 pub use store::{Material, NotReady, StoreSpec, TlsContext};
 pub use svid::{Svid, SvidError};
 pub use verify::{Trust, VerifiedPeer, VerifyError};
-pub use x509::hex;
+pub use x509::{hex, sha256};

@@ -6,6 +6,7 @@ use x509_parser::{
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
     prelude::FromDer,
+    x509::SubjectPublicKeyInfo,
 };
 
 /// Bits of the key usage extension that SPIFFE speaks of (X509-SVID §4.3).
@@ -121,16 +122,20 @@ impl CertificateInfo {
     /// RSA keys, and as RFC 8037 asks for Ed25519. Other keys have `kty` alone; readers of SPIFFE
     /// bundles take the key from `x5c`.
     pub(crate) fn jwk(der: &[u8]) -> serde_json::Map<String, serde_json::Value> {
+        let parsed = X509Certificate::from_der(der).ok();
+        Self::jwk_of(parsed.as_ref().map(|(_, parsed)| parsed.public_key()))
+    }
+
+    /// The same of a public key.
+    pub(crate) fn jwk_of(
+        spki: Option<&SubjectPublicKeyInfo<'_>>,
+    ) -> serde_json::Map<String, serde_json::Value> {
         use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
         use x509_parser::{oid_registry::OID_SIG_ED25519, public_key::PublicKey};
 
         let mut key = serde_json::Map::new();
         let mut put = |name: &str, value: String| key.insert(name.into(), value.into());
-        let parsed = X509Certificate::from_der(der).ok();
-        let public = parsed
-            .as_ref()
-            .and_then(|(_, certificate)| certificate.public_key().parsed().ok());
-        match public {
+        match spki.and_then(|spki| spki.parsed().ok()) {
             Some(PublicKey::EC(point)) => {
                 let bytes = point.data();
                 // Uncompressed point, X9.62 §4.3.6: 0x04, then two coordinates of equal length.
@@ -158,10 +163,10 @@ impl CertificateInfo {
             _ => {
                 put("kty", "OKP".into());
                 // RFC 8410 §3: the key itself.
-                if let Some((_, certificate)) = &parsed
-                    && certificate.public_key().algorithm.algorithm == OID_SIG_ED25519
+                if let Some(spki) = spki
+                    && spki.algorithm.algorithm == OID_SIG_ED25519
                 {
-                    let bytes = &certificate.public_key().subject_public_key.data;
+                    let bytes = &spki.subject_public_key.data;
                     put("crv", "Ed25519".into());
                     put("x", BASE64.encode(bytes));
                 }
@@ -188,7 +193,9 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
+/// SHA-256 (FIPS 180-4).
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
     let mut out = [0; 32];
     out.copy_from_slice(digest.as_ref());

@@ -1,125 +1,43 @@
 //! A client of SPIFFE bundle endpoints (SPIFFE_Federation.md §5), both profiles.
 
+mod allowed;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod url;
 
-use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, Response, body::Incoming, client::conn::http1, header};
+use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, ServerName};
 use sekisho_certs::{BundleError, Clock, SpiffeId, TrustBundle, TrustDomain};
-use tokio::{net::TcpStream, task::AbortHandle};
+use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 use tokio_rustls::TlsConnector;
-use url::{Host, Url};
+
+pub use allowed::Allowed;
+pub use url::{EndpointUrl, UrlError};
 
 /// Most bytes of an answer.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// Most bytes of an address: those of a redirect come from afar.
-const MAX_URL: usize = 2048;
 /// Redirects that are followed, one after another.
 const REDIRECTS: usize = 10;
 /// Most bytes of the head of an answer.
 const HEAD: usize = 64 * 1024;
+/// How long one of several addresses of a host may take to answer.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Most bytes of an entity tag that is kept.
+const MAX_TAG: usize = 256;
 /// How long everything may take, redirects included, where nothing else is said.
 pub const DEADLINE: Duration = Duration::from_secs(30);
-
-/// The address of a bundle endpoint: `https`, a host, no user (§5.2.1.1, §5.2.2.1). Told as it was
-/// written: whoever compares it with what they have sent finds no difference.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointUrl(Arc<Written>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct Written {
-    url: Url,
-    text: String,
-}
-
-/// What is wrong with the address of a bundle endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
-    /// It names no host.
-    #[error("bundle endpoint URL must specify a host")]
-    NoHost,
-    /// It is none, or too long.
-    #[error("bundle endpoint URL is not valid: {0}")]
-    NotUrl(String),
-    /// Another scheme.
-    #[error("bundle endpoint URL must use the https scheme, not {0:?}")]
-    Scheme(String),
-    /// It has a name or a password in it.
-    #[error("bundle endpoint URL must not contain user info")]
-    UserInfo,
-}
-
-impl FromStr for EndpointUrl {
-    type Err = UrlError;
-
-    fn from_str(text: &str) -> Result<Self, UrlError> {
-        if text.len() > MAX_URL {
-            return Err(UrlError::NotUrl(format!("longer than {MAX_URL} bytes")));
-        }
-        // They would be left out without a word.
-        if text.contains(|one: char| one.is_ascii_control() || one == ' ') {
-            return Err(UrlError::NotUrl("it has spaces in it".into()));
-        }
-        let url = Url::parse(text).map_err(|error| match error {
-            url::ParseError::EmptyHost => UrlError::NoHost,
-            error => UrlError::NotUrl(error.to_string()),
-        })?;
-        let url = checked(url)?;
-        // Browsers look for a host behind any number of slashes.
-        let behind = text.get("https:".len()..).unwrap_or_default();
-        let host = behind.strip_prefix("//").unwrap_or_default();
-        if host.is_empty() || host.starts_with(['/', '\\']) {
-            return Err(UrlError::NoHost);
-        }
-        let text = text.to_owned();
-        Ok(Self(Arc::new(Written { url, text })))
-    }
-}
-
-fn checked(url: Url) -> Result<Url, UrlError> {
-    if url.scheme() != "https" {
-        return Err(UrlError::Scheme(url.scheme().into()));
-    }
-    if url.host().is_none() {
-        return Err(UrlError::NoHost);
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(UrlError::UserInfo);
-    }
-    Ok(url)
-}
-
-impl fmt::Display for EndpointUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.text.fmt(f)
-    }
-}
-
-impl EndpointUrl {
-    /// Host and port to connect to.
-    fn address(&self) -> (String, u16) {
-        let host = match self.0.url.host() {
-            Some(Host::Ipv6(address)) => address.to_string(),
-            Some(host) => host.to_string(),
-            None => String::new(),
-        };
-        (host, self.0.url.port_or_known_default().unwrap_or(443))
-    }
-
-    /// Where a redirect leads.
-    fn join(&self, location: &str) -> Result<Self, UrlError> {
-        let joined = self.0.url.join(location);
-        let joined = joined.map_err(|error| UrlError::NotUrl(error.to_string()))?;
-        joined.as_str().parse()
-    }
-}
 
 /// How an endpoint proves who it is. Never found out from anything else: an administrator says it.
 #[derive(Clone, Debug)]
@@ -149,6 +67,16 @@ pub enum WebRoots {
 /// Why there is no bundle.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// Its address is none that an administrator allows.
+    #[error(
+        "{url}: {address} is not on the public Internet, and no network in `federation.allow` has it"
+    )]
+    Address {
+        /// Where.
+        url: EndpointUrl,
+        /// What its host stands for.
+        address: IpAddr,
+    },
     /// What was answered is no bundle.
     #[error(transparent)]
     Bundle(#[from] BundleError),
@@ -180,7 +108,7 @@ pub enum FetchError {
         /// Where.
         url: EndpointUrl,
         /// What.
-        status: hyper::StatusCode,
+        status: StatusCode,
     },
     /// TLS cannot be set up.
     #[error("TLS: {0}")]
@@ -201,9 +129,19 @@ pub enum FetchError {
     TooManyRedirects,
 }
 
+/// What an endpoint answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// A bundle, and the tag by which it can be asked whether there is another (RFC 9110 §8.8.3).
+    Bundle(TrustBundle, Option<String>),
+    /// The one of the tag that was asked with.
+    NotModified,
+}
+
 /// Fetches bundles. Every fetch is a connection of its own, without a client certificate (§5.2.1.3).
 #[derive(Clone, Debug)]
 pub struct Client {
+    allowed: Allowed,
     clock: Arc<dyn Clock>,
     deadline: Duration,
     provider: Arc<CryptoProvider>,
@@ -220,14 +158,17 @@ impl Drop for Ending {
 }
 
 impl Client {
-    /// One that verifies at the time of `clock`, and gives up after [`DEADLINE`].
+    /// One that connects to what is `allowed` only, verifies at the time of `clock`, and gives up after
+    /// [`DEADLINE`].
     #[must_use]
     pub const fn new(
         roots: WebRoots,
+        allowed: Allowed,
         provider: Arc<CryptoProvider>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
+            allowed,
             clock,
             deadline: DEADLINE,
             provider,
@@ -253,17 +194,50 @@ impl Client {
         url: &EndpointUrl,
         profile: &Profile,
     ) -> Result<TrustBundle, FetchError> {
-        let body = tokio::time::timeout(self.deadline, self.get(url, profile)).await;
-        let body = body.map_err(|_| FetchError::TooLate(self.deadline))??;
-        Ok(TrustBundle::from_json(domain.clone(), &body)?)
+        match self.fetch_if(domain, url, profile, None).await? {
+            Answer::Bundle(bundle, _) => Ok(bundle),
+            // Nobody has asked whether it was.
+            Answer::NotModified => Err(FetchError::Status {
+                url: url.clone(),
+                status: StatusCode::NOT_MODIFIED,
+            }),
+        }
     }
 
-    async fn get(&self, url: &EndpointUrl, profile: &Profile) -> Result<Bytes, FetchError> {
+    /// The same, if there is another than that of `tag`.
+    ///
+    /// # Errors
+    /// Each of [`FetchError`]'s variants.
+    pub async fn fetch_if(
+        &self,
+        domain: &TrustDomain,
+        url: &EndpointUrl,
+        profile: &Profile,
+        tag: Option<&str>,
+    ) -> Result<Answer, FetchError> {
+        let got = timeout(self.deadline, self.get(url, profile, tag)).await;
+        let Some((body, tag)) = got.map_err(|_| FetchError::TooLate(self.deadline))?? else {
+            return Ok(Answer::NotModified);
+        };
+        let bundle = TrustBundle::from_json(domain.clone(), &body)?;
+        Ok(Answer::Bundle(bundle, tag))
+    }
+
+    /// The document and its tag; `None` if it is that of `tag`.
+    async fn get(
+        &self,
+        url: &EndpointUrl,
+        profile: &Profile,
+        tag: Option<&str>,
+    ) -> Result<Option<(Bytes, Option<String>)>, FetchError> {
         let connector = TlsConnector::from(self.tls(profile).await?);
         let mut url = url.clone();
         for _ in 0..=REDIRECTS {
-            let (response, _ending) = ask(&connector, &url).await?;
+            let (response, _ending) = self.ask(&connector, &url, tag).await?;
             let status = response.status();
+            if status == StatusCode::NOT_MODIFIED && tag.is_some() {
+                return Ok(None);
+            }
             if status.is_redirection()
                 && let Some(location) = response.headers().get(header::LOCATION)
             {
@@ -271,9 +245,12 @@ impl Client {
                 url = url.join(&location)?;
                 continue;
             }
-            if status != hyper::StatusCode::OK {
+            if status != StatusCode::OK {
                 return Err(FetchError::Status { url, status });
             }
+            let tag = response.headers().get(header::ETAG);
+            let tag = tag.and_then(|tag| tag.to_str().ok());
+            let tag = tag.filter(|tag| tag.len() <= MAX_TAG).map(str::to_owned);
             let body = Limited::new(response.into_body(), MAX_BYTES)
                 .collect()
                 .await;
@@ -281,49 +258,75 @@ impl Client {
                 url,
                 problem: error.to_string(),
             })?;
-            return Ok(body.to_bytes());
+            return Ok(Some((body.to_bytes(), tag)));
         }
         Err(FetchError::TooManyRedirects)
     }
-}
 
-async fn ask(
-    connector: &TlsConnector,
-    url: &EndpointUrl,
-) -> Result<(Response<Incoming>, Ending), FetchError> {
-    let connect = |error| FetchError::Connect {
-        url: url.clone(),
-        error,
-    };
-    let http = |error| FetchError::Http {
-        url: url.clone(),
-        error,
-    };
-    let (host, port) = url.address();
-    let name = ServerName::try_from(host.clone());
-    let name = name.map_err(|error| connect(io::Error::other(error)))?;
-    let stream = TcpStream::connect((host, port)).await.map_err(connect)?;
-    let stream = connector.connect(name, stream).await.map_err(connect)?;
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(http)?;
-    let ending = Ending(tokio::spawn(connection).abort_handle());
-    let mut target = url.0.url.path().to_owned();
-    if let Some(query) = url.0.url.query() {
-        target.push('?');
-        target.push_str(query);
+    /// Connects to one of the addresses that a host has, if it is allowed: the very address that was
+    /// looked at, so that no second look-up says another.
+    async fn connect(&self, url: &EndpointUrl) -> Result<TcpStream, FetchError> {
+        let failed = |error| FetchError::Connect {
+            url: url.clone(),
+            error,
+        };
+        let (host, port) = url.address();
+        let found = tokio::net::lookup_host((host, port)).await;
+        let mut last = FetchError::Connect {
+            url: url.clone(),
+            error: io::Error::other("its host has no address"),
+        };
+        for address in found.map_err(failed)?.collect::<Vec<SocketAddr>>() {
+            if !self.allowed.permits(address.ip()) {
+                last = FetchError::Address {
+                    url: url.clone(),
+                    address: address.ip(),
+                };
+                continue;
+            }
+            match timeout(CONNECT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => last = failed(error),
+                Err(late) => last = failed(late.into()),
+            }
+        }
+        Err(last)
     }
-    let request = Request::get(target)
-        .header(
-            header::HOST,
-            &url.0.url[url::Position::BeforeHost..url::Position::AfterPort],
-        )
-        .header(header::ACCEPT, "application/json")
-        .header(header::USER_AGENT, "sekisho")
-        .body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| connect(io::Error::other(error)))?;
-    let response = sender.send_request(request).await.map_err(http)?;
-    Ok((response, ending))
+
+    async fn ask(
+        &self,
+        connector: &TlsConnector,
+        url: &EndpointUrl,
+        tag: Option<&str>,
+    ) -> Result<(Response<Incoming>, Ending), FetchError> {
+        let connect = |error| FetchError::Connect {
+            url: url.clone(),
+            error,
+        };
+        let http = |error| FetchError::Http {
+            url: url.clone(),
+            error,
+        };
+        let name = ServerName::try_from(url.address().0);
+        let name = name.map_err(|error| connect(io::Error::other(error)))?;
+        let stream = self.connect(url).await?;
+        let stream = connector.connect(name, stream).await.map_err(connect)?;
+        let (mut sender, connection) = http1::Builder::new()
+            .max_buf_size(HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(http)?;
+        let ending = Ending(tokio::spawn(connection).abort_handle());
+        let mut request = Request::get(url.target())
+            .header(header::HOST, url.host())
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, "sekisho");
+        if let Some(tag) = tag {
+            request = request.header(header::IF_NONE_MATCH, tag);
+        }
+        let request = request.body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| connect(io::Error::other(error)))?;
+        let response = sender.send_request(request).await.map_err(http)?;
+        Ok((response, ending))
+    }
 }

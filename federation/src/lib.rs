@@ -7,5 +7,8 @@
 
 pub mod client;
 pub mod directory;
+pub mod endpoint;
+mod http;
 pub mod oidc;
 pub mod places;
+mod rate;

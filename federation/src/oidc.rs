@@ -16,15 +16,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, StatusCode,
     header::{self, HeaderMap, HeaderValue},
 };
 use sekisho_certs::Clock;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::http::{Answer, json, method_not_allowed, text};
 pub use certificate::{Certificate, CertificateError};
 pub use door::{Door, serve};
 pub use issuer::{Issuer, IssuerError};
@@ -69,8 +69,6 @@ struct Discovery<'a> {
     id_token_signing_alg_values_supported: [&'static str; 3],
 }
 
-type Answer = Response<Full<Bytes>>;
-
 impl Provider {
     /// Tells of these keys, to who asks for one of `domains` (lower case). Without `jwks_uri` the keys
     /// are said to be where they are served, `ISSUER/keys`.
@@ -112,10 +110,7 @@ impl Provider {
             return text(StatusCode::NOT_FOUND, "not found\n");
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
-            let allowed = HeaderValue::from_static("GET, HEAD");
-            answer.headers_mut().insert(header::ALLOW, allowed);
-            return answer;
+            return method_not_allowed();
         }
         match path {
             "/live" => text(StatusCode::OK, "live\n"),
@@ -189,23 +184,4 @@ fn only_host(headers: &HeaderMap) -> Option<&str> {
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next()?.to_str().ok()?;
     hosts.next().is_none().then_some(host)
-}
-
-fn with_type(status: StatusCode, kind: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    let strict = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, strict);
-    answer
-}
-
-fn json(body: Bytes) -> Answer {
-    with_type(StatusCode::OK, "application/json", body)
-}
-
-fn text(status: StatusCode, text: &'static str) -> Answer {
-    let body = Bytes::from_static(text.as_bytes());
-    with_type(status, "text/plain; charset=utf-8", body)
 }

@@ -41,6 +41,7 @@ pub(crate) fn store(what: &str, error: &StoreError) -> Status {
     let code = match error {
         // Agents try again; others of their errors end them.
         StoreError::Busy | StoreError::Full => Code::Unavailable,
+        StoreError::SharedKey { .. } => Code::InvalidArgument,
         StoreError::Closed | StoreError::Corrupt(_) | StoreError::Failed(_) => Code::Internal,
     };
     tracing::error!(%error, "{what}");

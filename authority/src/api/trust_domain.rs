@@ -31,7 +31,7 @@ use super::{
 use crate::{
     caller::Caller,
     core::Core,
-    store::{Bundle, EndpointProfile, Relationship, StoreError},
+    store::{Bundle, EndpointProfile, Origin, Relationship, StoreError},
 };
 
 /// The service.
@@ -104,6 +104,7 @@ impl TrustDomainService {
             }
         };
         let relationship = Relationship {
+            origin: Origin::Api,
             domain,
             url,
             profile,

@@ -97,10 +97,11 @@ mod tests {
     use sekisho_certs::id::parse_trust_domain;
 
     use super::*;
-    use crate::store::EndpointProfile;
+    use crate::store::{EndpointProfile, Origin};
 
     fn relationship(domain: &str, url: &str) -> Relationship {
         Relationship {
+            origin: Origin::Api,
             domain: parse_trust_domain(domain).unwrap(),
             url: url.parse().unwrap(),
             profile: EndpointProfile::Web,

@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     ca::{Ca, CaSettings, keys::KeyFolder},
     core::Settings,
-    store::{Bundle, By, Store, X509Authority},
+    store::{Bundle, By, Origin, Store, X509Authority},
 };
 
 struct Endpoint {
@@ -127,6 +127,7 @@ impl World {
     /// Names an endpoint that speaks for `site` with its own ID, and hands its bundle over.
     async fn relate(&self, site: &Site, url: &str) {
         let relationship = Relationship {
+            origin: Origin::Api,
             domain: site.domain().clone(),
             url: url.parse().unwrap(),
             profile: EndpointProfile::Spiffe(site.id("/spire/server")),
@@ -223,6 +224,7 @@ async fn what_was_fetched_by_a_relationship_that_has_changed_is_not_stored() {
 async fn an_endpoint_needs_the_bundle_of_its_own_domain_first() {
     let (world, site) = (World::new().await, Site::new("b.example"));
     let relationship = Relationship {
+        origin: Origin::Api,
         domain: parse_trust_domain("c.example").unwrap(),
         url: "https://127.0.0.1:1/".parse().unwrap(),
         profile: EndpointProfile::Spiffe(site.id("/spire/server")),

@@ -5,7 +5,11 @@ use std::time::{Duration, SystemTime};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use sekisho_certs::{TrustDomain, id};
 
-use super::{By, Page, Store, StoreError, audit, entries, seconds, time};
+use super::{
+    By, Page, Store, StoreError, audit, entries, seconds,
+    spki::{self, shares_no_key},
+    time,
+};
 
 /// A CA certificate of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +75,7 @@ pub enum Deletion {
     Restrict,
 }
 
-fn read(
+pub(super) fn read(
     transaction: &Transaction<'_>,
     domain: &TrustDomain,
 ) -> Result<Option<(i64, Bundle)>, StoreError> {
@@ -141,15 +145,16 @@ fn write(transaction: &Transaction<'_>, bundle: &Bundle) -> Result<(), StoreErro
             .execute(params![number])?;
     }
     let mut x509 = transaction.prepare_cached(
-        "INSERT INTO x509_authorities (bundle, der, tainted, above) VALUES (?1, ?2, ?3, ?4) \
-         ON CONFLICT DO NOTHING",
+        "INSERT INTO x509_authorities (bundle, der, tainted, above, spki) \
+         VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
     )?;
     for authority in &bundle.x509 {
         x509.execute(params![
             number,
             authority.der,
             authority.tainted,
-            authority.above
+            authority.above,
+            spki::of(&authority.der)
         ])?;
     }
     let mut jwt = transaction.prepare_cached(
@@ -208,6 +213,7 @@ pub(super) fn put(
     if before.as_ref() == Some(bundle) {
         return Ok(false);
     }
+    shares_no_key(transaction, bundle)?;
     write(transaction, bundle)?;
     let (new, action) = match before {
         None => (true, "bundle.create"),
@@ -350,27 +356,35 @@ impl Store {
         domain: TrustDomain,
         deletion: Deletion,
     ) -> Result<Option<Result<(), Vec<String>>>, StoreError> {
-        self.change_entries(move |transaction| {
-            let Some((number, bundle)) = read(transaction, &domain)? else {
-                return Ok(None);
-            };
-            let linked = entries::federated_with(transaction, &domain)?;
-            if !linked.is_empty() && deletion == Deletion::Restrict {
-                return Ok(Some(Err(linked)));
-            }
-            entries::federation_changed(transaction, &by, &domain)?;
-            if deletion == Deletion::Delete {
-                for id in linked {
-                    transaction.execute("DELETE FROM entries WHERE id = ?1", params![id])?;
-                    audit::append(transaction, &by, "entry.delete", &id, "{}".into())?;
-                }
-            }
-            let unlink = "DELETE FROM entry_federation WHERE trust_domain = ?1";
-            transaction.execute(unlink, params![domain.as_str()])?;
-            transaction.execute("DELETE FROM bundles WHERE number = ?1", params![number])?;
-            tell(transaction, &by, "bundle.delete", &bundle)?;
-            Ok(Some(Ok(())))
-        })
-        .await
+        self.change_entries(move |transaction| delete(transaction, &by, &domain, deletion))
+            .await
     }
+}
+
+/// The same as a part of another change.
+pub(super) fn delete(
+    transaction: &Transaction<'_>,
+    by: &By,
+    domain: &TrustDomain,
+    deletion: Deletion,
+) -> Result<Option<Result<(), Vec<String>>>, StoreError> {
+    let Some((number, bundle)) = read(transaction, domain)? else {
+        return Ok(None);
+    };
+    let linked = entries::federated_with(transaction, domain)?;
+    if !linked.is_empty() && deletion == Deletion::Restrict {
+        return Ok(Some(Err(linked)));
+    }
+    entries::federation_changed(transaction, by, domain)?;
+    if deletion == Deletion::Delete {
+        for id in linked {
+            transaction.execute("DELETE FROM entries WHERE id = ?1", params![id])?;
+            audit::append(transaction, by, "entry.delete", &id, "{}".into())?;
+        }
+    }
+    let unlink = "DELETE FROM entry_federation WHERE trust_domain = ?1";
+    transaction.execute(unlink, params![domain.as_str()])?;
+    transaction.execute("DELETE FROM bundles WHERE number = ?1", params![number])?;
+    tell(transaction, by, "bundle.delete", &bundle)?;
+    Ok(Some(Ok(())))
 }

@@ -9,13 +9,14 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, backup::Backup};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, spki};
 
 /// Each brings the database from one version to the next. Never changed, only added to.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
 ];
 /// How long another program may hold the file before a job fails.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -110,6 +111,7 @@ impl Store {
                 .map_err(failed)?;
         }
         migrate(&mut connection, path, failed)?;
+        spki::name_keys(&connection).map_err(failed)?;
         Self::start(connection, path.into())
     }
 

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use sekisho_certs::{SpiffeId, TrustDomain, id};
 use sekisho_federation::client::EndpointUrl;
 
-use super::{Bundle, By, Page, Store, StoreError, audit, bundles, changes::Changed};
+use super::{Bundle, By, Page, Store, StoreError, audit, bundles};
 
 /// How a bundle endpoint proves who it is (SPIFFE_Federation.md §5.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,21 @@ impl EndpointProfile {
     }
 }
 
+/// Who has named a relationship.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An administrator, by the API.
+    Api,
+    /// The configuration file: by the API it can be neither changed nor ended, and it hides one of the
+    /// same domain that an administrator has made.
+    File,
+}
+
 /// A trust domain whose bundle is fetched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relationship {
+    /// Who has named it.
+    pub origin: Origin,
     /// Whose.
     pub domain: TrustDomain,
     /// From where.
@@ -35,30 +47,27 @@ pub struct Relationship {
     pub profile: EndpointProfile,
 }
 
-/// What came of a fetched bundle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refreshed {
-    /// It is the one that was there.
-    AsBefore,
-    /// It was stored.
-    Stored,
-    /// The relationship has changed or ended since: nothing was stored.
-    Unrelated,
-}
-
-const COLUMNS: &str = "number, trust_domain, url, profile, endpoint_id";
+/// Those that [`read`] reads.
+pub(super) const COLUMNS: &str = "number, trust_domain, url, profile, endpoint_id, file";
+/// What makes a row one that counts: it is not hidden by one of the file.
+pub(super) const COUNTS: &str = "(file = 1 OR NOT EXISTS (SELECT 1 FROM relationships AS above \
+     WHERE above.trust_domain = relationships.trust_domain AND above.file = 1))";
 
 fn corrupt(error: impl ToString) -> StoreError {
     StoreError::Corrupt(error.to_string())
 }
 
-fn read(row: &Row<'_>) -> Result<(i64, Relationship), StoreError> {
+pub(super) fn read(row: &Row<'_>) -> Result<(i64, Relationship), StoreError> {
     let text = |column| row.get::<_, String>(column);
     let profile = match text(3)?.as_str() {
         "https_web" => EndpointProfile::Web,
         _ => EndpointProfile::Spiffe(id::parse_workload_id(&text(4)?).map_err(corrupt)?),
     };
     let relationship = Relationship {
+        origin: match row.get(5)? {
+            true => Origin::File,
+            false => Origin::Api,
+        },
         domain: id::parse_trust_domain(&text(1)?).map_err(corrupt)?,
         url: text(2)?.parse().map_err(corrupt)?,
         profile,
@@ -66,37 +75,55 @@ fn read(row: &Row<'_>) -> Result<(i64, Relationship), StoreError> {
     Ok((row.get(0)?, relationship))
 }
 
-fn by_domain(
+/// The one that counts.
+pub(super) fn by_domain(
     transaction: &Transaction<'_>,
     domain: &TrustDomain,
 ) -> Result<Option<Relationship>, StoreError> {
-    let text = format!("SELECT {COLUMNS} FROM relationships WHERE trust_domain = ?1");
+    let text = format!(
+        "SELECT {COLUMNS} FROM relationships WHERE trust_domain = ?1 ORDER BY file DESC LIMIT 1"
+    );
     let mut statement = transaction.prepare_cached(&text)?;
     let mut rows = statement.query(params![domain.as_str()])?;
     rows.next()?.map(|row| Ok(read(row)?.1)).transpose()
 }
 
-fn write(transaction: &Transaction<'_>, relationship: &Relationship) -> Result<(), StoreError> {
+/// The one that an administrator has made, hidden or not.
+fn of_the_api(
+    transaction: &Transaction<'_>,
+    domain: &TrustDomain,
+) -> Result<Option<Relationship>, StoreError> {
+    let text = format!("SELECT {COLUMNS} FROM relationships WHERE trust_domain = ?1 AND file = 0");
+    let mut statement = transaction.prepare_cached(&text)?;
+    let mut rows = statement.query(params![domain.as_str()])?;
+    rows.next()?.map(|row| Ok(read(row)?.1)).transpose()
+}
+
+pub(super) fn write(
+    transaction: &Transaction<'_>,
+    relationship: &Relationship,
+) -> Result<(), StoreError> {
     let endpoint_id = match &relationship.profile {
         EndpointProfile::Spiffe(id) => id.to_string(),
         EndpointProfile::Web => String::new(),
     };
     transaction
         .prepare_cached(
-            "INSERT INTO relationships (trust_domain, url, profile, endpoint_id) \
-             VALUES (?1, ?2, ?3, ?4) ON CONFLICT (trust_domain) DO UPDATE SET \
+            "INSERT INTO relationships (trust_domain, url, profile, endpoint_id, file) \
+             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (trust_domain, file) DO UPDATE SET \
              url = excluded.url, profile = excluded.profile, endpoint_id = excluded.endpoint_id",
         )?
         .execute(params![
             relationship.domain.as_str(),
             relationship.url.to_string(),
             relationship.profile.as_str(),
-            endpoint_id
+            endpoint_id,
+            relationship.origin == Origin::File
         ])?;
     Ok(())
 }
 
-fn tell(
+pub(super) fn tell(
     transaction: &Transaction<'_>,
     by: &By,
     action: &str,
@@ -139,7 +166,8 @@ impl Store {
     ) -> Result<Page<Relationship>, StoreError> {
         self.look(move |transaction| {
             let text = format!(
-                "SELECT {COLUMNS} FROM relationships WHERE number > ?1 ORDER BY number LIMIT ?2"
+                "SELECT {COLUMNS} FROM relationships WHERE number > ?1 AND {COUNTS} \
+                 ORDER BY number LIMIT ?2"
             );
             let mut statement = transaction.prepare_cached(&text)?;
             let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -183,7 +211,8 @@ impl Store {
         .await
     }
 
-    /// Lets `edit` change one, and stores a bundle where one is given. `None` if there is none.
+    /// Lets `edit` change one, and stores a bundle where one is given. `None` if there is none that an
+    /// administrator has made.
     ///
     /// # Errors
     /// Those of the store.
@@ -195,7 +224,7 @@ impl Store {
         edit: impl FnOnce(&mut Relationship) + Send + 'static,
     ) -> Result<Option<Relationship>, StoreError> {
         self.change_entries(move |transaction| {
-            let Some(mut relationship) = by_domain(transaction, &domain)? else {
+            let Some(mut relationship) = of_the_api(transaction, &domain)? else {
                 return Ok(None);
             };
             edit(&mut relationship);
@@ -209,7 +238,7 @@ impl Store {
         .await
     }
 
-    /// Ends one; the bundle stays. False if there is none.
+    /// Ends one; the bundle stays. False if there is none that an administrator has made.
     ///
     /// # Errors
     /// Those of the store.
@@ -221,7 +250,8 @@ impl Store {
         self.change(move |transaction| {
             let gone: Option<i64> = transaction
                 .prepare_cached(
-                    "DELETE FROM relationships WHERE trust_domain = ?1 RETURNING number",
+                    "DELETE FROM relationships WHERE trust_domain = ?1 AND file = 0 \
+                     RETURNING number",
                 )?
                 .query_row(params![domain.as_str()], |row| row.get(0))
                 .optional()?;
@@ -231,35 +261,6 @@ impl Store {
             }
             Ok(gone.is_some())
         })
-        .await
-    }
-
-    /// Stores what was fetched by a relationship, if that is still what it was.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn refresh_bundle(
-        &self,
-        by: By,
-        fetched_by: Relationship,
-        bundle: Bundle,
-    ) -> Result<Refreshed, StoreError> {
-        self.change_entries_as(
-            |refreshed| match refreshed {
-                Refreshed::Stored => Changed::Anything,
-                _ => Changed::Nothing,
-            },
-            move |transaction| {
-                if by_domain(transaction, &bundle.domain)? != Some(fetched_by) {
-                    return Ok(Refreshed::Unrelated);
-                }
-                Ok(if bundles::put(transaction, &by, &bundle)? {
-                    Refreshed::Stored
-                } else {
-                    Refreshed::AsBefore
-                })
-            },
-        )
         .await
     }
 }

@@ -1,5 +1,6 @@
 mod bundles;
 mod nodes;
+mod peers;
 
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, time::Duration};
 

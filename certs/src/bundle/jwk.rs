@@ -3,8 +3,10 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
+use x509_parser::{prelude::FromDer as _, x509::SubjectPublicKeyInfo};
 
 use super::{BundleError, TrustBundle};
+use crate::x509::CertificateInfo;
 
 /// A JWT authority of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,22 @@ impl TrustBundle {
             }));
         }
         Ok(keys)
+    }
+
+    /// The same with these JWT keys in place of those it has. One of a kind that JWT-SVIDs do not have is
+    /// left out (JWT-SVID §2.1).
+    #[must_use]
+    pub fn with_jwt_keys<'a>(mut self, keys: impl IntoIterator<Item = &'a JwtKey>) -> Self {
+        let keys = keys.into_iter().filter_map(|key| {
+            let (_, spki) = SubjectPublicKeyInfo::from_der(&key.public_key).ok()?;
+            let mut jwk = CertificateInfo::jwk_of(Some(&spki));
+            let signs = matches!(jwk.get("kty")?.as_str()?, "EC" | "RSA");
+            jwk.insert("use".into(), "jwt-svid".into());
+            jwk.insert("kid".into(), key.key_id.clone().into());
+            signs.then_some(Value::Object(jwk))
+        });
+        self.jwt_keys = keys.collect();
+        self
     }
 }
 
@@ -175,6 +193,34 @@ mod tests {
         let sent = json!({"kty": "RSA", "n": URL_SAFE_NO_PAD.encode(n), "e": "AQAB"});
         let read = keys(&json!([jwk(sent)])).unwrap();
         assert_eq!(read[0].public_key, spki);
+    }
+
+    #[test]
+    fn keys_are_read_back_as_they_were_written() {
+        let spki = |algorithm| {
+            let pair = KeyPair::generate_for(algorithm).unwrap();
+            pair.subject_public_key_info()
+        };
+        let all = [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_RSA_SHA256,
+            // Not for JWT-SVIDs.
+            &rcgen::PKCS_ED25519,
+        ];
+        let all: Vec<_> = (0..)
+            .zip(all)
+            .map(|(at, algorithm)| JwtKey {
+                key_id: format!("k{at}"),
+                public_key: spki(algorithm),
+            })
+            .collect();
+        let domain = parse_trust_domain("b.example").unwrap();
+        let bundle = TrustBundle::new(domain.clone(), []).unwrap();
+        let text = bundle.with_jwt_keys(&all).to_json().to_string();
+        let read = TrustBundle::from_json(domain, text.as_bytes()).unwrap();
+        assert_eq!(read.jwt_keys().unwrap(), all[..3]);
+        assert!(!text.contains("\"d\""));
     }
 
     #[test]

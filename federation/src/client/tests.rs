@@ -13,7 +13,7 @@ use sekisho_testkit::{Issued, Profile as Certificate, Site, TestCa, TestClock, d
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use super::*;
+use super::{url::MAX_URL, *};
 
 /// What an endpoint answers to a path.
 type Answers = Arc<dyn Fn(&str) -> Response<Full<Bytes>> + Send + Sync>;
@@ -23,6 +23,8 @@ struct Endpoint {
     asked: Arc<AtomicUsize>,
     /// How many certificates the client has shown, each time.
     shown: Arc<Mutex<Vec<usize>>>,
+    /// With which tag it was asked, each time.
+    tags: Arc<Mutex<Vec<Option<String>>>>,
 }
 
 impl Endpoint {
@@ -39,6 +41,8 @@ impl Endpoint {
             Arc::<Mutex<Vec<_>>>::default(),
         );
         let (count, noted) = (Arc::clone(&asked), Arc::clone(&shown));
+        let tags = Arc::<Mutex<Vec<_>>>::default();
+        let tagged = Arc::clone(&tags);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -48,8 +52,12 @@ impl Endpoint {
                 let chain = stream.get_ref().1.peer_certificates();
                 noted.lock().unwrap().push(chain.map_or(0, <[_]>::len));
                 let (answers, count) = (Arc::clone(&answers), Arc::clone(&count));
+                let tagged = Arc::clone(&tagged);
                 let service = service_fn(move |request: Request<Incoming>| {
                     count.fetch_add(1, Ordering::SeqCst);
+                    let tag = request.headers().get(header::IF_NONE_MATCH);
+                    let tag = tag.map(|tag| tag.to_str().unwrap().to_owned());
+                    tagged.lock().unwrap().push(tag);
                     let answer = answers(request.uri().path());
                     async move { Ok::<_, std::convert::Infallible>(answer) }
                 });
@@ -62,6 +70,7 @@ impl Endpoint {
             address,
             asked,
             shown,
+            tags,
         }
     }
 
@@ -85,9 +94,19 @@ fn always(body: &str) -> Answers {
     Arc::new(move |_| ok(body.clone()))
 }
 
+fn loopback() -> Allowed {
+    let listed = ["127.0.0.0/8", "::1/128"].map(|net| net.parse().unwrap());
+    Allowed::with(listed)
+}
+
 fn client(roots: Vec<CertificateDer<'static>>) -> Client {
     let provider = Arc::new(tls::provider());
-    Client::new(WebRoots::Given(roots), provider, TestClock::new())
+    Client::new(
+        WebRoots::Given(roots),
+        loopback(),
+        provider,
+        TestClock::new(),
+    )
 }
 
 const BOTH: &[&rustls::SupportedProtocolVersion] =
@@ -190,7 +209,7 @@ async fn a_web_endpoint_is_known_by_its_name_and_a_root() {
     let clock = TestClock::new();
     clock.advance(Duration::from_secs(1000 * 24 * 3600));
     let roots = WebRoots::Given(vec![ca.der().clone()]);
-    let late = Client::new(roots, Arc::new(tls::provider()), clock);
+    let late = Client::new(roots, loopback(), Arc::new(tls::provider()), clock);
     late.fetch(&domain(), &good.url("/"), &Profile::Web)
         .await
         .unwrap_err();
@@ -314,4 +333,74 @@ fn addresses_are_https_with_a_host_and_without_a_user() {
             "{bad}"
         );
     }
+}
+
+#[tokio::test]
+async fn only_addresses_that_are_allowed_are_connected_to() {
+    let site = Site::new("b.example");
+    let body = document(&site);
+    let target = Endpoint::start(&site.svid("/spire/server"), BOTH, always(&body)).await;
+    let port = target.address.port();
+    let profile = spiffe(&site, "/spire/server");
+    let provider = || Arc::new(tls::provider());
+    let client = |allowed| Client::new(WebRoots::default(), allowed, provider(), TestClock::new());
+    for url in [
+        format!("https://127.0.0.1:{port}/"),
+        // A name is no way around it.
+        format!("https://localhost:{port}/"),
+    ] {
+        let public = client(Allowed::default());
+        let fetched = public
+            .fetch(&domain(), &url.parse().unwrap(), &profile)
+            .await;
+        let error = fetched.unwrap_err();
+        assert!(matches!(error, FetchError::Address { .. }), "{error}");
+        assert!(error.to_string().contains("`federation.allow`"), "{error}");
+    }
+    assert_eq!(target.asked.load(Ordering::SeqCst), 0);
+    // Nor is a redirect.
+    let to = format!("https://127.0.0.2:{port}/");
+    let answers: Answers = Arc::new(move |_| redirect(&to));
+    let endpoint = Endpoint::start(&site.svid("/spire/server"), BOTH, answers).await;
+    let one = client(Allowed::with(["127.0.0.1/32".parse().unwrap()]));
+    let url = format!("https://127.0.0.1:{}/", endpoint.address.port());
+    let fetched = one.fetch(&domain(), &url.parse().unwrap(), &profile).await;
+    let error = fetched.unwrap_err();
+    assert!(
+        matches!(&error, FetchError::Address { address, .. } if address.to_string() == "127.0.0.2"),
+        "{error}"
+    );
+    assert_eq!(endpoint.asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn whoever_has_a_tag_is_told_only_of_what_is_new() {
+    let site = Site::new("b.example");
+    let body = document(&site);
+    let answers: Answers = Arc::new(move |_| {
+        let mut answer = ok(body.clone());
+        let tag = header::HeaderValue::from_static("\"1\"");
+        answer.headers_mut().insert(header::ETAG, tag);
+        answer
+    });
+    let endpoint = Endpoint::start(&site.svid("/spire/server"), BOTH, answers).await;
+    let (client, url) = (client(Vec::new()), endpoint.url("/"));
+    let profile = spiffe(&site, "/spire/server");
+    let fetched = client.fetch_if(&domain(), &url, &profile, None).await;
+    let first = Answer::Bundle((**site.bundle()).clone(), Some("\"1\"".into()));
+    assert_eq!(fetched.unwrap(), first);
+    let answers: Answers = Arc::new(|_| {
+        let unchanged = Response::builder().status(304);
+        unchanged.body(Full::default()).unwrap()
+    });
+    let endpoint = Endpoint::start(&site.svid("/spire/server"), BOTH, answers).await;
+    let url = endpoint.url("/");
+    let fetched = client
+        .fetch_if(&domain(), &url, &profile, Some("\"1\""))
+        .await;
+    assert_eq!(fetched.unwrap(), Answer::NotModified);
+    assert_eq!(*endpoint.tags.lock().unwrap(), [Some("\"1\"".to_owned())]);
+    // Nobody has asked whether it was.
+    let fetched = client.fetch(&domain(), &url, &profile).await;
+    assert!(matches!(fetched, Err(FetchError::Status { .. })));
 }

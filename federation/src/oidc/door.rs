@@ -1,36 +1,27 @@
 //! Where requests come in: TLS, or a Unix socket for a proxy in front. HTTP/1.1, and everything has a
 //! bound.
 
-use std::{convert::Infallible, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{ServerConfig, crypto::CryptoProvider};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{Certificate, Provider};
-use crate::places::{Place, Places};
+use crate::{
+    http::{self, not_accepted},
+    places::{Place, Places},
+};
 
 /// Connections in all, and from one network: whoever asks here asks seldom.
 const CONNECTIONS: usize = 512;
 const CONNECTIONS_OF_ONE: usize = 64;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long the head of a request may take, from its first byte or the end of the one before.
-const HEAD: Duration = Duration::from_secs(10);
-/// A connection that is older ends after the request that it is at, and at the latest a little later.
-const OLDEST: Duration = Duration::from_secs(60);
-const LAST: Duration = Duration::from_secs(5);
-/// Most bytes of the head of a request, and most lines of it.
-const MAX_HEAD: usize = 16 * 1024;
-const MAX_LINES: usize = 64;
-/// How long it waits when the system has no more connections.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where requests come in.
 #[derive(Debug)]
@@ -108,39 +99,13 @@ async fn unix(listener: &UnixListener, provider: &Arc<Provider>) {
     }
 }
 
-async fn not_accepted(error: &io::Error) {
-    tracing::warn!(%error, "connection not accepted");
-    sleep(PAUSE).await;
-}
-
 /// Answers the requests of a connection.
 async fn answer<S>(stream: S, provider: Arc<Provider>, place: Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let answer = provider.answer(&request);
-        tracing::debug!(method = %request.method(), path = request.uri().path(), status = answer.status().as_u16(), "request");
-        async move { Ok::<_, Infallible>(answer) }
-    });
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_LINES);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = match timeout(OLDEST, served.as_mut()).await {
-        Ok(ended) => Ok(ended),
-        Err(_) => {
-            served.as_mut().graceful_shutdown();
-            timeout(LAST, served).await
-        }
-    };
-    match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
-        Err(_) => tracing::debug!("connection ended: it is old"),
-    }
-    drop(place);
+    http::answer(stream, place, move |request| {
+        std::future::ready(provider.answer(&request))
+    })
+    .await;
 }
