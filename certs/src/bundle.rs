@@ -97,6 +97,12 @@ impl Authority {
         self.info.not_after
     }
 
+    /// SHA-256 of its public key (SubjectPublicKeyInfo): no two trust domains have the same.
+    #[must_use]
+    pub const fn key_sha256(&self) -> [u8; 32] {
+        self.info.spki_sha256
+    }
+
     /// Its serial number, in hexadecimal.
     #[must_use]
     pub fn serial(&self) -> &str {

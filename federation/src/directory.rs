@@ -5,6 +5,7 @@
 //! What this module refuses: to take the word of one for that of another; to let what is wrong with one
 //! member touch another; to believe that a member has new keys because the directory says so.
 
+pub mod client;
 pub mod continuity;
 pub mod descriptor;
 pub mod key;

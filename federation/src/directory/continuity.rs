@@ -282,13 +282,27 @@ impl Continuity {
         all
     }
 
+    /// Whether these keys have revoked themselves.
+    #[must_use]
+    pub fn has_revoked(&self, keys: &KeySet) -> bool {
+        let from = self.from(keys, None);
+        from.iter().any(|(what, _)| *what == What::Revoke)
+    }
+
     /// What becomes of a member whose keys were `known`, and of which the directory now says that they
-    /// are `now`. `recovery` is the ID of the recovery key that it has named when its keys were
+    /// are `now`. `is_revoked`: that they revoked themselves is known already, and nobody can hide it.
+    /// `recovery` is the ID of the recovery key that it has named when its keys were
     /// first seen.
     #[must_use]
-    pub fn judge(&self, known: &KeySet, recovery: Option<&str>, now: &KeySet) -> Verdict {
+    pub fn judge(
+        &self,
+        known: &KeySet,
+        is_revoked: bool,
+        recovery: Option<&str>,
+        now: &KeySet,
+    ) -> Verdict {
         let first = self.from(known, recovery);
-        let revoked = first.iter().any(|(what, _)| *what == What::Revoke);
+        let revoked = is_revoked || first.iter().any(|(what, _)| *what == What::Revoke);
         if known.id() == now.id() {
             return if revoked {
                 Verdict::Revoked
@@ -296,7 +310,7 @@ impl Continuity {
                 Verdict::Same
             };
         }
-        if self.leads(known, recovery, now) {
+        if self.leads(known, revoked, recovery, now) {
             return Verdict::Continued;
         }
         if revoked {
@@ -315,13 +329,20 @@ impl Continuity {
 
     /// Whether statements lead from one set of keys to another. What was revoked leads on by the
     /// recovery key alone.
-    fn leads(&self, known: &KeySet, recovery: Option<&str>, now: &KeySet) -> bool {
+    fn leads(
+        &self,
+        known: &KeySet,
+        is_revoked: bool,
+        recovery: Option<&str>,
+        now: &KeySet,
+    ) -> bool {
         let goal = now.id();
         let mut seen = vec![known.id()];
         let mut open = vec![known.clone()];
         while let Some(set) = open.pop() {
             let from = self.from(&set, recovery);
-            let revoked = from.iter().any(|(what, _)| *what == What::Revoke);
+            let said = from.iter().any(|(what, _)| *what == What::Revoke);
+            let revoked = said || (is_revoked && set.id() == known.id());
             let vetoed: Vec<&String> = from
                 .iter()
                 .filter_map(|(what, _)| match what {

@@ -178,8 +178,17 @@ impl Member {
 
     /// Another CA, published.
     pub(crate) fn rotate_ca(&mut self, federation: &Federation) {
+        self.rotate_ca_quietly(federation);
+        federation.publish();
+    }
+
+    /// The same, of which the host does not say anything yet.
+    pub(crate) fn rotate_ca_quietly(&mut self, federation: &Federation) {
         self.ca = TestCa::new(self.domain.as_str());
         self.sequence += 1;
-        self.say(federation, &self.descriptor());
+        let version = federation.repository.next_version(&self.domain).unwrap();
+        let now = federation.now();
+        let sent = Submission::new(&self.descriptor(), version, &[&self.key], now).unwrap();
+        assert!(federation.repository.accept(&sent, now).unwrap());
     }
 }

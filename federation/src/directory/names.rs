@@ -15,6 +15,15 @@ pub const MARKS_TARGET: &str = "marks.json";
 /// How many bins a directory may have: one more digit each time.
 pub const BINS: [usize; 3] = [1, 16, 256];
 
+/// Most bytes of a member's name: with what stands around it, it is the name of a file.
+const LONGEST: usize = 200;
+
+/// Whether a trust domain is short enough to be a member.
+#[must_use]
+pub fn fits(domain: &TrustDomain) -> bool {
+    domain.as_str().len() <= LONGEST
+}
+
 /// The role that a member signs.
 #[must_use]
 pub fn role_of(domain: &TrustDomain) -> String {
@@ -24,7 +33,8 @@ pub fn role_of(domain: &TrustDomain) -> String {
 /// The member that signs a role; `None` where the role is another, or its name is no trust domain.
 #[must_use]
 pub fn member_of(role: &str) -> Option<TrustDomain> {
-    parse_trust_domain(role.strip_prefix(MEMBER)?).ok()
+    let domain = parse_trust_domain(role.strip_prefix(MEMBER)?).ok()?;
+    fits(&domain).then_some(domain)
 }
 
 /// The target of a member: its descriptor.
@@ -40,9 +50,6 @@ pub fn path_hash(target: &str) -> String {
 }
 
 /// The bins of a directory that has so many, each with the prefixes of the hashes in it.
-///
-/// # Panics
-/// Never: the digits of a number below 256 are taken.
 #[must_use]
 pub fn bins(count: usize) -> Vec<(String, Vec<String>)> {
     match count {
@@ -57,6 +64,14 @@ pub fn bins(count: usize) -> Vec<(String, Vec<String>)> {
             .map(|digits| (format!("bin-{digits:02x}"), vec![format!("{digits:02x}")]))
             .collect(),
     }
+}
+
+/// Whether a name may be a part of a file's: flat, and no hidden one.
+#[must_use]
+pub fn is_flat(name: &str) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+    (1..=300).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
 }
 
 /// How many bins suit so many members: one below 500, then about 40 members to a bin at ten thousand.

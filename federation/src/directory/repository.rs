@@ -22,6 +22,8 @@ mod draft;
 mod host;
 mod init;
 mod member;
+#[cfg(test)]
+mod misuse;
 mod registrar;
 #[cfg(test)]
 mod tests;
@@ -52,6 +54,7 @@ pub use host::{Complaint, Hosted, Lives};
 pub use init::Init;
 pub use member::{Checked, LIFE, MOST, Submission, SubmissionError};
 pub use registrar::Standing;
+pub(crate) use registrar::suspended as suspended_of;
 pub use verify::{MemberState, Report};
 
 /// Most bytes of a file of metadata, by what it is.

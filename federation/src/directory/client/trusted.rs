@@ -8,7 +8,7 @@ use sekisho_certs::hex;
 use super::SyncError;
 use crate::directory::{
     metadata::{
-        self, Dated as _, Delegations, MetadataError, Root, RoleType, Signed, Snapshot, Targets,
+        self, Dated as _, Delegations, MetadataError, RoleType, Root, Signed, Snapshot, Targets,
         Timestamp,
     },
     names,
@@ -131,11 +131,8 @@ impl Trusted {
     /// another thing under the same number: that is a host with two faces.
     pub(super) fn take_timestamp(&mut self, stated: Stated) -> Result<(), SyncError> {
         if let Some(before) = &self.timestamp {
-            let backwards = |what: &'static str, found, known| SyncError::Rollback {
-                what,
-                found,
-                known,
-            };
+            let backwards =
+                |what: &'static str, found, known| SyncError::Rollback { what, found, known };
             contradict(before, &stated)?;
             if stated.version < before.version {
                 return Err(backwards("timestamp", stated.version, before.version));
@@ -162,7 +159,9 @@ impl Trusted {
         bounded(&file, bytes, most("snapshot"))?;
         let sha256 = metadata::sha256(bytes);
         let is_it = stated.sha256.as_ref().is_none_or(|named| *named == sha256)
-            && stated.length.is_none_or(|length| length == bytes.len() as u64);
+            && stated
+                .length
+                .is_none_or(|length| length == bytes.len() as u64);
         if !is_it {
             return Err(MetadataError::Hash { file }.into());
         }
@@ -292,11 +291,7 @@ pub(super) fn in_force(trusted: &Trusted, now: SystemTime) -> Result<(), Metadat
         _ => {}
     }
     match &trusted.targets {
-        Some(targets) => metadata::fresh(
-            &versioned("targets", targets.number()),
-            targets,
-            now,
-        ),
+        Some(targets) => metadata::fresh(&versioned("targets", targets.number()), targets, now),
         None => Ok(()),
     }
 }

@@ -42,17 +42,20 @@ fn all(statements: impl IntoIterator<Item = SignedStatement>) -> Continuity {
 fn new_keys_need_the_word_of_the_old_ones() {
     let (a, b, c) = (keys(), keys(), keys());
     let none = all([]);
-    assert_eq!(none.judge(&a.set, None, &a.set), Verdict::Same);
-    assert_eq!(none.judge(&a.set, None, &b.set), Verdict::Unproven);
+    assert_eq!(none.judge(&a.set, false, None, &a.set), Verdict::Same);
+    assert_eq!(none.judge(&a.set, false, None, &b.set), Verdict::Unproven);
     let chain = all([
         say(&a.set, rekey(&b.set), &a.key),
         say(&b.set, rekey(&c.set), &b.key),
     ]);
-    assert_eq!(chain.judge(&a.set, None, &b.set), Verdict::Continued);
-    assert_eq!(chain.judge(&a.set, None, &c.set), Verdict::Continued);
-    assert_eq!(chain.judge(&c.set, None, &a.set), Verdict::Unproven);
+    assert_eq!(chain.judge(&a.set, false, None, &b.set), Verdict::Continued);
+    assert_eq!(chain.judge(&a.set, false, None, &c.set), Verdict::Continued);
+    assert_eq!(chain.judge(&c.set, false, None, &a.set), Verdict::Unproven);
     let by_another = all([say(&a.set, rekey(&b.set), &b.key)]);
-    assert_eq!(by_another.judge(&a.set, None, &b.set), Verdict::Unproven);
+    assert_eq!(
+        by_another.judge(&a.set, false, None, &b.set),
+        Verdict::Unproven
+    );
 }
 
 #[test]
@@ -61,7 +64,10 @@ fn as_many_have_to_sign_as_before() {
     let pair = vec![one.key.public(), two.key.public()];
     let pair = KeySet::new(pair, NonZeroU64::new(2).unwrap()).unwrap();
     let by_one = all([say(&pair, rekey(&next.set), &one.key)]);
-    assert_eq!(by_one.judge(&pair, None, &next.set), Verdict::Unproven);
+    assert_eq!(
+        by_one.judge(&pair, false, None, &next.set),
+        Verdict::Unproven
+    );
     let statement = Statement {
         member: "tokyo.example".into(),
         from: pair.id(),
@@ -69,7 +75,7 @@ fn as_many_have_to_sign_as_before() {
     };
     let both = SignedStatement::new(&statement, NonZeroU64::MIN, &[&one.key, &two.key]).unwrap();
     assert_eq!(
-        all([both]).judge(&pair, None, &next.set),
+        all([both]).judge(&pair, false, None, &next.set),
         Verdict::Continued
     );
 }
@@ -88,25 +94,33 @@ fn what_is_revoked_comes_back_by_the_recovery_key_alone() {
     ];
     let revoked = all(stolen.clone());
     assert_eq!(
-        revoked.judge(&a.set, Some(&recovery), &a.set),
+        revoked.judge(&a.set, false, Some(&recovery), &a.set),
         Verdict::Revoked
     );
     assert_eq!(
-        revoked.judge(&a.set, Some(&recovery), &thief.set),
+        revoked.judge(&a.set, false, Some(&recovery), &thief.set),
         Verdict::Revoked
     );
     let mut back = revoked.clone();
     back.add(say(&a.set, by(&spare.key), &spare.key));
     assert_eq!(
-        back.judge(&a.set, Some(&recovery), &b.set),
+        back.judge(&a.set, false, Some(&recovery), &b.set),
         Verdict::Continued
     );
     // By a recovery key that was never named, or one that has not signed.
-    assert_eq!(back.judge(&a.set, None, &b.set), Verdict::Revoked);
+    assert_eq!(back.judge(&a.set, false, None, &b.set), Verdict::Revoked);
     let mut lie = revoked.clone();
     lie.add(say(&a.set, by(&spare.key), &a.key));
     lie.add(say(&a.set, by(&thief.key), &thief.key));
-    assert_eq!(lie.judge(&a.set, Some(&recovery), &b.set), Verdict::Revoked);
+    assert_eq!(
+        all([say(&a.set, rekey(&b.set), &a.key)]).judge(&a.set, true, None, &b.set),
+        Verdict::Revoked,
+        "who hides the revocation brings nothing back"
+    );
+    assert_eq!(
+        lie.judge(&a.set, false, Some(&recovery), &b.set),
+        Verdict::Revoked
+    );
 }
 
 #[test]
@@ -116,7 +130,7 @@ fn keys_of_long_ago_revoke_nothing() {
         say(&a.set, rekey(&b.set), &a.key),
         say(&a.set, What::Revoke, &a.key),
     ]);
-    assert_eq!(statements.judge(&b.set, None, &b.set), Verdict::Same);
+    assert_eq!(statements.judge(&b.set, false, None, &b.set), Verdict::Same);
 }
 
 #[test]
@@ -126,13 +140,19 @@ fn a_veto_bars_what_it_names() {
         against: b.set.id(),
     };
     let statements = all([say(&a.set, veto.clone(), &a.key)]);
-    assert_eq!(statements.judge(&a.set, None, &b.set), Verdict::Vetoed);
-    assert_eq!(statements.judge(&a.set, None, &c.set), Verdict::Unproven);
+    assert_eq!(
+        statements.judge(&a.set, false, None, &b.set),
+        Verdict::Vetoed
+    );
+    assert_eq!(
+        statements.judge(&a.set, false, None, &c.set),
+        Verdict::Unproven
+    );
     let both = all([
         say(&a.set, veto, &a.key),
         say(&a.set, rekey(&b.set), &a.key),
     ]);
-    assert_eq!(both.judge(&a.set, None, &b.set), Verdict::Vetoed);
+    assert_eq!(both.judge(&a.set, false, None, &b.set), Verdict::Vetoed);
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Repository {
         })
     }
 
-    fn write_snapshot(
+    pub(super) fn write_snapshot(
         &self,
         version: NonZeroU64,
         versions: HashMap<String, u64>,
@@ -187,7 +187,7 @@ impl Repository {
         Ok(bytes)
     }
 
-    fn write_timestamp(
+    pub(super) fn write_timestamp(
         &self,
         snapshot: NonZeroU64,
         bytes: &[u8],

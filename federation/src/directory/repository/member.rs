@@ -42,6 +42,9 @@ pub enum SubmissionError {
     /// The sender is no member.
     #[error("{0} is not a member, or is suspended")]
     NotAMember(TrustDomain),
+    /// It has revoked its keys.
+    #[error("{0} has revoked the keys that it signs by")]
+    Revoked(TrustDomain),
     /// What it says is older than what is there.
     #[error("{member}: {what} {found} is sent, and {known} is there")]
     Rollback {
@@ -65,6 +68,7 @@ impl SubmissionError {
             Self::Form(_) => "malformed",
             Self::Metadata(error) => error.reason(),
             Self::NotAMember(_) => "not_a_member",
+            Self::Revoked(_) => "revoked",
             Self::Rollback { .. } => "rollback",
         }
     }
@@ -185,6 +189,33 @@ impl Submission {
         })
     }
 
+    /// A member's word that keys which the directory names were never its own: for
+    /// `continuity/NAME.json`, and for the gossip between sites.
+    ///
+    /// # Errors
+    /// When a key does not sign.
+    pub fn veto(
+        member: &TrustDomain,
+        own: &KeySet,
+        against: &KeySet,
+        signers: &[&dyn Signer],
+    ) -> Result<SignedStatement, KeyError> {
+        let statement = Statement {
+            member: member.to_string(),
+            from: own.id(),
+            what: What::Veto {
+                against: against.id(),
+            },
+        };
+        SignedStatement::new(&statement, NonZeroU64::MIN, signers)
+    }
+
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (TrustDomain, &Signed<Targets>, Option<&str>) {
+        let domain = parse_trust_domain(&self.trust_domain).unwrap();
+        (domain, &self.role, self.descriptor.as_deref())
+    }
+
     /// Reads one.
     ///
     /// # Errors
@@ -212,6 +243,9 @@ impl Submission {
         let form = |problem: String| SubmissionError::Form(problem);
         let domain =
             parse_trust_domain(&self.trust_domain).map_err(|error| form(error.to_string()))?;
+        if !names::fits(&domain) {
+            return Err(form(format!("{domain} is too long to be a member's name")));
+        }
         let role = names::role_of(&domain);
         let file = versioned(&role, self.role.signed.number());
         metadata::fresh(&file, &self.role.signed, now)?;
@@ -286,6 +320,12 @@ impl Repository {
         }
         let file = versioned(&role, checked.version);
         metadata::signed_by_delegates(&file, &delegations, &sent.role, &role)?;
+        let statements = self.continuity(domain)?;
+        let of_it = delegations.roles.iter().find(|one| one.name == role);
+        let keys = of_it.and_then(|one| KeySet::of_role(&delegations, one));
+        if checked.descriptor.is_some() && keys.is_some_and(|keys| statements.has_revoked(&keys)) {
+            return Err(SubmissionError::Revoked(domain.clone()).into());
+        }
         let known = self.targets(&role)?;
         if let Some(known) = &known {
             if known.signed == sent.role {
@@ -311,7 +351,7 @@ impl Repository {
             )?;
         }
         if let Some(statement) = &sent.statement {
-            let mut all = self.continuity(domain)?;
+            let mut all = statements;
             all.add(statement.clone());
             self.publish(&continuity::file_of(domain), &all.to_json())?;
         }

@@ -1,0 +1,345 @@
+//! A client beside a directory that is well: what it fetches, takes, keeps and tells.
+
+mod attacks;
+mod web;
+
+use sekisho_certs::id::parse_trust_domain;
+use tempfile::TempDir;
+
+use super::*;
+use crate::directory::{
+    fixture::{Federation, Member as Site, signers},
+    key::{FileKey, Signer as _},
+    repository::{RootChange, Submission},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A client, and the folder in which it keeps what it knows.
+struct Here {
+    client: Client,
+    data: TempDir,
+    root: PathBuf,
+}
+
+fn domain(name: &str) -> TrustDomain {
+    parse_trust_domain(name).unwrap()
+}
+
+fn wanting(names: &[&str]) -> Wanted {
+    Wanted {
+        domains: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Wanted::default()
+    }
+}
+
+impl Here {
+    /// One that trusts the first root.
+    fn new(federation: &Federation) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let root = data.path().join("root.json");
+        std::fs::copy(federation.path().join("metadata/1.root.json"), &root).unwrap();
+        let client = open(federation, &data, &root).unwrap();
+        Self { client, data, root }
+    }
+
+    /// The same after a restart.
+    fn again(self, federation: &Federation) -> Self {
+        let Self { client, data, root } = self;
+        drop(client);
+        let client = open(federation, &data, &root).unwrap();
+        Self { client, data, root }
+    }
+
+    async fn sync(&mut self, names: &[&str]) -> Synced {
+        self.client.sync(&wanting(names)).await.unwrap()
+    }
+
+    fn bundle(&self, name: &str) -> Option<Arc<sekisho_certs::TrustBundle>> {
+        let member = self.client.members().get(&domain(name))?;
+        member.bundle().cloned()
+    }
+
+    fn status(&self, name: &str) -> MemberStatus {
+        let status = self.client.status();
+        let of_it = status
+            .members
+            .into_iter()
+            .find(|one| one.trust_domain == name);
+        of_it.unwrap()
+    }
+
+    fn reason(&self, name: &str) -> Option<String> {
+        self.status(name).fault.map(|fault| fault.reason)
+    }
+
+    /// That this member's bundle has this site's CA, and no other.
+    fn has(&self, site: &Site) -> bool {
+        self.bundle(site.domain.as_str())
+            .is_some_and(|bundle| *bundle == site.bundle())
+    }
+}
+
+fn settings(federation: &Federation, data: &TempDir, root: &std::path::Path) -> Settings {
+    Settings {
+        own: domain("own.example"),
+        source: Source::Folder(federation.path().to_owned()),
+        root: root.to_owned(),
+        data: data.path().join("state"),
+        max_stale: None,
+        rekey_wait: None,
+    }
+}
+
+fn open(
+    federation: &Federation,
+    data: &TempDir,
+    root: &std::path::Path,
+) -> Result<Client, SyncError> {
+    let clock = Arc::<sekisho_testkit::TestClock>::clone(&federation.clock);
+    Client::open(settings(federation, data, root), clock)
+}
+
+#[tokio::test]
+async fn only_what_is_wanted_is_fetched_and_what_is_known_is_kept_up_to_date() {
+    let federation = Federation::new(16);
+    let mut tokyo = federation.join("tokyo.example");
+    let mut osaka = federation.join("osaka.example");
+    let mut here = Here::new(&federation);
+    let first = here.sync(&["tokyo.example"]).await;
+    assert_eq!(first.fetched, [tokyo.domain.clone()]);
+    assert!(here.has(&tokyo));
+    assert!(here.bundle("osaka.example").is_none());
+    osaka.rotate_ca(&federation);
+    assert_eq!(here.sync(&[]).await.fetched, []);
+    tokyo.rotate_ca(&federation);
+    assert_eq!(here.sync(&[]).await.fetched, [tokyo.domain.clone()]);
+    assert!(here.has(&tokyo));
+    // Whoever stands at the door is fetched between two syncs.
+    assert_eq!(
+        here.client
+            .fetch(&wanting(&["osaka.example"]))
+            .await
+            .fetched
+            .len(),
+        1
+    );
+    assert!(here.has(&osaka));
+    let stranger = here.client.fetch(&wanting(&["kyoto.example"])).await;
+    assert_eq!(stranger.strangers, [domain("kyoto.example")]);
+    assert_eq!(here.client.members().len(), 2);
+}
+
+#[tokio::test]
+async fn all_and_by_mark() {
+    let federation = Federation::new(16);
+    let sites: Vec<Site> = (0..6)
+        .map(|number| federation.join(&format!("s{number}.example")))
+        .collect();
+    federation.mark(&sites[1], &["hpci", "eu"]);
+    federation.mark(&sites[4], &["hpci"]);
+    let mut here = Here::new(&federation);
+    let hpci: Mark = "hpci".parse().unwrap();
+    let wanted = Wanted {
+        marks: [hpci.clone()].into(),
+        ..Wanted::default()
+    };
+    here.client.sync(&wanted).await.unwrap();
+    // The marks were not known when members were looked for: they are now.
+    here.client.sync(&wanted).await.unwrap();
+    assert_eq!(here.client.members().with_mark(&hpci).count(), 2);
+    assert_eq!(here.client.members().len(), 2);
+    let all = Wanted {
+        all: true,
+        ..Wanted::default()
+    };
+    here.client.sync(&all).await.unwrap();
+    assert_eq!(here.client.members().len(), 6);
+    federation.mark(&sites[4], &[]);
+    here.client.sync(&all).await.unwrap();
+    assert_eq!(here.client.members().with_mark(&hpci).count(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_forgets_nothing() {
+    let federation = Federation::new(1);
+    let tokyo = federation.join("tokyo.example");
+    federation.mark(&tokyo, &["hpci"]);
+    let mut here = Here::new(&federation);
+    here.sync(&["tokyo.example"]).await;
+    federation.pass(HOUR);
+    let mut here = here.again(&federation);
+    assert!(here.has(&tokyo));
+    assert_eq!(here.status("tokyo.example").age, 3600);
+    assert_eq!(here.status("tokyo.example").marks, ["hpci"]);
+    let traffic = here.sync(&[]).await;
+    assert_eq!(traffic.fetched, [], "nothing is fetched again");
+    assert_eq!(here.status("tokyo.example").age, 0);
+}
+
+#[tokio::test]
+async fn roots_are_followed_and_another_directory_is_not() {
+    let mut federation = Federation::new(1);
+    let tokyo = federation.join("tokyo.example");
+    let mut here = Here::new(&federation);
+    here.sync(&["tokyo.example"]).await;
+    federation.rotate_root(&RootChange::default());
+    federation.host = FileKey::generate().unwrap();
+    let change = RootChange {
+        host: Some(federation.host.public()),
+        ..RootChange::default()
+    };
+    federation.rotate_root(&change);
+    federation.publish();
+    here.sync(&[]).await;
+    assert_eq!(here.client.status().root, 3);
+    assert!(here.has(&tokyo));
+    let other = Federation::new(1);
+    std::fs::copy(other.path().join("metadata/1.root.json"), &here.root).unwrap();
+    let error = open(&federation, &here.data, &here.root).unwrap_err();
+    assert_eq!(error.reason(), "other_directory", "{error}");
+    // A later root of the same directory, by the operator, is one.
+    let file = federation.path().join("metadata/3.root.json");
+    std::fs::copy(file, &here.root).unwrap();
+    let here = here.again(&federation);
+    assert_eq!(here.client.status().root, 3);
+}
+
+#[tokio::test]
+async fn a_root_ahead_of_what_is_known_has_to_be_met() {
+    let federation = Federation::new(1);
+    let mut here = Here::new(&federation);
+    here.sync(&[]).await;
+    federation.rotate_root(&RootChange::default());
+    federation.rotate_root(&RootChange::default());
+    let file = federation.path().join("metadata/3.root.json");
+    std::fs::copy(file, &here.root).unwrap();
+    let mut here = here.again(&federation);
+    here.sync(&[]).await;
+    assert_eq!(here.client.status().root, 3);
+    let other = Federation::new(1);
+    for _ in 0..3 {
+        other.rotate_root(&RootChange::default());
+    }
+    let file = other.path().join("metadata/4.root.json");
+    std::fs::copy(file, &here.root).unwrap();
+    federation.rotate_root(&RootChange::default());
+    let mut here = here.again(&federation);
+    let error = here.client.sync(&wanting(&[])).await.unwrap_err();
+    assert_eq!(error.reason(), "other_directory", "{error}");
+}
+
+#[tokio::test]
+async fn new_keys_by_the_old_ones_are_followed() {
+    let federation = Federation::new(1);
+    let mut tokyo = federation.join("tokyo.example");
+    let mut here = Here::new(&federation);
+    here.sync(&["tokyo.example"]).await;
+    let old = tokyo.set();
+    let old_key = std::mem::replace(&mut tokyo.key, FileKey::generate().unwrap());
+    let sent = tokyo
+        .request(&federation)
+        .with_rekey(&old, tokyo.set(), None, &[&old_key])
+        .unwrap();
+    let all = federation.two_registrars();
+    federation
+        .repository
+        .admit(&sent, &all, federation.now())
+        .unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    assert_eq!(here.reason("tokyo.example"), None);
+    tokyo.rotate_ca(&federation);
+    here.sync(&[]).await;
+    assert!(here.has(&tokyo));
+}
+
+#[tokio::test]
+async fn a_member_says_which_services_it_has() {
+    let federation = Federation::new(1);
+    let tokyo = federation.join("tokyo.example");
+    let mut descriptor = tokyo.descriptor();
+    let id = "spiffe://tokyo.example/mdx";
+    let service = sekisho_certs::members::Service::new(
+        "mdx",
+        vec!["gate.tokyo.example:9443".parse().unwrap()],
+        sekisho_certs::id::parse_workload_id(id).unwrap(),
+        BTreeSet::new(),
+    );
+    descriptor.services = vec![service.unwrap()];
+    tokyo.say(&federation, &descriptor);
+    let mut here = Here::new(&federation);
+    here.sync(&["tokyo.example"]).await;
+    let member = here.client.members().get(&tokyo.domain).unwrap().clone();
+    assert_eq!(member.services()["mdx"].id().to_string(), id);
+}
+
+#[tokio::test]
+async fn a_bundle_goes_back_by_the_operators_word_alone_and_once() {
+    let federation = Federation::new(1);
+    let mut tokyo = federation.join("tokyo.example");
+    tokyo.sequence = 10;
+    tokyo.rotate_ca(&federation);
+    let mut here = Here::new(&federation);
+    here.sync(&["tokyo.example"]).await;
+    // Its site was restored from a backup, and its host takes what it says: another host would.
+    tokyo.sequence = 3;
+    let version = federation.repository.next_version(&tokyo.domain).unwrap();
+    let now = federation.now();
+    let sent = Submission::new(&tokyo.descriptor(), version, &[&tokyo.key], now).unwrap();
+    federation.repository.accept_unchecked(&sent).unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    assert_eq!(here.reason("tokyo.example").as_deref(), Some("rollback"));
+    assert_eq!(here.status("tokyo.example").sequence, Some(11));
+    assert!(here.client.accept_rollback(&tokyo.domain).unwrap());
+    here.sync(&[]).await;
+    assert_eq!(here.reason("tokyo.example"), None);
+    assert_eq!(here.status("tokyo.example").sequence, Some(3));
+    tokyo.sequence = 2;
+    let version = federation.repository.next_version(&tokyo.domain).unwrap();
+    let sent = Submission::new(&tokyo.descriptor(), version, &[&tokyo.key], now).unwrap();
+    federation.repository.accept_unchecked(&sent).unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    assert_eq!(here.reason("tokyo.example").as_deref(), Some("rollback"));
+}
+
+#[tokio::test]
+async fn institutions_who_all_changed_are_followed() {
+    let mut federation = Federation::new(1);
+    let tokyo = federation.join("tokyo.example");
+    let mut here = Here::new(&federation);
+    here.sync(&["tokyo.example"]).await;
+    let next = crate::directory::fixture::keys(3);
+    let change = RootChange {
+        institutions: Some(crate::directory::fixture::set(
+            &next,
+            crate::directory::fixture::two(),
+        )),
+        ..RootChange::default()
+    };
+    let repository = &federation.repository;
+    repository.propose_root(&change, federation.now()).unwrap();
+    repository
+        .sign_draft("root", &signers(&federation.institutions))
+        .unwrap();
+    repository.sign_draft("root", &signers(&next)).unwrap();
+    repository.publish_draft("root").unwrap();
+    federation.institutions = next;
+    federation
+        .repository
+        .propose_targets(&RootChange::default(), federation.now())
+        .unwrap();
+    federation
+        .repository
+        .sign_draft("targets", &signers(&federation.institutions))
+        .unwrap();
+    federation.repository.publish_draft("targets").unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    assert!(here.has(&tokyo));
+    assert_eq!(here.client.status().fault, None);
+}
