@@ -153,6 +153,13 @@ impl Member {
         Ok(self)
     }
 
+    /// The same without its bundle: nobody of it is trusted.
+    #[must_use]
+    pub fn without_bundle(mut self) -> Self {
+        self.bundle = None;
+        self
+    }
+
     /// The same with these marks.
     ///
     /// # Errors

@@ -6,8 +6,11 @@
 //! member touch another; to believe that a member has new keys because the directory says so.
 
 pub mod client;
+pub mod combined;
 pub mod continuity;
 pub mod descriptor;
+pub mod following;
+pub mod gossip;
 pub mod key;
 pub mod marks;
 pub mod metadata;

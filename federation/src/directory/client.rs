@@ -29,7 +29,7 @@ use sekisho_certs::{
 };
 
 use super::{
-    continuity::KeySet,
+    continuity::{KeySet, SignedStatement, What},
     marks::Marks,
     metadata::{MetadataError, Root, Signed, Targets},
     names,
@@ -43,6 +43,9 @@ pub use web::Web;
 
 /// Most members that a mark brings with it; the others come when they are asked for.
 pub const MOST_BY_MARK: usize = 256;
+
+/// Most statements that are kept of one member by what other sites tell.
+const HEARD: usize = 8;
 
 /// Why a directory could not be followed. What was known before stays, and gets older.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +187,8 @@ pub struct Client {
     /// What the host said that cannot both be true: until the operator has looked at it.
     alarm: Option<Fault>,
     members: Members,
+    /// What we have said ourselves.
+    own: Vec<SignedStatement>,
 }
 
 impl Client {
@@ -231,6 +236,7 @@ impl Client {
             fault: None,
             alarm: None,
             members: Members::default(),
+            own: Vec::new(),
         };
         client.load();
         client.publish(now);
@@ -270,6 +276,59 @@ impl Client {
             self.raise(error);
         }
         compared
+    }
+
+    /// What members have said against keys that were never theirs, or of their own: for other sites.
+    pub fn heard(&self) -> impl Iterator<Item = &SignedStatement> {
+        self.own
+            .iter()
+            .chain(self.known.values().flat_map(|known| &known.record.heard))
+    }
+
+    /// Something of our own that other sites are to hear.
+    pub fn say(&mut self, statement: &SignedStatement) {
+        if self.own.len() < HEARD && !self.own.contains(statement) {
+            self.own.push(statement.clone());
+        }
+    }
+
+    /// Takes a revocation or a veto that another site has told, if the keys which we know as the
+    /// member's have signed it. True if it was new.
+    pub fn hear(&mut self, statement: &SignedStatement) -> bool {
+        let Some(said) = statement.statement() else {
+            return false;
+        };
+        let Some(known) = self.known.get_mut(&said.member) else {
+            return false;
+        };
+        let record = &mut known.record;
+        let is_theirs = matches!(said.what, What::Revoke | What::Veto { .. })
+            && said.from == record.keys.id()
+            && record.keys.have_signed(&statement.0);
+        if !is_theirs || record.heard.contains(statement) || record.heard.len() >= HEARD {
+            return false;
+        }
+        tracing::warn!(domain = %known.domain, what = ?said.what, "heard from another site");
+        record.heard.push(statement.clone());
+        if said.what == What::Revoke {
+            record.standing = Standing::Revoked;
+        }
+        // It is looked at again by what was heard.
+        record.bin_version = 0;
+        let known = known.clone();
+        if let Err(error) = self.keep(&known, None) {
+            tracing::error!(%error, "not kept");
+        }
+        self.publish(self.clock.now());
+        true
+    }
+
+    /// After how long a member is not believed any more, if it is known.
+    #[must_use]
+    pub fn stale_after(&self, member: &TrustDomain) -> Option<Duration> {
+        self.known
+            .get(member.as_str())
+            .map(|known| self.max_stale(known))
     }
 
     /// Ends an alarm: the operator has looked at it.
@@ -340,6 +399,7 @@ impl Client {
         if let Some(pending) = known.record.pending.take() {
             known.record.keys = pending.keys;
             known.record.recovery = None;
+            known.record.heard.clear();
             known.record.bin_version = 0;
             known.record.standing = Standing::Member;
         }

@@ -192,3 +192,18 @@ impl Member {
         assert!(federation.repository.accept(&sent, now).unwrap());
     }
 }
+
+/// A client of a federation, which trusts its first root, with its state in that folder.
+pub(crate) fn client_of(federation: &Federation, data: &Path) -> super::client::Client {
+    let root = federation.path().join("metadata/1.root.json");
+    let settings = super::client::Settings {
+        own: parse_trust_domain("own.example").unwrap(),
+        source: super::client::Source::Folder(federation.path().to_owned()),
+        root,
+        data: data.to_owned(),
+        max_stale: None,
+        rekey_wait: None,
+    };
+    let clock = Arc::<TestClock>::clone(&federation.clock);
+    super::client::Client::open(settings, clock).unwrap()
+}

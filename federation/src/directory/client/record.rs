@@ -11,7 +11,10 @@ use std::{
 use sekisho_certs::{TrustDomain, id::parse_trust_domain, persist};
 use serde::{Deserialize, Serialize};
 
-use crate::directory::{continuity::KeySet, descriptor::Descriptor};
+use crate::directory::{
+    continuity::{KeySet, SignedStatement},
+    descriptor::Descriptor,
+};
 
 /// How a member stands with us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -77,6 +80,9 @@ pub(super) struct Record {
     pub(super) confirmed: u64,
     pub(super) standing: Standing,
     pub(super) pending: Option<Pending>,
+    /// What other sites have told that it has said.
+    #[serde(default)]
+    pub(super) heard: Vec<SignedStatement>,
     /// Its bundle may go back once: the operator has said so.
     pub(super) rollback: bool,
     pub(super) fault: Option<Fault>,

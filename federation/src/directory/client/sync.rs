@@ -655,6 +655,7 @@ impl Client {
             confirmed: seconds(now),
             standing: Standing::Member,
             pending: None,
+            heard: Vec::new(),
             rollback: false,
             fault: None,
         };
@@ -680,6 +681,9 @@ impl Client {
                     "its bundle went back: `spiffe_sequence` is {found}, and was {known} (sekisho federation accept-rollback, if its operator confirms that)"
                 );
                 return Err(("rollback", text));
+            }
+            if before.record.keys.id() == record.keys.id() {
+                record.heard.clone_from(&before.record.heard);
             }
             // Its first word stands: a thief of its keys would name another.
             record.recovery = before.record.recovery.clone().or(record.recovery);
@@ -833,12 +837,20 @@ impl Client {
     ) -> Result<Continuity, Wrong> {
         let file = continuity::file_of(domain);
         let source = &mut self.settings.source;
-        match source.get_small(&file, continuity::MOST, traffic).await {
+        let mut all = match source.get_small(&file, continuity::MOST, traffic).await {
             Ok(Got::Bytes(bytes)) => Continuity::read(domain, &bytes)
-                .map_err(|error| (error.reason(), error.to_string())),
-            Ok(Got::NotThere | Got::NotModified) => Ok(Continuity::default()),
-            Err(error) => Err(("unreachable", error.to_string())),
+                .map_err(|error| (error.reason(), error.to_string()))?,
+            Ok(Got::NotThere | Got::NotModified) => Continuity::default(),
+            Err(error) => return Err(("unreachable", error.to_string())),
+        };
+        if let Some(known) = self.known.get(domain.as_str()) {
+            known
+                .record
+                .heard
+                .iter()
+                .for_each(|one| all.add(one.clone()));
         }
+        Ok(all)
     }
 
     /// Everything that was checked is in force: what is known is as the directory says now. But for

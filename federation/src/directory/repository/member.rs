@@ -210,6 +210,12 @@ impl Submission {
         SignedStatement::new(&statement, NonZeroU64::MIN, signers)
     }
 
+    /// The statement that comes with it, if there is one.
+    #[must_use]
+    pub const fn statement(&self) -> Option<&SignedStatement> {
+        self.statement.as_ref()
+    }
+
     #[cfg(test)]
     pub(super) fn parts(&self) -> (TrustDomain, &Signed<Targets>, Option<&str>) {
         let domain = parse_trust_domain(&self.trust_domain).unwrap();

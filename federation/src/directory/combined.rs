@@ -1,0 +1,242 @@
+//! Several directories of which a threshold has to agree (in the spirit of TAP 4): so that no single
+//! federation's registrars, and no single host, decide who is whom.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use sekisho_certs::{
+    Clock, TrustDomain,
+    members::{Member, Members},
+};
+
+use super::{
+    client::{Client, Status, SyncError, Synced, Wanted},
+    continuity::SignedStatement,
+    gossip::Gossip,
+};
+
+/// Directories, and how many of them have to say the same of a member.
+#[derive(Debug)]
+pub struct Directories {
+    own: TrustDomain,
+    clients: Vec<Client>,
+    threshold: usize,
+    clock: Arc<dyn Clock>,
+    /// What they last agreed on of those of whom they say different things now.
+    agreed: BTreeMap<String, Arc<Member>>,
+    members: Members,
+}
+
+impl Directories {
+    /// These, of which so many have to agree: one at least, and all at most.
+    #[must_use]
+    pub fn new(
+        own: TrustDomain,
+        clients: Vec<Client>,
+        threshold: usize,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let threshold = threshold.clamp(1, clients.len().max(1));
+        let mut all = Self {
+            own,
+            clients,
+            threshold,
+            clock,
+            agreed: BTreeMap::new(),
+            members: Members::default(),
+        };
+        all.combine();
+        all
+    }
+
+    /// What they agree on.
+    #[must_use]
+    pub const fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// What may be told of each.
+    #[must_use]
+    pub fn status(&self) -> Vec<Status> {
+        self.clients.iter().map(Client::status).collect()
+    }
+
+    /// Follows each once.
+    pub async fn sync(&mut self, wanted: &Wanted) -> Vec<Result<Synced, SyncError>> {
+        let mut all = Vec::with_capacity(self.clients.len());
+        for client in &mut self.clients {
+            all.push(client.sync(wanted).await);
+        }
+        self.combine();
+        all
+    }
+
+    /// Fetches members between two syncs. Those that are strangers to so many that nobody could agree
+    /// on them are the answer.
+    pub async fn fetch(&mut self, wanted: &Wanted) -> Vec<TrustDomain> {
+        let mut strangers: BTreeMap<String, (TrustDomain, usize)> = BTreeMap::new();
+        for client in &mut self.clients {
+            for domain in client.fetch(wanted).await.strangers {
+                let count = strangers.entry(domain.to_string()).or_insert((domain, 0));
+                count.1 += 1;
+            }
+        }
+        self.combine();
+        let most = self.clients.len() - self.threshold;
+        let out = strangers.into_values().filter(|(_, count)| *count > most);
+        out.map(|(domain, _)| domain).collect()
+    }
+
+    /// Takes the keys of a member that wait, in each directory in which they do. False where they wait
+    /// in none.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn accept_rekey(
+        &mut self,
+        member: &TrustDomain,
+        fingerprint: &str,
+    ) -> Result<bool, SyncError> {
+        let mut any = false;
+        for client in &mut self.clients {
+            any |= client.accept_rekey(member, fingerprint)?;
+        }
+        Ok(any)
+    }
+
+    /// Lets the bundle of a member go back, once. False if it is not known.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn accept_rollback(&mut self, member: &TrustDomain) -> Result<bool, SyncError> {
+        let mut any = false;
+        for client in &mut self.clients {
+            any |= client.accept_rollback(member)?;
+        }
+        Ok(any)
+    }
+
+    /// Ends the alarms: the operator has looked at them.
+    pub fn quiet(&mut self) {
+        self.clients.iter_mut().for_each(Client::quiet);
+    }
+
+    /// What we tell other sites.
+    #[must_use]
+    pub fn gossip(&self) -> Gossip {
+        let statements = self.clients.iter().filter_map(Client::statement);
+        let timestamps = statements.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let mut gossip = Gossip {
+            timestamps: timestamps.collect(),
+            statements: Vec::new(),
+        };
+        for client in &self.clients {
+            for heard in client.heard() {
+                gossip.add(heard.clone());
+            }
+        }
+        gossip
+    }
+
+    /// Takes what another site has told. True if something of it was new.
+    pub fn hear(&mut self, gossip: &Gossip) -> bool {
+        let mut new = false;
+        for client in &mut self.clients {
+            for timestamp in &gossip.timestamps {
+                new |= client.compare(timestamp.as_bytes()).is_err();
+            }
+            for statement in &gossip.statements {
+                new |= client.hear(statement);
+            }
+        }
+        if new {
+            self.combine();
+        }
+        new
+    }
+
+    /// A statement of our own, for gossip and directory.
+    pub fn say(&mut self, statement: &SignedStatement) {
+        for client in &mut self.clients {
+            client.say(statement);
+        }
+    }
+
+    fn combine(&mut self) {
+        if let ([only], 1) = (self.clients.as_slice(), self.threshold) {
+            self.members = only.members().clone();
+            return;
+        }
+        let mut told: BTreeMap<String, Vec<Arc<Member>>> = BTreeMap::new();
+        for client in &self.clients {
+            for member in client.members().iter() {
+                let domain = member.trust_domain().to_string();
+                told.entry(domain).or_default().push(Arc::clone(member));
+            }
+        }
+        let mut all = Vec::new();
+        let mut agreed = BTreeMap::new();
+        for (domain, told) in told {
+            // Fewer than have to agree know it: whoever has expelled it has had the last word.
+            if told.len() < self.threshold {
+                continue;
+            }
+            let member = match self.agree(&told) {
+                Some(member) => Arc::new(member),
+                // They differ, for as long as what is new is on its way to all of them.
+                None => match self.agreed.get(&domain) {
+                    Some(before) => Arc::new(self.aged(before)),
+                    None => continue,
+                },
+            };
+            agreed.insert(domain, Arc::clone(&member));
+            all.push(member);
+        }
+        self.agreed = agreed;
+        match Members::new(&self.own, all) {
+            Ok(members) => self.members = members,
+            Err(error) => tracing::error!(%error, "members not combined"),
+        }
+    }
+
+    /// What so many say as have to, if they do: confirmed when the last of them needed had confirmed it.
+    fn agree(&self, told: &[Arc<Member>]) -> Option<Member> {
+        for one in told {
+            let same: Vec<&Arc<Member>> = told
+                .iter()
+                .filter(|other| {
+                    other.bundle() == one.bundle() && other.services() == one.services()
+                })
+                .collect();
+            if same.len() < self.threshold {
+                continue;
+            }
+            let mut confirmed: Vec<SystemTime> = same.iter().map(|one| one.confirmed()).collect();
+            confirmed.sort_unstable_by(|one, other| other.cmp(one));
+            let at = confirmed.get(self.threshold - 1).copied()?;
+            let marks = one.marks().iter().filter(|mark| {
+                let with = same.iter().filter(|other| other.marks().contains(*mark));
+                with.count() >= self.threshold
+            });
+            let marks = marks.cloned().collect();
+            let member = (**one).clone().confirmed_at(at).with_marks(marks);
+            return member.ok();
+        }
+        None
+    }
+
+    /// What was agreed before, without its bundle once that is too old.
+    fn aged(&self, before: &Arc<Member>) -> Member {
+        let oldest = self
+            .clients
+            .iter()
+            .filter_map(|client| client.stale_after(before.trust_domain()));
+        let age = before.age(self.clock.now());
+        match oldest.min() {
+            Some(oldest) if age > oldest => (**before).clone().without_bundle(),
+            _ => (**before).clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+use std::{collections::BTreeSet, num::NonZeroU64};
+
+use sekisho_certs::id::parse_trust_domain;
+use tempfile::TempDir;
+
+use super::*;
+use crate::directory::{
+    continuity::KeySet,
+    fixture::{Federation, Member as Site, client_of},
+    key::FileKey,
+    repository::Submission,
+};
+
+/// Two directories, which have the same clock, and a site that asks both.
+struct Two {
+    japan: Federation,
+    europe: Federation,
+    data: TempDir,
+    directories: Directories,
+}
+
+impl Two {
+    fn new(threshold: usize) -> Self {
+        let (japan, mut europe) = (Federation::new(1), Federation::new(1));
+        europe.clock = Arc::clone(&japan.clock);
+        let data = tempfile::tempdir().unwrap();
+        let clients = vec![
+            client_of(&japan, &data.path().join("japan")),
+            client_of(&europe, &data.path().join("europe")),
+        ];
+        let clock: Arc<dyn Clock> = Arc::<sekisho_testkit::TestClock>::clone(&japan.clock);
+        let own = parse_trust_domain("own.example").unwrap();
+        let directories = Directories::new(own, clients, threshold, clock);
+        Self {
+            japan,
+            europe,
+            data,
+            directories,
+        }
+    }
+
+    /// A member of both, with the same keys.
+    fn join(&self, name: &str) -> Site {
+        let site = self.japan.join(name);
+        self.admit(&self.europe, &site);
+        site
+    }
+
+    fn admit(&self, federation: &Federation, site: &Site) {
+        let all = federation.two_registrars();
+        let sent = site.request(federation);
+        federation
+            .repository
+            .admit(&sent, &all, federation.now())
+            .unwrap();
+        federation.publish();
+    }
+
+    async fn sync(&mut self, name: &str) -> usize {
+        let wanted = Wanted {
+            domains: BTreeSet::from([name.to_owned()]),
+            ..Wanted::default()
+        };
+        let all = self.directories.sync(&wanted).await;
+        all.iter().filter(|one| one.is_ok()).count()
+    }
+
+    fn has(&self, site: &Site) -> bool {
+        let member = self.directories.members().get(&site.domain);
+        member
+            .and_then(|member| member.bundle())
+            .is_some_and(|bundle| **bundle == site.bundle())
+    }
+}
+
+#[tokio::test]
+async fn both_have_to_say_the_same() {
+    let mut two = Two::new(2);
+    let mut tokyo = two.join("tokyo.example");
+    assert_eq!(two.sync("tokyo.example").await, 2);
+    assert!(two.has(&tokyo));
+    let before = tokyo.bundle();
+    // What is new is on its way to the second.
+    tokyo.rotate_ca(&two.japan);
+    two.sync("tokyo.example").await;
+    assert!(!two.has(&tokyo));
+    let member = two.directories.members().get(&tokyo.domain).unwrap();
+    assert_eq!(
+        member.bundle().map(|bundle| (**bundle).clone()),
+        Some(before)
+    );
+    tokyo.say(&two.europe, &tokyo.descriptor());
+    two.sync("tokyo.example").await;
+    assert!(two.has(&tokyo));
+    // One of them is not enough.
+    let osaka = two.japan.join("osaka.example");
+    two.sync("osaka.example").await;
+    assert!(two.directories.members().get(&osaka.domain).is_none());
+}
+
+#[tokio::test]
+async fn registrars_of_one_directory_make_no_member_and_end_one() {
+    let mut two = Two::new(2);
+    let tokyo = two.join("tokyo.example");
+    two.sync("tokyo.example").await;
+    let all = two.europe.two_registrars();
+    two.europe
+        .repository
+        .expel(&tokyo.domain, &all, two.europe.now())
+        .unwrap();
+    two.europe.publish();
+    two.sync("tokyo.example").await;
+    assert!(two.directories.members().get(&tokyo.domain).is_none());
+}
+
+#[tokio::test]
+async fn what_was_agreed_serves_until_it_is_too_old() {
+    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    let mut two = Two::new(2);
+    let mut tokyo = two.join("tokyo.example");
+    two.sync("tokyo.example").await;
+    let before = tokyo.bundle();
+    tokyo.rotate_ca(&two.japan);
+    let bundle = |two: &Two| {
+        let member = two.directories.members().get(&tokyo.domain).unwrap();
+        member.bundle().map(|bundle| (**bundle).clone())
+    };
+    for _ in 0..7 {
+        two.japan.pass(DAY);
+        two.japan.publish();
+        two.europe.publish();
+        two.sync("tokyo.example").await;
+        assert_eq!(bundle(&two).as_ref(), Some(&before));
+    }
+    two.japan.pass(DAY);
+    two.sync("tokyo.example").await;
+    assert_eq!(bundle(&two), None);
+    let _ = two.data.path();
+}
+
+#[tokio::test]
+async fn with_a_threshold_of_one_either_is_enough() {
+    let mut two = Two::new(1);
+    let osaka = two.japan.join("osaka.example");
+    two.sync("osaka.example").await;
+    assert!(two.has(&osaka));
+    std::fs::remove_dir_all(two.europe.path().join("metadata")).unwrap();
+    assert_eq!(two.sync("osaka.example").await, 1);
+    assert!(two.has(&osaka));
+}
+
+#[tokio::test]
+async fn what_members_say_travels_from_site_to_site() {
+    let federation = Federation::new(1);
+    let tokyo = federation.join("tokyo.example");
+    let site = || {
+        let data = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::<sekisho_testkit::TestClock>::clone(&federation.clock);
+        let own = parse_trust_domain("own.example").unwrap();
+        let client = client_of(&federation, data.path());
+        (Directories::new(own, vec![client], 1, clock), data)
+    };
+    let ((mut one, _one), (mut other, _other)) = (site(), site());
+    let wanted = Wanted {
+        domains: BTreeSet::from(["tokyo.example".to_owned()]),
+        ..Wanted::default()
+    };
+    one.sync(&wanted).await;
+    other.sync(&wanted).await;
+    let thief = FileKey::generate().unwrap();
+    let by = |key: &FileKey| {
+        let domain = &tokyo.domain;
+        let sent = Submission::revocation(domain, &tokyo.set(), NonZeroU64::MIN, &[key]).unwrap();
+        sent.statement().unwrap().clone()
+    };
+    // Told by who has not signed it: nothing.
+    let lie = Gossip {
+        statements: vec![by(&thief)],
+        ..Gossip::default()
+    };
+    assert!(!one.hear(&lie));
+    let truth = Gossip {
+        statements: vec![by(&tokyo.key)],
+        ..Gossip::default()
+    };
+    let heard = Gossip::read(&truth.to_json()).unwrap();
+    assert!(one.hear(&heard));
+    assert!(!one.hear(&heard), "once is enough");
+    assert!(one.members().get(&tokyo.domain).is_none());
+    // And on.
+    let told = Gossip::read(&one.gossip().to_json()).unwrap();
+    assert_eq!(told.timestamps.len(), 1);
+    assert!(other.hear(&told));
+    assert!(other.members().get(&tokyo.domain).is_none());
+    assert!(Gossip::read(b"{\"more\":1}").is_err());
+    let keys = KeySet::new(vec![], NonZeroU64::MIN);
+    assert!(keys.is_err());
+}
