@@ -264,6 +264,7 @@ async fn ca(
         let settings = CaSettings {
             domain: file.site.clone(),
             ttl: config.ca_ttl,
+            announced: announced(file),
         };
         let (store, clock) = (Arc::clone(store), Arc::new(SystemClock));
         match Ca::open_below(upstream.clone(), settings, store, keys, clock).await {

@@ -1,6 +1,11 @@
 //! Whether what `authority` and `oidc` name is there.
 
-use std::{os::unix::fs::FileTypeExt as _, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    os::unix::fs::FileTypeExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sekisho_authority::ca::{
     CaSettings,
@@ -28,6 +33,7 @@ pub(super) fn authority(own: &AuthorityConfig, site: &TrustDomain, now: SystemTi
             let settings = CaSettings {
                 domain: site.clone(),
                 ttl: own.ca_ttl,
+                announced: Duration::ZERO,
             };
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()

@@ -85,11 +85,14 @@ impl World {
         let settings = CaSettings {
             domain: domain.clone(),
             ttl: Duration::from_secs(24 * 3600),
+            announced: Duration::ZERO,
         };
         let time = Arc::<TestClock>::clone(&clock);
         let ca = Ca::open(settings, Arc::clone(&store), keys, time).await;
+        let mut settings = Settings::new(domain);
+        settings.federation.allowed = Allowed::with(["127.0.0.1/32".parse().unwrap()]);
         let core = Core::new(
-            Settings::new(domain),
+            settings,
             store,
             Arc::new(ca.unwrap()),
             Arc::<TestClock>::clone(&clock),
@@ -97,7 +100,10 @@ impl World {
         Self {
             _folder: folder,
             clock,
-            polling: Polling::new(Arc::new(core)),
+            polling: Polling {
+                earlier: || 0.0,
+                ..Polling::new(Arc::new(core))
+            },
         }
     }
 

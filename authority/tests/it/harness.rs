@@ -19,6 +19,7 @@ use sekisho_authority::{
     store::Store,
 };
 use sekisho_certs::{id, tls};
+use sekisho_federation::client::Allowed;
 use sekisho_spire_api::{
     server::{
         agent::{
@@ -132,6 +133,7 @@ impl World {
         let settings = CaSettings {
             domain: domain.clone(),
             ttl: Duration::from_secs(24 * 3600),
+            announced: Duration::ZERO,
         };
         let ca = Ca::open_below(
             upstream,
@@ -149,6 +151,8 @@ impl World {
             attestations: 1000,
             ..Settings::new(domain)
         };
+        let loopback = ["127.0.0.1/32".parse().unwrap(), "::1/128".parse().unwrap()];
+        settings.federation.allowed = Allowed::with(loopback);
         change(&mut settings);
         let core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
             .with_log(Arc::new(Log::default()));
