@@ -44,7 +44,7 @@ const NAME: &str = "federation";
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshError {
     /// What was fetched cannot be handed to agents.
-    #[error("what was fetched cannot be used: {0}")]
+    #[error("the bundle cannot be used: {0}")]
     Bundle(String),
     /// The endpoint's own trust domain has a bundle that cannot be used.
     #[error(transparent)]
@@ -150,6 +150,14 @@ impl Federation {
     }
 }
 
+/// A bundle as it is stored, held to what one that is sent is held to.
+///
+/// # Errors
+/// [`RefreshError::Bundle`] for one that could not be handed to agents.
+pub fn stored(bundle: &TrustBundle) -> Result<Bundle, RefreshError> {
+    fetched(bundle).map_err(|status| RefreshError::Bundle(status.message().into()))
+}
+
 impl Core {
     /// Fetches the bundle of a relationship and stores it.
     ///
@@ -192,8 +200,7 @@ impl Core {
                 };
             }
         };
-        let bundle = fetched(&got);
-        let bundle = bundle.map_err(|status| RefreshError::Bundle(status.message().into()))?;
+        let bundle = self::stored(&got)?;
         match self
             .store
             .refresh_bundle(by, asked_by, bundle.clone())
