@@ -351,7 +351,9 @@ async fn fetch(core: &Core, relationship: Relationship) -> Fetched {
     }
     let hint = match core.store.bundle(domain.clone()).await {
         Ok(Some(bundle)) => bundle.refresh_hint,
-        Ok(None) | Err(_) => Duration::ZERO,
+        // Nobody of that domain is let in yet: it is asked again as soon as may be.
+        Ok(None) => schedule::SHORTEST,
+        Err(_) => Duration::ZERO,
     };
     (relationship, hint)
 }

@@ -10,7 +10,7 @@ use crate::store::Relationship;
 /// Between two fetches where the bundle does not say how often (SPIFFE_Federation.md §4.1).
 const DEFAULT: Duration = Duration::from_secs(300);
 /// The shortest hint that is believed.
-const SHORTEST: Duration = Duration::from_secs(60);
+pub(super) const SHORTEST: Duration = Duration::from_secs(60);
 /// The longest: what its owner revokes must be heard of.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Fetches within a hint, as SPIRE does.
