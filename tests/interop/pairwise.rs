@@ -202,6 +202,8 @@ fn a_triangle_goes_on_while_each_rotates_its_ca_twice_and_a_peer_that_is_removed
         !refused.status.success() && told.contains("federation.peers"),
         "{told}"
     );
+    let mut held = sites.a.connect(C).unwrap();
+    sites::exchange(&mut held).unwrap();
     sites.a.json(&format!("federation remove {C}"));
     // Within one poll: a minute's hint is asked for every 15 seconds.
     until_refused(&sites);
@@ -209,8 +211,12 @@ fn a_triangle_goes_on_while_each_rotates_its_ca_twice_and_a_peer_that_is_removed
         let concerned = pair == "a to c" || pair == "c to a";
         assert_eq!(outcome.is_err(), concerned, "{pair}: {outcome:?}");
     }
+    // What was open is closed.
+    sites::exchange(&mut held).unwrap_err();
     let log = sites.a.process.said();
-    assert!(log.contains("unknown_trust_domain"), "{log}");
+    for reason in ["unknown_trust_domain", "bundle_changed"] {
+        assert!(log.contains(reason), "{reason}: {log}");
+    }
 }
 
 fn until_refused(sites: &Triangle) {

@@ -173,23 +173,30 @@ impl Ours {
         rows.map(|row| row["svid"]["serial"].clone()).collect()
     }
 
+    /// A connection to the workload of a peer, through its own.
+    pub(super) fn connect(&self, peer: &str) -> std::io::Result<TcpStream> {
+        let (_, address) = self.out.iter().find(|(name, _)| *name == peer).unwrap();
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(stream)
+    }
+
     /// Whether words come back from the workload of a peer.
     pub(super) fn reaches(&self, peer: &str) -> Result<(), String> {
-        let (_, address) = self.out.iter().find(|(name, _)| *name == peer).unwrap();
-        let words = b"the same words come back";
-        let exchange = || {
-            let mut stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-            stream.write_all(words)?;
-            let mut back = [0; 24];
-            stream.read_exact(&mut back)?;
-            std::io::Result::Ok(back)
-        };
-        let back = exchange().map_err(|error| error.to_string())?;
-        (&back == words)
-            .then_some(())
-            .ok_or_else(|| "other words".to_owned())
+        let connected = self.connect(peer);
+        let exchanged = connected.and_then(|mut stream| exchange(&mut stream));
+        exchanged.map_err(|error| error.to_string())
     }
+}
+
+/// Has words come back.
+pub(super) fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
+    const WORDS: &[u8; 24] = b"the same words come back";
+    stream.write_all(WORDS)?;
+    let mut back = [0; 24];
+    stream.read_exact(&mut back)?;
+    assert_eq!(&back, WORDS);
+    Ok(())
 }
 
 /// The site of go-spiffe.
