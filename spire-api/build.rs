@@ -6,6 +6,7 @@ use prost::Message as _;
 
 /// Each imports what it needs.
 const FILES: &[&str] = &[
+    "sekisho/federation_admin.proto",
     "spire/agent/debug/v1/debug.proto",
     "spire/api/agent/delegatedidentity/v1/delegatedidentity.proto",
     "spire/api/agent/logger/v1/logger.proto",

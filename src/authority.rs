@@ -1,5 +1,7 @@
 //! `sekisho authority`: a site's authority until a signal ends it, and the care of its data.
 
+pub(crate) mod federation;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -211,6 +213,7 @@ async fn serve(
         jwt_issuer: config.jwt_issuer.clone(),
         attestors: attestors(&config.attest)?,
         admin_ids: config.admins.clone(),
+        federation: federation::settings(file),
         ..Settings::new(file.site.clone())
     };
     let core = Arc::new(Core::new(settings, store, ca, clock).with_log(log));
@@ -223,6 +226,7 @@ async fn serve(
         site = %file.site,
         listen = config.listen.map(tracing::field::display),
         socket = %config.socket.display(),
+        bundles = serving.bundles().map(tracing::field::display),
         authority = core.ca.x509().id(),
         "started"
     );
@@ -264,6 +268,7 @@ async fn ca(
         let settings = CaSettings {
             domain: file.site.clone(),
             ttl: config.ca_ttl,
+            announced: federation::announced(file),
         };
         let (store, clock) = (Arc::clone(store), Arc::new(SystemClock));
         match Ca::open_below(upstream.clone(), settings, store, keys, clock).await {

@@ -15,7 +15,7 @@ use crate::{
     output,
 };
 
-pub(crate) use file::{Given, given, refused};
+pub(crate) use file::{Given, given, given_all, refused};
 pub(crate) use told::Told;
 
 /// What to do with bundles.
@@ -33,6 +33,7 @@ pub(crate) enum BundleCommand {
         after_help = "Give it to the other site by a way both trust: it says who may speak \
         for you.\n\nExamples:\n  sekisho bundle export > osaka.json\n  \
         sekisho bundle export --format pem > bundle.pem\n  \
+        sekisho bundle export --all --format map > bundles.json\n  \
         sekisho bundle export ca/ --id osaka.example > osaka.json"
     )]
     Export(Export),
@@ -48,6 +49,14 @@ pub(crate) enum BundleCommand {
         sekisho bundle set --id osaka.example < osaka.pem"
     )]
     Set(Set),
+    /// Store the bundles of other sites at the authority, in place of those that are there
+    #[command(
+        after_help = "Of a Bundle Map all are stored, but for the site's own, which is left out. Compare \
+        their SHA-256 (bundle show FILE) by a way both trust before.\n\nExamples:\n  \
+        sekisho bundle import bundles.json\n  sekisho bundle import osaka.pem --id osaka.example\n  \
+        sekisho bundle import --id osaka.example < osaka.json"
+    )]
+    Import(Import),
     /// Delete the bundle of another site at the authority
     #[command(
         after_help = "Examples:\n  sekisho bundle delete --id osaka.example\n  \
@@ -90,9 +99,25 @@ pub(crate) struct Export {
     at: At,
     #[command(flatten)]
     whose: Whose,
+    /// The site's own and those of all others that the authority has; with --format map or pem
+    #[arg(long, conflicts_with_all = ["file", "id"])]
+    all: bool,
     /// The form to print
     #[arg(long, value_enum, default_value_t = Form::Spiffe)]
     format: Form,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// A Bundle Map; with --id SPIFFE bundle JSON or PEM certificates. `-` is standard input
+    #[arg(default_value = "-")]
+    pub(crate) file: PathBuf,
+    /// Whose bundle it is, in place of a Bundle Map
+    #[arg(long, visible_alias = "trust-domain", value_name = "TRUST DOMAIN", value_parser = value::trust_domain)]
+    pub(crate) id: Option<TrustDomain>,
 }
 
 /// Options of `list`.
@@ -173,12 +198,16 @@ pub(crate) fn bundle(command: &BundleCommand) -> u8 {
         BundleCommand::Show(show) => with(&show.asked.at, &show.whose, |bundles| {
             tell(bundles, show.format, show.asked.json)
         }),
+        BundleCommand::Export(export) if export.all => {
+            asked::all(&export.at, |bundles| told::export(bundles, export.format))
+        }
         BundleCommand::Export(export) => with(&export.at, &export.whose, |bundles| {
             told::export(bundles, export.format)
         }),
         BundleCommand::List(list) => asked::federated(&list.asked.at, |bundles| {
             tell(bundles, list.format, list.asked.json)
         }),
+        BundleCommand::Import(import) => asked::import(import),
         BundleCommand::Set(set) => asked::set(set),
         BundleCommand::Delete(delete) => asked::delete(delete),
         BundleCommand::Count(count) => asked::count(count),

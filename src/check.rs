@@ -56,7 +56,13 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
     }
     let oidc = config.oidc.as_ref();
     let oidc = oidc.map(|own| parts::oidc(own, agent, now));
-    let parts = [("authority", authority), ("oidc", oidc)];
+    let federation = config.federation.as_ref();
+    let federation = federation.map(|own| parts::federation(own, now));
+    let parts = [
+        ("authority", authority),
+        ("federation", federation),
+        ("oidc", oidc),
+    ];
     let parts: Vec<_> = parts
         .into_iter()
         .filter_map(|(name, found)| Some((name, found?)))

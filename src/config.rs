@@ -27,6 +27,7 @@ mod endpoint;
 pub(crate) mod entries;
 mod error;
 mod expand;
+mod federation;
 mod field;
 mod files;
 mod identity;
@@ -55,6 +56,7 @@ pub(crate) use self::{
         k8s_psat::ClusterConfig,
     },
     error::ConfigErrors,
+    federation::{BundleEndpointConfig, FederationConfig, PeerConfig, ShownConfig},
     location::Location,
     oidc::{OidcConfig, OidcListen},
     policy::PolicyConfig,
@@ -76,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) agent: Option<AgentConfig>,
     /// Discovery of the site's keys on the web, where we run it.
     pub(crate) oidc: Option<OidcConfig>,
+    /// With whom the site's authority exchanges trust bundles. Default: with nobody.
+    pub(crate) federation: Option<FederationConfig>,
     /// Threads that carry connections, 1 to 256. `None`: the cores available, at most 8.
     pub(crate) workers: Option<usize>,
     /// Where the admin interface listens. Default: nowhere.

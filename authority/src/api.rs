@@ -1,9 +1,10 @@
-//! SPIRE's server API (`spire-api/proto/`): what a call means.
+//! SPIRE's server API and what SPIRE has not (`spire-api/proto/`): what a call means.
 
 mod agent;
 mod bundle;
 mod debug;
 mod entry;
+mod federation_admin;
 mod health;
 mod local_authority;
 mod logger;
@@ -17,8 +18,9 @@ pub use bundle::BundleService;
 pub(crate) use bundle::edit::{fetched, is_usable_key};
 pub use debug::DebugService;
 pub use entry::{EntryService, OURS};
+pub use federation_admin::FederationAdminService;
 pub use health::HealthService;
-pub use local_authority::LocalAuthorityService;
+pub use local_authority::{FORCE, LocalAuthorityService};
 pub use logger::{Level, LogLevel, LoggerService};
 pub use svid::SvidService;
 pub use trust_domain::TrustDomainService;

@@ -43,6 +43,9 @@ pub struct CaSettings {
     pub domain: TrustDomain,
     /// How long an authority lives. Default of SPIRE and of ours: 24 hours.
     pub ttl: Duration,
+    /// How long one is in our bundle before it signs: those who fetch the bundle are to have it by then
+    /// (SPIFFE_Federation.md §4.1). Zero where nobody does.
+    pub announced: Duration,
 }
 
 /// Why the CA did not do what it was asked.
@@ -51,6 +54,16 @@ pub enum CaError {
     /// Another step was taken while the authority above was asked.
     #[error("the authorities have changed meanwhile: look at them again")]
     Changed,
+    /// Others cannot have it yet.
+    #[error(
+        "authority {id} was prepared a moment ago, and sites that fetch our bundle may not know it before {}: wait until then, or force it (`sekisho ca activate --force`)", told(*until)
+    )]
+    Early {
+        /// Which.
+        id: String,
+        /// When it may sign.
+        until: SystemTime,
+    },
     /// A certificate was not made.
     #[error(transparent)]
     Issue(#[from] IssueError),
@@ -215,6 +228,20 @@ impl Ca {
         }
     }
 
+    /// How often others are to ask for our bundle, in whole seconds; zero: not said. Its sequence rises if
+    /// that is new.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn set_refresh_hint(&self, by: By, hint: Duration) -> Result<(), CaError> {
+        let hint = Duration::from_secs(hint.as_secs());
+        if self.state().bundle.refresh_hint != hint {
+            let edit = move |bundle: &mut Bundle| bundle.refresh_hint = hint;
+            self.edit_bundle(by, "bundle.refresh_hint", edit).await?;
+        }
+        Ok(())
+    }
+
     /// Adds authorities of others to our bundle: those that are not in it yet.
     ///
     /// # Errors
@@ -292,6 +319,12 @@ impl Ca {
         self.bundle.send_replace(Arc::clone(&bundle));
         Ok(bundle)
     }
+}
+
+/// A time as people read it, in whole seconds.
+fn told(time: SystemTime) -> time::OffsetDateTime {
+    let time = time::OffsetDateTime::from(time);
+    time.replace_nanosecond(0).unwrap_or(time)
 }
 
 fn key_name(kind: Kind, id: &str) -> String {

@@ -20,7 +20,7 @@ use crate::{
     ca::Ca,
     caller::{Caller, denied},
     entry::Entry,
-    federation::Federation,
+    federation::{Federation, FederationSettings},
     limit::Limits,
     store::{By, EntryFilter, Store, StoreError},
 };
@@ -75,6 +75,8 @@ pub struct Settings {
     pub connections: ConnectionLimits,
     /// By what bundle endpoints of the profile `https_web` are verified; default: the host's roots.
     pub web_roots: WebRoots,
+    /// With whom it is federated, and how.
+    pub federation: FederationSettings,
 }
 
 impl Settings {
@@ -93,6 +95,7 @@ impl Settings {
             attestations: 1,
             connections: ConnectionLimits::default(),
             web_roots: WebRoots::default(),
+            federation: FederationSettings::default(),
         }
     }
 }
@@ -126,7 +129,11 @@ impl Core {
     pub fn new(settings: Settings, store: Arc<Store>, ca: Arc<Ca>, clock: Arc<dyn Clock>) -> Self {
         Self {
             limits: Limits::new(settings.attestations),
-            federation: Federation::new(settings.web_roots.clone(), Arc::clone(&clock)),
+            federation: Federation::new(
+                settings.web_roots.clone(),
+                settings.federation.allowed.clone(),
+                Arc::clone(&clock),
+            ),
             settings,
             store,
             ca,

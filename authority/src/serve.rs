@@ -9,7 +9,12 @@ mod unix;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use rustls::crypto::CryptoProvider;
+use rustls::{crypto::CryptoProvider, server::ResolvesServerCert};
+use sekisho_federation::{
+    endpoint,
+    oidc::{Certificate, CertificateError},
+};
+use sekisho_spire_api::federation_admin::federation_admin_server::FederationAdminServer;
 use sekisho_spire_api::server::{
     agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
     debug::debug_server::DebugServer, entry::entry_server::EntryServer,
@@ -28,12 +33,12 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::{
     api::{
-        AgentService, BundleService, DebugService, EntryService, HealthService,
-        LocalAuthorityService, LoggerService, SvidService, TrustDomainService,
+        AgentService, BundleService, DebugService, EntryService, FederationAdminService,
+        HealthService, LocalAuthorityService, LoggerService, SvidService, TrustDomainService,
     },
     ca::{CaError, upstream},
     core::Core,
-    federation,
+    federation::{self, EndpointSettings, Published, Shown},
     store::StoreError,
 };
 use authorize::{Authorize, Stack};
@@ -65,6 +70,9 @@ pub struct Doors {
 /// Why an authority does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The certificate of the bundle endpoint cannot be shown.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// Its own certificate cannot be made.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -88,6 +96,7 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Serving {
     address: Option<SocketAddr>,
+    bundles: Option<SocketAddr>,
     socket: Option<PathBuf>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -106,10 +115,12 @@ impl Serving {
         let stop = watch::Sender::new(false);
         let mut serving = Self {
             address: None,
+            bundles: None,
             socket: None,
             tasks: Vec::new(),
             stop,
         };
+        core.begin_federation().await?;
         let identity = ServerIdentity::new(&core, &provider)?;
         let callers = Callers::new(Arc::clone(&core), Arc::clone(&provider)).await?;
         let config = tls::config(
@@ -117,6 +128,11 @@ impl Serving {
             Arc::clone(&callers),
             Arc::clone(&provider),
         )?;
+        if let Some(endpoint) = core.settings.federation.endpoint.clone() {
+            serving
+                .open_bundles(&core, endpoint, &identity, &provider)
+                .await?;
+        }
         if let Some(address) = doors.tcp {
             let failed = |error| ServeError::Io {
                 what: address.to_string(),
@@ -194,6 +210,56 @@ impl Serving {
         self.address
     }
 
+    /// Where the bundle endpoint is: for those that asked for any port.
+    #[must_use]
+    pub const fn bundles(&self) -> Option<SocketAddr> {
+        self.bundles
+    }
+
+    /// Opens the door of our bundle endpoint.
+    async fn open_bundles(
+        &mut self,
+        core: &Arc<Core>,
+        endpoint: EndpointSettings,
+        own: &Arc<ServerIdentity>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<(), ServeError> {
+        let failed = |error| ServeError::Io {
+            what: format!("bundle endpoint, {}", endpoint.listen),
+            error,
+        };
+        let listener = TcpListener::bind(endpoint.listen).await.map_err(failed)?;
+        self.bundles = Some(listener.local_addr().map_err(failed)?);
+        let shown: Arc<dyn ResolvesServerCert> = match endpoint.shown {
+            Shown::Own => Arc::<ServerIdentity>::clone(own),
+            Shown::Web { cert, key } => {
+                let files = Certificate::load(cert, key, Arc::clone(provider))?;
+                let (files, stopped) = (Arc::new(files), self.stopped());
+                let followed = Arc::clone(&files);
+                self.run(async move {
+                    tokio::select! {
+                        () = followed.follow() => {}
+                        () = stopped => {}
+                    }
+                });
+                files
+            }
+        };
+        let documents = Arc::new(Published::new(Arc::clone(core)));
+        let (provider, stopped) = (Arc::clone(provider), self.stopped());
+        self.run(async move {
+            tokio::select! {
+                served = endpoint::serve(listener, shown, false, documents, provider) => {
+                    if let Err(error) = served {
+                        tracing::error!(%error, "the bundle endpoint has closed");
+                    }
+                }
+                () = stopped => {}
+            }
+        });
+        Ok(())
+    }
+
     fn run(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.push(tokio::spawn(task));
     }
@@ -240,6 +306,9 @@ fn routes(core: &Arc<Core>) -> Router<Stack> {
         .add_service(AgentServer::new(AgentService::new(core())))
         .add_service(BundleServer::new(BundleService::new(core())))
         .add_service(EntryServer::new(EntryService::new(core())))
+        .add_service(FederationAdminServer::new(FederationAdminService::new(
+            core(),
+        )))
         .add_service(LocalAuthorityServer::new(
             LocalAuthorityService::new(core()),
         ))

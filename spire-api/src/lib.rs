@@ -60,6 +60,11 @@ pub mod agent {
     };
 }
 
+/// What an authority of ours has beside SPIRE's API: relationships, and how they fare.
+pub mod federation_admin {
+    pub use crate::generated::sekisho::federation::admin::v1::*;
+}
+
 /// Envoy's secret discovery service.
 pub mod envoy {
     pub use crate::generated::envoy::{

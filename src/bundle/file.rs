@@ -51,6 +51,32 @@ pub(crate) fn given(
     form: Option<Given>,
     domain: &TrustDomain,
 ) -> anyhow::Result<TrustBundle> {
+    let (name, text) = read_given(file)?;
+    let is_json = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    match form {
+        Some(Given::Pem) if is_json => {
+            bail!("{name}: this is JSON, and --format pem was said")
+        }
+        Some(Given::Spiffe) if !is_json => {
+            bail!("{name}: this is no JSON, and --format spiffe was said")
+        }
+        _ => TrustBundle::from_file(domain.clone(), &text).context(name),
+    }
+}
+
+/// All bundles of a Bundle Map that somebody has given.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub(crate) fn given_all(file: &Path) -> anyhow::Result<BundleSet> {
+    let (name, text) = read_given(file)?;
+    BundleSet::from_bundle_map(&text).with_context(|| {
+        format!("{name}: not a Bundle Map; for another form say whose it is with --id")
+    })
+}
+
+/// What was given, and what it is called.
+fn read_given(file: &Path) -> anyhow::Result<(String, Vec<u8>)> {
     let (name, text) = if file == Path::new("-") {
         let input = io::stdin().lock();
         if input.is_terminal() {
@@ -62,16 +88,7 @@ pub(crate) fn given(
         (file.display().to_string(), opened.and_then(bounded))
     };
     let text = text.with_context(|| name.clone())?;
-    let is_json = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    match form {
-        Some(Given::Pem) if is_json => {
-            bail!("{name}: this is JSON, and --format pem was said")
-        }
-        Some(Given::Spiffe) if !is_json => {
-            bail!("{name}: this is no JSON, and --format spiffe was said")
-        }
-        _ => TrustBundle::from_file(domain.clone(), &text).context(name),
-    }
+    Ok((name, text))
 }
 
 /// Tells why a bundle that was given is not taken: the file is not there or cannot be read, or what it

@@ -1,6 +1,11 @@
-//! Whether what `authority` and `oidc` name is there.
+//! Whether what `authority`, `federation` and `oidc` name is there.
 
-use std::{os::unix::fs::FileTypeExt as _, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    os::unix::fs::FileTypeExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use sekisho_authority::ca::{
     CaSettings,
@@ -10,7 +15,13 @@ use sekisho_certs::{TrustDomain, tls};
 use sekisho_federation::oidc::Certificate;
 
 use super::world::{Found, exposed};
-use crate::config::{AgentConfig, Attest, AuthorityConfig, OidcConfig, OidcListen, UpstreamConfig};
+use crate::{
+    authority::federation::bundle,
+    config::{
+        AgentConfig, Attest, AuthorityConfig, FederationConfig, OidcConfig, OidcListen,
+        ShownConfig, UpstreamConfig,
+    },
+};
 
 /// Looks at what an authority needs: the one above signs a CA that is thrown away, where it is files.
 pub(super) fn authority(own: &AuthorityConfig, site: &TrustDomain, now: SystemTime) -> Found {
@@ -28,6 +39,7 @@ pub(super) fn authority(own: &AuthorityConfig, site: &TrustDomain, now: SystemTi
             let settings = CaSettings {
                 domain: site.clone(),
                 ttl: own.ca_ttl,
+                announced: Duration::ZERO,
             };
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
@@ -67,6 +79,50 @@ fn past_evidence(attest: &[Attest]) -> Vec<String> {
     .collect()
 }
 
+/// Looks at what federation needs: the certificate of the endpoint, and the bundles to begin with.
+pub(super) fn federation(own: &FederationConfig, now: SystemTime) -> Found {
+    let mut found = Found::default();
+    let unwise = own.warnings.iter().map(ToString::to_string);
+    found.warnings.extend(unwise);
+    if let Some(endpoint) = &own.endpoint
+        && let ShownConfig::Web { cert, key } = &endpoint.shown
+    {
+        certificate(&mut found, cert, key, now);
+    }
+    for peer in &own.peers {
+        let Some(path) = &peer.bundle else { continue };
+        match bundle(path, &peer.domain) {
+            Ok(bundle) if bundle.x509.is_empty() => {
+                let path = path.display();
+                let problem = format!("{path}: no CA of {}: nobody of it is trusted", peer.domain);
+                found.problems.push(problem);
+            }
+            Ok(_) => {}
+            Err(error) => found.problems.push(format!("{error:#}")),
+        }
+    }
+    found
+}
+
+/// Looks at the files of a certificate for the web.
+fn certificate(found: &mut Found, cert: &Path, key: &Path, now: SystemTime) -> Option<Certificate> {
+    exposed(found, key);
+    let loaded = Certificate::load(cert.into(), key.into(), Arc::new(tls::provider()));
+    let certificate = match loaded {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            found.problems.push(error.to_string());
+            return None;
+        }
+    };
+    if certificate.not_after() <= now {
+        let path = cert.display();
+        let problem = format!("{path}: the certificate has expired");
+        found.problems.push(problem);
+    }
+    Some(certificate)
+}
+
 /// Looks at what discovery needs. The socket of `agent`, where the same file starts one, is not there
 /// yet.
 pub(super) fn oidc(own: &OidcConfig, agent: Option<&AgentConfig>, now: SystemTime) -> Found {
@@ -81,22 +137,12 @@ pub(super) fn oidc(own: &OidcConfig, agent: Option<&AgentConfig>, now: SystemTim
     let OidcListen::Tls { cert, key, .. } = &own.listen else {
         return found;
     };
-    exposed(&mut found, key);
-    match Certificate::load(cert.clone(), key.clone(), Arc::new(tls::provider())) {
-        Err(error) => found.problems.push(error.to_string()),
-        Ok(certificate) => {
-            if certificate.not_after() <= now {
-                let path = cert.display();
-                found
-                    .problems
-                    .push(format!("{path}: the certificate has expired"));
-            }
-            for domain in own.domains.iter().filter(|it| !certificate.is_for(it)) {
-                let path = cert.display();
-                found
-                    .problems
-                    .push(format!("{path}: the certificate is not for {domain}"));
-            }
+    if let Some(certificate) = certificate(&mut found, cert, key, now) {
+        for domain in own.domains.iter().filter(|it| !certificate.is_for(it)) {
+            let path = cert.display();
+            found
+                .problems
+                .push(format!("{path}: the certificate is not for {domain}"));
         }
     }
     found

@@ -9,12 +9,13 @@ use sekisho_spire_api::{
     },
     types,
 };
+use tonic::transport::Channel;
 
 use super::{Asked, At, done, run, run_at};
 use crate::{
     api::Answered as _,
-    bundle::{Delete, Set, Told, given, refused},
-    cli,
+    bundle::{Delete, Import, Set, Told, given, given_all, refused},
+    cli, output,
 };
 
 /// Bundles in one call.
@@ -54,29 +55,86 @@ pub(crate) fn one(
 /// Does something with the bundles of all others.
 pub(crate) fn federated(at: &At, then: impl FnOnce(&[Told]) -> anyhow::Result<()>) -> u8 {
     run_at(at, async |channel| {
+        then(&others(&mut BundleClient::new(channel)).await?)?;
+        Ok(cli::OK)
+    })
+}
+
+/// The same, and with the site's own.
+pub(crate) fn all(at: &At, then: impl FnOnce(&[Told]) -> anyhow::Result<()>) -> u8 {
+    run_at(at, async |channel| {
         let mut client = BundleClient::new(channel);
-        let mut found = Vec::new();
-        let mut page_token = String::new();
-        loop {
-            let request = ListFederatedBundlesRequest {
-                output_mask: None,
-                page_size: PAGE,
-                page_token,
-            };
-            let page = client
-                .list_federated_bundles(request)
-                .await
-                .answered("ListFederatedBundles")?;
-            for bundle in page.bundles {
-                found.push(Told::of_authority(bundle)?);
-            }
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            page_token = page.next_page_token;
-        }
+        let own = client
+            .get_bundle(GetBundleRequest::default())
+            .await
+            .answered("GetBundle")?;
+        let mut found = vec![Told::of_authority(own)?];
+        found.extend(others(&mut client).await?);
         then(&found)?;
         Ok(cli::OK)
+    })
+}
+
+async fn others(client: &mut BundleClient<Channel>) -> anyhow::Result<Vec<Told>> {
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListFederatedBundlesRequest {
+            output_mask: None,
+            page_size: PAGE,
+            page_token,
+        };
+        let page = client
+            .list_federated_bundles(request)
+            .await
+            .answered("ListFederatedBundles")?;
+        for bundle in page.bundles {
+            found.push(Told::of_authority(bundle)?);
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(found);
+        }
+        page_token = page.next_page_token;
+    }
+}
+
+/// Stores the bundles of others.
+pub(crate) fn import(import: &Import) -> u8 {
+    let read = match &import.id {
+        Some(id) => given(&import.file, None, id).and_then(|one| Ok(vec![sent(&one)?])),
+        None => given_all(&import.file).and_then(|set| {
+            let all = set.iter().map(|one| sent(one));
+            Ok(all.collect::<Result<_, BundleError>>()?)
+        }),
+    };
+    let bundles: Vec<types::Bundle> = match read {
+        Ok(bundles) => bundles,
+        Err(error) => return refused(&error),
+    };
+    run(&import.asked.at, async |authority| {
+        let own = authority.site.to_string();
+        let (left_out, bundle): (Vec<_>, Vec<_>) = bundles
+            .into_iter()
+            .partition(|one| import.id.is_none() && one.trust_domain == own);
+        if !left_out.is_empty() {
+            output::complain(format_args!("{own}: left out: it is this site's own"));
+        }
+        let names: Vec<_> = bundle.iter().map(|one| one.trust_domain.clone()).collect();
+        let request = BatchSetFederatedBundleRequest {
+            bundle,
+            output_mask: None,
+        };
+        let answer = BundleClient::new(authority.channel)
+            .batch_set_federated_bundle(request)
+            .await
+            .answered("BatchSetFederatedBundle")?;
+        let results = answer.results.iter();
+        let answers: Vec<_> = names
+            .iter()
+            .cloned()
+            .zip(results.map(|one| one.status.as_ref()))
+            .collect();
+        done(import.asked.json, "stored", names.len(), &answers)
     })
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use sekisho_authority::api::FORCE;
 use sekisho_spire_api::server::local_authority::{
     ActivateJwtAuthorityRequest, ActivateX509AuthorityRequest, AuthorityState,
     GetJwtAuthorityStateRequest, GetX509AuthorityStateRequest, PrepareJwtAuthorityRequest,
@@ -10,6 +11,7 @@ use sekisho_spire_api::server::local_authority::{
     TaintX509UpstreamAuthorityRequest, local_authority_client::LocalAuthorityClient,
 };
 use serde_json::{Value, json};
+use tonic::{Request, metadata::MetadataValue};
 
 use super::{Asked, remaining, run};
 use crate::{api::Answered as _, cli, output};
@@ -23,8 +25,11 @@ pub(crate) enum CaCommand {
     #[command(after_help = "Examples:\n  sekisho ca prepare\n  sekisho ca prepare --jwt")]
     Prepare(Which),
     /// Have the prepared one sign, once every node knows it (`authorities` in its status)
-    #[command(after_help = "Example:\n  sekisho ca activate 3f2b…")]
-    Activate(Named),
+    #[command(
+        after_help = "Where other sites fetch the bundle (`federation.endpoint`), it is refused until they \
+        have asked three times since it was prepared.\n\nExample:\n  sekisho ca activate 3f2b…"
+    )]
+    Activate(Activated),
     /// Have everything below the old one replaced; it still counts
     #[command(after_help = "Examples:\n  sekisho ca taint 3f2b…\n  sekisho ca taint --above 77c1…")]
     Taint(Ended),
@@ -53,6 +58,15 @@ pub(crate) struct Named {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Activated {
+    #[command(flatten)]
+    named: Named,
+    /// At once, even if sites that fetch the bundle cannot know it yet: they refuse what it signs
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Ended {
     #[command(flatten)]
     named: Named,
@@ -65,7 +79,7 @@ pub(crate) struct Ended {
 pub(crate) fn ca(command: &CaCommand) -> u8 {
     let which = match command {
         CaCommand::Show(which) | CaCommand::Prepare(which) => which,
-        CaCommand::Activate(named) => &named.which,
+        CaCommand::Activate(activated) => &activated.named.which,
         CaCommand::Taint(ended) | CaCommand::Revoke(ended) => &ended.named.which,
     };
     run(&which.asked.at, async |authority| {
@@ -108,7 +122,9 @@ pub(crate) fn ca(command: &CaCommand) -> u8 {
                 let answer = answer.answered("PrepareX509Authority")?;
                 vec![("prepared", answer.prepared_authority)]
             }
-            CaCommand::Activate(named) => vec![("active", activate(client, named).await?)],
+            CaCommand::Activate(activated) => {
+                vec![("active", activate(client, activated).await?)]
+            }
             CaCommand::Taint(ended) if ended.above => {
                 let subject_key_id = ended.named.id.clone();
                 let request = TaintX509UpstreamAuthorityRequest { subject_key_id };
@@ -147,14 +163,27 @@ fn root(id: String) -> Option<AuthorityState> {
 
 type Client = LocalAuthorityClient<tonic::transport::Channel>;
 
-async fn activate(client: &mut Client, named: &Named) -> anyhow::Result<Option<AuthorityState>> {
+async fn activate(
+    client: &mut Client,
+    activated: &Activated,
+) -> anyhow::Result<Option<AuthorityState>> {
+    /// The request, with what SPIRE does not know.
+    fn asked<T>(message: T, force: bool) -> Request<T> {
+        let mut request = Request::new(message);
+        if force {
+            let yes = MetadataValue::from_static("true");
+            request.metadata_mut().insert(FORCE, yes);
+        }
+        request
+    }
+    let (named, force) = (&activated.named, activated.force);
     let authority_id = named.id.clone();
     if named.which.jwt {
-        let request = ActivateJwtAuthorityRequest { authority_id };
+        let request = asked(ActivateJwtAuthorityRequest { authority_id }, force);
         let answer = client.activate_jwt_authority(request).await;
         return Ok(answer.answered("ActivateJWTAuthority")?.activated_authority);
     }
-    let request = ActivateX509AuthorityRequest { authority_id };
+    let request = asked(ActivateX509AuthorityRequest { authority_id }, force);
     let answer = client.activate_x509_authority(request).await;
     Ok(answer
         .answered("ActivateX509Authority")?

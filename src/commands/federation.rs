@@ -1,24 +1,27 @@
-//! `sekisho federation`: from where the authority fetches the bundles of other sites.
+//! `sekisho federation`: from where the bundles of other sites are fetched.
 
+mod peers;
 mod said;
+mod show;
 
 use clap::{Args, Subcommand};
 use sekisho_certs::TrustDomain;
 use sekisho_spire_api::{
+    federation_admin::{AcceptRollbackRequest, federation_admin_client::FederationAdminClient},
     server::trust_domain::{
         BatchCreateFederationRelationshipRequest, BatchDeleteFederationRelationshipRequest,
         BatchUpdateFederationRelationshipRequest, GetFederationRelationshipRequest,
         ListFederationRelationshipsRequest, RefreshBundleRequest,
         trust_domain_client::TrustDomainClient,
     },
-    types::{FederationRelationship, federation_relationship::BundleEndpointProfile},
+    types::FederationRelationship,
 };
-use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use super::{Asked, done, done_to, outcome, run_at, value};
 use crate::{api::Answered as _, bundle::refused, cli, output};
 use said::{Create, Problem, Update};
+use show::Row;
 
 /// Relationships in one call.
 const PAGE: i32 = 100;
@@ -29,39 +32,70 @@ const MISSING: &str = ": sekisho federation list shows those there are";
 pub(crate) enum FederationCommand {
     /// Have the bundle of another site fetched from its endpoint
     #[command(
+        alias = "create",
         after_help = "By https_spiffe the first bundle is needed to know the endpoint: --bundle, or \
         sekisho bundle set before.\n\nExamples:\n  \
-        sekisho federation create --id osaka.example --url https://bundle.osaka.example/ --profile https_web\n  \
-        sekisho federation create --id osaka.example --url https://10.0.0.1:8443 --profile https_spiffe \
-        --endpoint-id spiffe://osaka.example/authority --bundle osaka.json"
+        sekisho federation add osaka.example --url https://bundle.osaka.example/ --profile https_web\n  \
+        sekisho federation add osaka.example --url https://10.0.0.1:8443 --profile https_spiffe \
+        --endpoint-id spiffe://osaka.example/spire/server --bundle osaka.json"
     )]
-    Create(Create),
+    Add(Create),
     /// Change from where or how; what no option names stays as it is
     #[command(
-        after_help = "Example:\n  sekisho federation update --id osaka.example --url https://new.osaka.example/"
+        after_help = "Example:\n  sekisho federation update osaka.example --url https://new.osaka.example/"
     )]
     Update(Update),
+    /// End it: nobody of that site is trusted any more, and its connections are closed
+    #[command(
+        after_help = "The bundle goes too; entries stay, without it. What the configuration file names \
+        is ended there.\n\nExample:\n  sekisho federation remove osaka.example"
+    )]
+    Remove(One),
     /// Fetch no more; the bundle stays
     #[command(after_help = "Example:\n  sekisho federation delete --id osaka.example")]
     Delete(Several),
-    /// All that are fetched
+    /// All that are fetched, and how they fare
     #[command(after_help = "Example:\n  sekisho federation list --json")]
     List(Asked),
-    /// One of those that are fetched
-    #[command(after_help = "Example:\n  sekisho federation show --id osaka.example")]
+    /// One of those that are fetched, and how it fares
+    #[command(after_help = "Example:\n  sekisho federation show osaka.example")]
     Show(One),
     /// Fetch the bundle now
-    #[command(after_help = "Example:\n  sekisho federation refresh --id osaka.example")]
+    #[command(after_help = "Example:\n  sekisho federation refresh osaka.example")]
     Refresh(One),
+    /// Take a bundle that is older than the stored one, once: its site was restored from a backup
+    #[command(
+        after_help = "Ask that site first: an old bundle may bring back a key that was revoked.\n\n\
+        Example:\n  sekisho federation accept-rollback osaka.example"
+    )]
+    AcceptRollback(One),
+}
+
+/// A trust domain, as the only word or as an option.
+#[derive(Debug, Args)]
+pub(crate) struct Whose {
+    /// Whose bundle
+    #[arg(value_name = "TRUST DOMAIN", value_parser = value::trust_domain, required_unless_present = "id")]
+    name: Option<TrustDomain>,
+    /// The same
+    #[arg(long, visible_alias = "trust-domain", value_name = "TRUST DOMAIN", value_parser = value::trust_domain, conflicts_with = "name")]
+    id: Option<TrustDomain>,
+}
+
+impl Whose {
+    /// Its name. One of the two is there: the command line was refused without.
+    pub(crate) fn domain(&self) -> String {
+        let name = self.name.as_ref().or(self.id.as_ref());
+        name.map(ToString::to_string).unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct One {
     #[command(flatten)]
     asked: Asked,
-    /// Whose bundle
-    #[arg(long, visible_alias = "trust-domain", value_name = "TRUST DOMAIN", value_parser = value::trust_domain)]
-    id: TrustDomain,
+    #[command(flatten)]
+    whose: Whose,
 }
 
 #[derive(Debug, Args)]
@@ -76,7 +110,7 @@ pub(crate) struct Several {
 /// Does it.
 pub(crate) fn federation(command: &FederationCommand) -> u8 {
     match command {
-        FederationCommand::Create(said) => match said.relationship() {
+        FederationCommand::Add(said) => match said.relationship() {
             Ok(new) => run_at(&said.asked.at, async |channel| {
                 create(channel, new, said.asked.json).await
             }),
@@ -86,6 +120,10 @@ pub(crate) fn federation(command: &FederationCommand) -> u8 {
             None => run_at(&said.asked.at, async |channel| update(channel, said).await),
             Some(problem) => wrong(&problem),
         },
+        FederationCommand::Remove(one) => run_at(&one.asked.at, async |channel| {
+            peers::remove(channel, one.whose.domain()).await?;
+            done_to(one.asked.json, "removed", one.whose.domain())
+        }),
         FederationCommand::Delete(several) => run_at(&several.asked.at, async |channel| {
             let request = BatchDeleteFederationRelationshipRequest {
                 trust_domains: several.id.iter().map(ToString::to_string).collect(),
@@ -101,23 +139,40 @@ pub(crate) fn federation(command: &FederationCommand) -> u8 {
             done(several.asked.json, "deleted", several.id.len(), &answers)
         }),
         FederationCommand::List(asked) => run_at(&asked.at, async |channel| {
-            show(asked.json, &all(channel).await?);
+            let found = match peers::all(channel.clone()).await? {
+                Some(peers) => peers,
+                None => all(channel).await?.into_iter().map(Row::from).collect(),
+            };
+            show::show(asked.json, &found);
             Ok(cli::OK)
         }),
         FederationCommand::Show(one) => run_at(&one.asked.at, async |channel| {
-            let found = find(&mut TrustDomainClient::new(channel), &one.id).await?;
-            show(one.asked.json, &[found]);
+            let domain = one.whose.domain();
+            let found = find(&mut TrustDomainClient::new(channel.clone()), &domain).await?;
+            let mut known = peers::all(channel).await?.unwrap_or_default().into_iter();
+            let known = known.find(|row| row.trust_domain == domain);
+            show::show(one.asked.json, &[known.unwrap_or_else(|| found.into())]);
             Ok(cli::OK)
         }),
         FederationCommand::Refresh(one) => run_at(&one.asked.at, async |channel| {
             let request = RefreshBundleRequest {
-                trust_domain: one.id.to_string(),
+                trust_domain: one.whose.domain(),
             };
             let answer = TrustDomainClient::new(channel)
                 .refresh_bundle(request)
                 .await;
             answer.found("RefreshBundle", MISSING)?;
-            done_to(one.asked.json, "refreshed", one.id.to_string())
+            done_to(one.asked.json, "refreshed", one.whose.domain())
+        }),
+        FederationCommand::AcceptRollback(one) => run_at(&one.asked.at, async |channel| {
+            let request = AcceptRollbackRequest {
+                trust_domain: one.whose.domain(),
+            };
+            let answer = FederationAdminClient::new(channel)
+                .accept_rollback(request)
+                .await;
+            answer.found("AcceptRollback", MISSING)?;
+            done_to(one.asked.json, "accepted", one.whose.domain())
         }),
     }
 }
@@ -148,7 +203,7 @@ async fn create(channel: Channel, new: FederationRelationship, json: bool) -> an
     if code == cli::OK {
         let made = answer.results.into_iter();
         let made = made.filter_map(|one| one.federation_relationship);
-        show(json, &made.collect::<Vec<_>>());
+        show::show(json, &made.map(Row::from).collect::<Vec<_>>());
     }
     Ok(code)
 }
@@ -156,7 +211,7 @@ async fn create(channel: Channel, new: FederationRelationship, json: bool) -> an
 async fn update(channel: Channel, said: &Update) -> anyhow::Result<u8> {
     let mut client = TrustDomainClient::new(channel);
     // Fields outside of the mask are validated too (spire-api.md §9).
-    let now = find(&mut client, &said.id).await?;
+    let now = find(&mut client, &said.whose.domain()).await?;
     let (new, mask) = said.change(now)?;
     let request = BatchUpdateFederationRelationshipRequest {
         federation_relationships: vec![new],
@@ -169,23 +224,24 @@ async fn update(channel: Channel, said: &Update) -> anyhow::Result<u8> {
         .answered("BatchUpdateFederationRelationship")?;
     let results = answer.results.iter();
     let answers: Vec<_> = results
-        .map(|one| (said.id.to_string(), one.status.as_ref()))
+        .map(|one| (said.whose.domain(), one.status.as_ref()))
         .collect();
     let code = outcome(1, &answers)?;
     if code == cli::OK {
         let now = answer.results.into_iter();
         let now = now.filter_map(|one| one.federation_relationship);
-        show(said.asked.json, &now.collect::<Vec<_>>());
+        let rows: Vec<_> = now.map(Row::from).collect();
+        show::show(said.asked.json, &rows);
     }
     Ok(code)
 }
 
 async fn find(
     client: &mut TrustDomainClient<Channel>,
-    id: &TrustDomain,
+    domain: &str,
 ) -> anyhow::Result<FederationRelationship> {
     let request = GetFederationRelationshipRequest {
-        trust_domain: id.to_string(),
+        trust_domain: domain.into(),
         output_mask: None,
     };
     let answer = client.get_federation_relationship(request).await;
@@ -212,42 +268,4 @@ async fn all(channel: Channel) -> anyhow::Result<Vec<FederationRelationship>> {
         }
         page_token = page.next_page_token;
     }
-}
-
-fn show(as_json: bool, all: &[FederationRelationship]) {
-    let profile = |one: &FederationRelationship| match &one.bundle_endpoint_profile {
-        Some(BundleEndpointProfile::HttpsWeb(_)) => ("https_web", None),
-        Some(BundleEndpointProfile::HttpsSpiffe(profile)) => {
-            ("https_spiffe", Some(profile.endpoint_spiffe_id.clone()))
-        }
-        None => ("-", None),
-    };
-    if as_json {
-        let rows = all.iter().map(|one| {
-            let (name, endpoint) = profile(one);
-            let bundle = one.trust_domain_bundle.as_ref();
-            json!({
-                "trust_domain": one.trust_domain,
-                "url": one.bundle_endpoint_url,
-                "profile": name,
-                "endpoint_id": endpoint,
-                "bundle_sequence": bundle.map(|bundle| bundle.sequence_number),
-            })
-        });
-        return output::json(&Value::Array(rows.collect()));
-    }
-    let head = ["trust domain", "url", "profile", "endpoint id", "bundle"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(all.iter().map(|one| {
-        let (name, endpoint) = profile(one);
-        let bundle = one.trust_domain_bundle.as_ref();
-        vec![
-            one.trust_domain.clone(),
-            one.bundle_endpoint_url.clone(),
-            name.to_owned(),
-            endpoint.unwrap_or_else(|| "-".into()),
-            bundle.map_or_else(|| "none yet".into(), |it| it.sequence_number.to_string()),
-        ]
-    }));
-    output::line(output::table(&rows).trim_end());
 }

@@ -25,6 +25,8 @@ mod listen;
 pub(super) mod settings;
 mod socket;
 
+pub(super) use listen::networks;
+
 /// What all endpoints of a configuration share.
 #[derive(Debug)]
 pub(super) struct Shared {

@@ -29,9 +29,10 @@ pub(super) const TOP: Keys = Keys {
         "authority",
         "agent",
         "oidc",
+        "federation",
         "user",
     ],
-    later: &["federation", "tenants"],
+    later: &["tenants"],
 };
 
 /// `authority`.
@@ -74,6 +75,27 @@ pub(super) const UPSTREAM_DISK: Keys = Keys {
 pub(super) const UPSTREAM_SPIRE: Keys = Keys {
     of: "{authority: [HOST:PORT], identity: unix:///SOCKET}",
     known: &["authority", "identity", "as"],
+    later: &[],
+};
+
+/// `federation`.
+pub(super) const FEDERATION: Keys = Keys {
+    of: "a map such as {endpoint: {listen: ADDRESS:PORT}, peers: {TRUST DOMAIN: {…}}}",
+    known: &["endpoint", "peers", "allow"],
+    later: &["directory", "root", "threshold"],
+};
+
+/// `federation.endpoint`.
+pub(super) const BUNDLE_ENDPOINT: Keys = Keys {
+    of: "a map such as {listen: ADDRESS:PORT, profile: https_spiffe}",
+    known: &["listen", "profile", "refresh", "cert", "key"],
+    later: &["acme"],
+};
+
+/// One of `federation.peers`.
+pub(super) const PEER: Keys = Keys {
+    of: "a map such as {url: https://HOST:PORT, profile: https_spiffe, id: SPIFFE ID, bundle: FILE}",
+    known: &["url", "profile", "id", "bundle"],
     later: &[],
 };
 
@@ -402,6 +424,9 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("", &AUTHORITY),
     ("", &AGENT),
     ("oidc.", &OIDC),
+    ("federation.", &FEDERATION),
+    ("federation.endpoint.", &BUNDLE_ENDPOINT),
+    ("", &PEER),
     ("upstream.", &UPSTREAM),
     ("upstream.disk.", &UPSTREAM_DISK),
     ("upstream.spire.", &UPSTREAM_SPIRE),

@@ -12,6 +12,7 @@ mod authority;
 mod document;
 mod entries;
 mod environment;
+mod federation;
 mod folder;
 mod kubeconfig;
 mod oidc;

@@ -15,6 +15,7 @@ use super::{
     apart, authority,
     endpoint::{self, Parsed, Shared, settings::record},
     error::{Problem, Report},
+    federation,
     field::{Field, Map},
     identity::{self, Identity, Own},
     keys,
@@ -64,6 +65,14 @@ pub(super) fn read(
     if let (Some(Some(authority)), Some(Some(oidc))) = (&mut authority, &oidc) {
         oidc::agree(&top, authority, oidc, report);
     }
+    let federation = top.get("federation").map(|field| {
+        let own = top
+            .get("site")
+            .and_then(|field| field.text(SITE, &mut Report::default()));
+        let own = own.and_then(|text| parse_trust_domain(text).ok());
+        let beside = authority.as_ref().and_then(Option::as_ref);
+        federation::federation(&field, own.as_ref(), beside, report)
+    });
     let shared = shared(&top, agent.as_ref().and_then(Option::as_ref), report)?;
     let workers = top.get_or("workers", None, report, |field, report| {
         let workers = field.number(1..=256, report)?;
@@ -105,6 +114,7 @@ pub(super) fn read(
         authority: authority.flatten(),
         agent: agent.flatten(),
         oidc: oidc.flatten(),
+        federation: federation.flatten(),
         endpoints: parsed.into_iter().map(|parsed| parsed.config).collect(),
         workers: workers?,
         admin: admin.map(|(admin, _)| admin),

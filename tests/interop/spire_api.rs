@@ -53,10 +53,12 @@ const NEVER_SERVED: [&str; 9] = [
 /// What the client calls its look at TLS.
 const TLS: &str = "TLS";
 
-/// `Service/Call` of every call in our descriptors.
+/// `Service/Call` of every call of SPIRE's in our descriptors.
 fn described() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
+    // What SPIRE does not have is asked for elsewhere.
     let files = set.file.iter();
+    let files = files.filter(|file| !file.package().starts_with("sekisho."));
     let services = files.flat_map(|file| file.service.iter().map(move |it| (file.package(), it)));
     let calls = services.flat_map(|(package, service)| {
         let dot = if package.is_empty() { "" } else { "." };
@@ -78,6 +80,7 @@ fn site(world: &World) -> Process {
              authority:\n  listen: {listen}\n  data: authority\n  socket: authority.sock\n  \
              attest: [join_token, {{x509pop: {{ca: nodes.pem}}}}]\n  \
              admins: [spiffe://foreign.example/admin]\n\
+             federation: {{allow: [127.0.0.0/8]}}\n\
              agent:\n  data: agent\n  socket: agent.sock\n  \
              delegated:\n    socket: agent-admin.sock\n    delegates:\n      \
              spiffe://a.example/delegate: [spiffe://a.example/asked, spiffe://a.example/asked/admin]\n"

@@ -110,6 +110,7 @@ impl Site {
         let settings = CaSettings {
             domain: domain(),
             ttl: self.ca_ttl,
+            announced: Duration::ZERO,
         };
         let ca = Ca::open(settings, Arc::clone(&store), keys, self.clock());
         let ca = Arc::new(ca.await.unwrap());

@@ -23,6 +23,10 @@ use crate::{
     store::Kind,
 };
 
+/// The metadata of a call that is to be done even if sites that fetch our bundle cannot know yet the
+/// authority that is to sign. SPIRE has no such thing.
+pub const FORCE: &str = "sekisho-force";
+
 /// The service.
 #[derive(Clone, Debug)]
 pub struct LocalAuthorityService(Arc<Core>);
@@ -80,10 +84,12 @@ impl LocalAuthorityService {
         let ca = &self.0.ca;
         let (before, bundle) = (ca.slots(kind), Arc::clone(&ca.bundle().borrow()));
         let by = self.0.by(caller.name());
-        let id = ca
-            .step(by, kind, step)
-            .await
-            .map_err(|error| status::ca(what, &error))?;
+        let taken = if request.metadata().contains_key(FORCE) {
+            ca.force(by, kind, step).await
+        } else {
+            ca.step(by, kind, step).await
+        };
+        let id = taken.map_err(|error| status::ca(what, &error))?;
         let after = ca.slots(kind);
         let all = [Some(after.active), after.prepared, after.old, before.old];
         let in_slot = all.into_iter().flatten().find(|state| state.id == id);

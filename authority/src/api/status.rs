@@ -64,9 +64,10 @@ pub(super) fn ca(what: &str, error: &CaError) -> Status {
         CaError::Slot(slot) if slot.is_wrong_name() => {
             Status::invalid_argument(format!("{what}: {slot}"))
         }
-        CaError::HasUpstream | CaError::NoUpstream | CaError::KeyRevoked(_) => {
-            Status::failed_precondition(format!("{what}: {error}"))
-        }
+        CaError::HasUpstream
+        | CaError::NoUpstream
+        | CaError::KeyRevoked(_)
+        | CaError::Early { .. } => Status::failed_precondition(format!("{what}: {error}")),
         CaError::Changed => Status::aborted(format!("{what}: {error}")),
         // Whoever asked may ask again.
         CaError::Upstream(UpstreamError::Refused(_)) => {

@@ -26,6 +26,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::{
     bundle::edit::{Mask as BundleMask, federated, to_bundle},
+    federation_admin::of_file,
     status, wire,
 };
 use crate::{
@@ -152,6 +153,7 @@ impl TrustDomainService {
         const WHAT: &str = "failed to create federation relationship";
         let failed = |error: StoreError| status::store(WHAT, &error);
         let (relationship, bundle) = self.parse(sent)?;
+        self.may_change(&relationship.domain, WHAT).await?;
         let by = self.0.by(caller.name());
         let created = self
             .0
@@ -175,6 +177,7 @@ impl TrustDomainService {
         const WHAT: &str = "failed to update federation relationship";
         let failed = |error: StoreError| status::store(WHAT, &error);
         let (new, bundle) = self.parse(sent)?;
+        self.may_change(&new.domain, WHAT).await?;
         let input = input.unwrap_or(ALL);
         let bundle = bundle.filter(|_| input.trust_domain_bundle);
         let edit = {
@@ -205,16 +208,26 @@ impl TrustDomainService {
         if sent.is_empty() {
             return Err(Status::invalid_argument("missing trust domain"));
         }
+        const WHAT: &str = "failed to delete federation relationship";
         let domain = wire::trust_domain(sent)?;
+        self.may_change(&domain, WHAT).await?;
         let by = self.0.by(caller.name());
         let gone = self.0.store.delete_relationship(by, domain).await;
-        let gone = gone
-            .map_err(|error| status::store("failed to delete federation relationship", &error))?;
+        let gone = gone.map_err(|error| status::store(WHAT, &error))?;
         if !gone {
             return Err(missing());
         }
         self.0.federation.changed();
         Ok(())
+    }
+
+    /// What the configuration file names is changed there only.
+    async fn may_change(&self, domain: &TrustDomain, what: &str) -> Result<(), Status> {
+        let known = self.find(domain.clone(), what).await?;
+        match known.is_some_and(|known| known.origin == Origin::File) {
+            true => Err(of_file(domain)),
+            false => Ok(()),
+        }
     }
 
     async fn find(&self, domain: TrustDomain, what: &str) -> Result<Option<Relationship>, Status> {

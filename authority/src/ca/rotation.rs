@@ -5,7 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Ca, CaError, State, Step, issue, slots::Due};
+use sekisho_certs::issue::BACKDATE;
+
+use super::{
+    Ca, CaError, State, Step, issue,
+    slots::{Authority, Due, Next, Slots},
+};
 use crate::store::{Bundle, By, Kind};
 
 fn due(state: &State, kind: Kind, now: SystemTime) -> Due {
@@ -15,7 +20,51 @@ fn due(state: &State, kind: Kind, now: SystemTime) -> Due {
     }
 }
 
+/// When the one of this name was made, where it is prepared.
+fn prepared<A: Authority>(slots: &Slots<A>, id: &str) -> Option<SystemTime> {
+    match &slots.next {
+        Some(Next::Prepared(authority)) if authority.id() == id => Some(authority.not_before()),
+        _ => None,
+    }
+}
+
 impl Ca {
+    /// Until when an authority that is prepared is to wait, so that whoever fetches our bundle has it
+    /// before it signs; `None`: it may sign. Below others it is their roots that count, which come and go
+    /// by their own time.
+    #[must_use]
+    pub fn waits_until(&self, kind: Kind, id: &str) -> Option<SystemTime> {
+        let state = self.state();
+        let prepared = match kind {
+            Kind::X509 if self.has_upstream() => None,
+            Kind::X509 => prepared(&state.x509, id).map(|begin| begin + BACKDATE),
+            Kind::Jwt => prepared(&state.jwt, id),
+        };
+        let until = prepared? + self.settings.announced;
+        (until > self.clock.now()).then_some(until)
+    }
+
+    /// Whether time asks for it too early, and it can wait: the one that signs lasts as long again.
+    fn can_wait(&self, kind: Kind, id: &str, now: SystemTime) -> bool {
+        let Some(until) = self.waits_until(kind, id) else {
+            return false;
+        };
+        let ends = match kind {
+            Kind::X509 => self.x509().not_after(),
+            Kind::Jwt => self.jwt().not_after(),
+        };
+        let wait = until.duration_since(now).unwrap_or_default();
+        let can = ends >= until + wait;
+        if !can {
+            tracing::warn!(
+                kind = kind.as_str(),
+                id,
+                "signs before all who fetch our bundle can know it: the one before ends"
+            );
+        }
+        can
+    }
+
     /// Takes the steps that time asks for. To be called every few seconds.
     ///
     /// # Errors
@@ -46,6 +95,7 @@ impl Ca {
         for _ in 0..MOST {
             match due(&self.state(), kind, now) {
                 Due::Nothing => return Ok(()),
+                Due::Activate(id) if self.can_wait(kind, &id, now) => return Ok(()),
                 Due::Activate(id) => {
                     self.take(by(), kind, Step::Activate(id)).await?;
                 }

@@ -61,10 +61,29 @@ impl Ca {
     /// Takes a step, and returns the name of the authority that it was taken with.
     ///
     /// # Errors
-    /// [`CaError::Slot`] where it is not one that can be taken; [`CaError::Changed`] where another
-    /// was taken while the authority above was asked; others where it failed. Nothing has changed
-    /// then.
+    /// [`CaError::Slot`] where it is not one that can be taken; [`CaError::Early`] where others cannot
+    /// know yet the one that is to sign; [`CaError::Changed`] where another was taken while the authority
+    /// above was asked; others where it failed. Nothing has changed then.
     pub async fn step(self: &Arc<Self>, by: By, kind: Kind, step: Step) -> Result<String, CaError> {
+        if let Step::Activate(id) = &step
+            && let Some(until) = self.waits_until(kind, id)
+        {
+            let id = id.clone();
+            return Err(CaError::Early { id, until });
+        }
+        self.force(by, kind, step).await
+    }
+
+    /// The same, whether others can know it or not.
+    ///
+    /// # Errors
+    /// Those of [`Ca::step`] but [`CaError::Early`].
+    pub async fn force(
+        self: &Arc<Self>,
+        by: By,
+        kind: Kind,
+        step: Step,
+    ) -> Result<String, CaError> {
         let this = Arc::clone(self);
         // Whoever asked may go: the step is taken to its end, in the store and in memory.
         let taken = tokio::spawn(async move { this.take(by, kind, step).await });

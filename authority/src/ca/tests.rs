@@ -30,6 +30,7 @@ impl World {
         let settings = CaSettings {
             domain: id::parse_trust_domain("a.example").unwrap(),
             ttl: DAY,
+            announced: Duration::ZERO,
         };
         let ca = Ca::open(settings, store, keys, Arc::<TestClock>::clone(&self.clock));
         ca.await.map(Arc::new)

@@ -44,12 +44,15 @@ const THIS_HOST: Allowed = Allowed {
     ..NOBODY
 };
 
-/// As what a method may be called; `None` for one that is not SPIRE's.
+/// As what a method may be called; `None` for one that is neither SPIRE's nor ours.
 #[must_use]
 pub fn allowed(method: &str) -> Option<Allowed> {
     let (service, call) = method.strip_prefix('/')?.split_once('/')?;
     if service == "grpc.health.v1.Health" {
         return Some(THIS_HOST);
+    }
+    if service == "sekisho.federation.admin.v1.FederationAdmin" {
+        return Some(ADMINISTRATORS);
     }
     let service = service.strip_prefix("spire.api.server.")?;
     let allowed = match (service, call) {
@@ -124,6 +127,10 @@ mod tests {
             }
         }
         assert_eq!(count, 54);
+        for call in ["ListPeers", "AcceptRollback", "RemovePeer"] {
+            let method = format!("/sekisho.federation.admin.v1.FederationAdmin/{call}");
+            assert_eq!(allowed(&method), Some(ADMINISTRATORS), "{method}");
+        }
         assert_eq!(allowed("/spire.api.agent.x/Y"), None);
         assert_eq!(allowed("nonsense"), None);
     }

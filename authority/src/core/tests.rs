@@ -67,6 +67,7 @@ impl World {
         let settings = CaSettings {
             domain: domain(),
             ttl: Duration::from_secs(24 * 3600),
+            announced: Duration::ZERO,
         };
         let ca = Ca::open(settings, Arc::clone(&store), keys, clock.clone());
         let ca = Arc::new(ca.await.unwrap());

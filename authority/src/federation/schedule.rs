@@ -10,7 +10,7 @@ use crate::store::Relationship;
 /// Between two fetches where the bundle does not say how often (SPIFFE_Federation.md §4.1).
 const DEFAULT: Duration = Duration::from_secs(300);
 /// The shortest hint that is believed.
-const SHORTEST: Duration = Duration::from_secs(60);
+pub(super) const SHORTEST: Duration = Duration::from_secs(60);
 /// The longest: what its owner revokes must be heard of.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Fetches within a hint, as SPIRE does.
@@ -77,15 +77,12 @@ impl Schedule {
         due
     }
 
-    /// A fetch has ended, well or not: what failed waits for its next turn (§6.2).
-    pub(super) fn done(&mut self, fetched: &Relationship, hint: Duration, now: SystemTime) {
+    /// A fetch has ended, well or not: what failed waits for its next turn too (§6.2).
+    pub(super) fn done(&mut self, fetched: &Relationship, wait: Duration, now: SystemTime) {
         if let Some(planned) = self.0.get_mut(fetched.domain.as_str())
             && planned.relationship == *fetched
         {
-            planned.next = Next::At {
-                since: now,
-                wait: interval(hint),
-            };
+            planned.next = Next::At { since: now, wait };
         }
     }
 }
@@ -129,11 +126,11 @@ mod tests {
         schedule.follow(vec![b.clone()]);
         assert_eq!(schedule.due(at(0)), slice::from_ref(&b));
         assert_eq!(schedule.due(at(1000)), [], "it runs");
-        schedule.done(&b, Duration::ZERO, at(1));
+        schedule.done(&b, DEFAULT, at(1));
         schedule.follow(vec![b.clone()]);
         assert_eq!(schedule.due(at(300)), []);
         assert_eq!(schedule.due(at(301)), slice::from_ref(&b));
-        schedule.done(&b, Duration::from_secs(100), at(301));
+        schedule.done(&b, Duration::from_secs(25), at(301));
         assert_eq!(schedule.due(at(325)), []);
         assert_eq!(schedule.due(at(326)), [b]);
     }
@@ -147,15 +144,15 @@ mod tests {
         );
         schedule.follow(vec![b.clone(), c.clone()]);
         assert_eq!(schedule.due(at(0)).len(), 2);
-        schedule.done(&b, Duration::ZERO, at(0));
+        schedule.done(&b, DEFAULT, at(0));
         let moved = relationship("b.example", "https://b.example/new");
         schedule.follow(vec![moved.clone()]);
         assert_eq!(schedule.due(at(1)), slice::from_ref(&moved));
         // The fetch from the place before says nothing of this one.
-        schedule.done(&b, Duration::ZERO, at(1));
-        schedule.done(&c, Duration::ZERO, at(1));
+        schedule.done(&b, DEFAULT, at(1));
+        schedule.done(&c, DEFAULT, at(1));
         assert_eq!(schedule.due(at(10_000)), []);
-        schedule.done(&moved, Duration::ZERO, at(2));
+        schedule.done(&moved, DEFAULT, at(2));
         assert_eq!(schedule.due(at(302)), [moved]);
     }
 
@@ -165,7 +162,7 @@ mod tests {
         let b = relationship("b.example", "https://b.example/");
         schedule.follow(vec![b.clone()]);
         schedule.due(at(0));
-        schedule.done(&b, Duration::ZERO, at(500));
+        schedule.done(&b, DEFAULT, at(500));
         assert_eq!(schedule.due(at(400)), [b]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use sekisho_certs::id::parse_trust_domain;
+use sekisho_certs::{hex, id::parse_trust_domain, sha256};
 use sekisho_testkit::{Site, TestClock, danger};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -24,6 +24,8 @@ struct Endpoint {
     url: String,
     asked: Arc<AtomicUsize>,
     document: Arc<Mutex<String>>,
+    /// Whether it was asked with a tag, each time.
+    tags: Arc<Mutex<Vec<bool>>>,
 }
 
 /// HTTP that closes after each answer.
@@ -35,6 +37,8 @@ async fn endpoint(site: &Site, hint: u64) -> Endpoint {
     let config = danger::server_config(&site.svid("/spire/server"), &[&rustls::version::TLS13]);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let (served, count) = (Arc::clone(&document), Arc::clone(&asked));
+    let tags = Arc::<Mutex<Vec<bool>>>::default();
+    let tagged = Arc::clone(&tags);
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
@@ -48,7 +52,17 @@ async fn endpoint(site: &Site, hint: u64) -> Endpoint {
             count.fetch_add(1, Ordering::SeqCst);
             let body = served.lock().unwrap().clone();
             let length = body.len();
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            let tag = format!("\"{}\"", hex(&sha256(body.as_bytes())));
+            let head = String::from_utf8(head).unwrap();
+            let known = head
+                .lines()
+                .find_map(|line| line.strip_prefix("if-none-match: "));
+            tagged.lock().unwrap().push(known.is_some());
+            let answer = if known == Some(&tag) {
+                "HTTP/1.1 304 Not Modified\r\n\r\n".to_owned()
+            } else {
+                format!("HTTP/1.1 200 OK\r\netag: {tag}\r\ncontent-length: {length}\r\n\r\n{body}")
+            };
             stream.write_all(answer.as_bytes()).await.unwrap();
             let _ = stream.shutdown().await;
         }
@@ -57,6 +71,7 @@ async fn endpoint(site: &Site, hint: u64) -> Endpoint {
         url,
         asked,
         document,
+        tags,
     }
 }
 
@@ -85,11 +100,14 @@ impl World {
         let settings = CaSettings {
             domain: domain.clone(),
             ttl: Duration::from_secs(24 * 3600),
+            announced: Duration::ZERO,
         };
         let time = Arc::<TestClock>::clone(&clock);
         let ca = Ca::open(settings, Arc::clone(&store), keys, time).await;
+        let mut settings = Settings::new(domain);
+        settings.federation.allowed = Allowed::with(["127.0.0.1/32".parse().unwrap()]);
         let core = Core::new(
-            Settings::new(domain),
+            settings,
             store,
             Arc::new(ca.unwrap()),
             Arc::<TestClock>::clone(&clock),
@@ -97,7 +115,10 @@ impl World {
         Self {
             _folder: folder,
             clock,
-            polling: Polling::new(Arc::new(core)),
+            polling: Polling {
+                earlier: || 0.0,
+                ..Polling::new(Arc::new(core))
+            },
         }
     }
 
@@ -233,4 +254,100 @@ async fn an_endpoint_needs_the_bundle_of_its_own_domain_first() {
     assert!(
         matches!(refreshed, Err(RefreshError::NoEndpointBundle(domain)) if domain == *site.domain())
     );
+}
+
+#[tokio::test]
+async fn an_older_bundle_is_told_and_not_stored_and_the_good_one_ages() {
+    let (mut world, site) = (World::new().await, Site::new("b.example"));
+    let endpoint = endpoint(&site, 60).await;
+    *endpoint.document.lock().unwrap() = document(&site, 5, 60);
+    world.relate(&site, &endpoint.url).await;
+    world.turn(&endpoint).await;
+    let state = |world: &World| {
+        let states = world.core().federation.states();
+        let state = states.borrow()["b.example"].clone();
+        (
+            state.age(world.core().now()).map(|age| age.as_secs()),
+            state.error,
+        )
+    };
+    assert_eq!(state(&world), (Some(0), None));
+    *endpoint.document.lock().unwrap() = document(&site, 4, 60);
+    world.clock.advance(Duration::from_secs(15));
+    world.turn(&endpoint).await;
+    let (age, error) = state(&world);
+    assert_eq!(age, Some(15));
+    assert!(error.unwrap().contains("accept-rollback b.example"));
+    assert_eq!(world.stored(&site).await.unwrap().sequence, 5);
+    let accepted = world
+        .core()
+        .store
+        .accept_rollback(world.by(), site.domain().clone());
+    assert!(accepted.await.unwrap());
+    world.clock.advance(Duration::from_secs(15));
+    world.turn(&endpoint).await;
+    assert_eq!(state(&world), (Some(0), None));
+    assert_eq!(world.stored(&site).await.unwrap().sequence, 4);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_asked_for_what_is_new_only_while_what_it_gave_is_stored() {
+    let (mut world, site) = (World::new().await, Site::new("b.example"));
+    let endpoint = endpoint(&site, 60).await;
+    world.relate(&site, &endpoint.url).await;
+    world.turn(&endpoint).await;
+    world.clock.advance(Duration::from_secs(15));
+    world.turn(&endpoint).await;
+    let states = world.core().federation.states();
+    let confirmed = states.borrow()["b.example"].confirmed.unwrap();
+    assert_eq!(confirmed, world.core().now(), "not modified counts");
+    // An administrator has set another.
+    let edit = |old: Option<Bundle>| {
+        let mut new = old.unwrap();
+        new.refresh_hint = Duration::from_secs(7);
+        Ok::<_, ()>(new)
+    };
+    let domain = site.domain().clone();
+    let edited = world.core().store.edit_bundle(world.by(), domain, edit);
+    edited.await.unwrap().unwrap();
+    world.clock.advance(Duration::from_secs(15));
+    world.turn(&endpoint).await;
+    let tags = endpoint.tags.lock().unwrap().clone();
+    assert_eq!(tags, [false, true, false]);
+    assert_eq!(
+        world.stored(&site).await.unwrap().refresh_hint.as_secs(),
+        60
+    );
+}
+
+#[tokio::test]
+async fn what_an_administrator_has_not_listed_is_not_connected_to() {
+    let (mut world, site) = (World::new().await, Site::new("b.example"));
+    let endpoint = endpoint(&site, 60).await;
+    let url = endpoint.url.replace("127.0.0.1", "127.0.0.2");
+    world.relate(&site, &url).await;
+    assert_eq!(world.turn(&endpoint).await, 0);
+    let states = world.core().federation.states();
+    let error = states.borrow()["b.example"].error.clone().unwrap();
+    assert!(
+        error.contains("127.0.0.2") && error.contains("`federation.allow`"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn nobody_delivers_our_own_bundle() {
+    let (world, site) = (World::new().await, Site::new("a.example"));
+    let endpoint = endpoint(&site, 60).await;
+    world.relate(&Site::new("b.example"), &endpoint.url).await;
+    let own = Relationship {
+        origin: Origin::Api,
+        domain: site.domain().clone(),
+        url: endpoint.url.parse().unwrap(),
+        profile: EndpointProfile::Spiffe(site.id("/spire/server")),
+    };
+    let before = Arc::clone(&world.core().ca.bundle().borrow());
+    let refreshed = world.core().refresh(&own).await;
+    assert!(matches!(refreshed, Err(RefreshError::OwnDomain)));
+    assert_eq!(world.stored(&site).await.as_ref(), Some(&*before));
 }

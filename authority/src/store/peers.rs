@@ -91,7 +91,8 @@ pub enum Removal {
 pub struct Declared {
     /// What it is; its origin is [`Origin::File`] whatever is said here.
     pub relationship: Relationship,
-    /// By what its endpoint is known the first time: stored where none is.
+    /// By what its endpoint is known the first time: stored where none is. One with a CA of another domain
+    /// is left out, which is logged.
     pub bundle: Option<Bundle>,
 }
 
@@ -371,7 +372,13 @@ fn declare(transaction: &Transaction<'_>, by: &By, declared: Declared) -> Result
     if let Some(bundle) = declared.bundle
         && bundles::read(transaction, &bundle.domain)?.is_none()
     {
-        bundles::put(transaction, by, &bundle)?;
+        match bundles::put(transaction, by, &bundle) {
+            // The authority goes on without that domain, as it would if it were fetched.
+            Err(error @ StoreError::SharedKey { .. }) => {
+                tracing::error!(%error, "the bundle of the configuration file is not taken");
+            }
+            put => drop(put?),
+        }
     }
     Ok(())
 }

@@ -15,10 +15,12 @@ use sekisho_authority::{
     api,
     ca::{Ca, CaError, CaSettings, keys::KeyFolder, upstream::Upstream},
     core::{Core, Settings},
+    federation::HINTS,
     serve::{Doors, Serving},
     store::Store,
 };
 use sekisho_certs::{id, tls};
+use sekisho_federation::client::Allowed;
 use sekisho_spire_api::{
     server::{
         agent::{
@@ -42,6 +44,8 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) address: SocketAddr,
+    /// The bundle endpoint, where one was asked for.
+    pub(crate) bundles: Option<SocketAddr>,
     serving: Serving,
 }
 
@@ -129,13 +133,23 @@ impl World {
         let domain = id::parse_trust_domain("a.example").unwrap();
         let store = Arc::new(Store::open(&folder.path().join("db")).unwrap());
         let keys = KeyFolder::open(&folder.path().join("keys"), None).unwrap();
-        let settings = CaSettings {
-            domain: domain.clone(),
+        let mut settings = Settings {
+            // Tests do not wait.
+            attestations: 1000,
+            ..Settings::new(domain.clone())
+        };
+        let loopback = ["127.0.0.1/32".parse().unwrap(), "::1/128".parse().unwrap()];
+        settings.federation.allowed = Allowed::with(loopback);
+        change(&mut settings);
+        let endpoint = settings.federation.endpoint.as_ref();
+        let ca_settings = CaSettings {
+            domain,
             ttl: Duration::from_secs(24 * 3600),
+            announced: endpoint.map_or(Duration::ZERO, |endpoint| endpoint.refresh * HINTS),
         };
         let ca = Ca::open_below(
             upstream,
-            settings,
+            ca_settings,
             Arc::clone(&store),
             keys,
             Arc::<TestClock>::clone(&clock),
@@ -144,12 +158,6 @@ impl World {
             Ok(ca) => Arc::new(ca),
             Err(error) => return Err((error, folder)),
         };
-        let mut settings = Settings {
-            // Tests do not wait.
-            attestations: 1000,
-            ..Settings::new(domain)
-        };
-        change(&mut settings);
         let core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
             .with_log(Arc::new(Log::default()));
         let core = Arc::new(core);
@@ -164,6 +172,7 @@ impl World {
         Ok(Self {
             core,
             address: serving.address().unwrap(),
+            bundles: serving.bundles(),
             folder,
             clock,
             serving,

@@ -13,3 +13,4 @@ mod federation;
 mod harness;
 mod host;
 mod nested;
+mod pairwise;

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use sekisho_certs::TrustDomain;
+use sekisho_certs::id::parse_trust_domain;
 use sekisho_spire_api::types::{
     Bundle, FederationRelationship, FederationRelationshipMask, HttpsWebProfile,
     HttpsspiffeProfile, federation_relationship::BundleEndpointProfile,
 };
 
+use super::Whose;
 use crate::{
     bundle::{Given, given},
     commands::{Asked, bundle::sent, value},
@@ -53,11 +54,14 @@ pub(crate) struct WithBundle {
 }
 
 impl WithBundle {
-    fn read(&self, id: &TrustDomain) -> Result<Option<Bundle>, Problem> {
+    fn read(&self, domain: &str) -> Result<Option<Bundle>, Problem> {
         let Some(file) = &self.bundle else {
             return Ok(None);
         };
-        let read = given(file, self.bundle_format, id).and_then(|bundle| Ok(sent(&bundle)?));
+        let read = parse_trust_domain(domain)
+            .map_err(anyhow::Error::from)
+            .and_then(|id| given(file, self.bundle_format, &id))
+            .and_then(|bundle| Ok(sent(&bundle)?));
         read.map(Some).map_err(Problem::Bundle)
     }
 }
@@ -67,9 +71,8 @@ impl WithBundle {
 pub(crate) struct Create {
     #[command(flatten)]
     pub(crate) asked: Asked,
-    /// Whose bundle
-    #[arg(long, visible_alias = "trust-domain", value_name = "TRUST DOMAIN", value_parser = value::trust_domain)]
-    id: TrustDomain,
+    #[command(flatten)]
+    whose: Whose,
     /// Its endpoint
     #[arg(long, value_name = "https://…", value_parser = url)]
     url: String,
@@ -87,10 +90,10 @@ impl Create {
     /// As it is sent.
     pub(super) fn relationship(&self) -> Result<FederationRelationship, Problem> {
         Ok(FederationRelationship {
-            trust_domain: self.id.to_string(),
+            trust_domain: self.whose.domain(),
             bundle_endpoint_url: self.url.clone(),
             bundle_endpoint_profile: Some(profile(self.profile, self.endpoint_id.as_ref())?),
-            trust_domain_bundle: self.bundle.read(&self.id)?,
+            trust_domain_bundle: self.bundle.read(&self.whose.domain())?,
         })
     }
 }
@@ -100,9 +103,8 @@ impl Create {
 pub(crate) struct Update {
     #[command(flatten)]
     pub(crate) asked: Asked,
-    /// Whose bundle
-    #[arg(long, visible_alias = "trust-domain", value_name = "TRUST DOMAIN", value_parser = value::trust_domain)]
-    pub(super) id: TrustDomain,
+    #[command(flatten)]
+    pub(super) whose: Whose,
     /// Another endpoint
     #[arg(long, value_name = "https://…", value_parser = url)]
     url: Option<String>,
@@ -150,7 +152,7 @@ impl Update {
         if let Some(url) = &self.url {
             new.bundle_endpoint_url.clone_from(url);
         }
-        new.trust_domain_bundle = self.bundle.read(&self.id)?;
+        new.trust_domain_bundle = self.bundle.read(&self.whose.domain())?;
         let mask = FederationRelationshipMask {
             bundle_endpoint_url: self.url.is_some(),
             bundle_endpoint_profile: changed,

@@ -31,7 +31,7 @@ fn the_examples_of_the_reference_are_right() {
     let blocks: Vec<_> = blocks
         .filter_map(|block| block.split("```").next())
         .collect();
-    let [first, second, authority, evidence, below, oidc] = blocks.as_slice() else {
+    let [first, second, authority, evidence, below, oidc, federation] = blocks.as_slice() else {
         panic!("{} examples", blocks.len());
     };
     let config = load_text(&[*first, *second].concat()).unwrap();
@@ -54,6 +54,8 @@ fn the_examples_of_the_reference_are_right() {
     assert!(file.authority.unwrap().upstream.is_some());
     let file = super::authority::load(oidc).unwrap();
     assert_eq!(file.oidc.unwrap().domains.len(), 1);
+    let file = super::authority::load(federation).unwrap();
+    assert_eq!(file.federation.unwrap().peers.len(), 1);
 }
 
 #[test]

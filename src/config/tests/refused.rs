@@ -12,7 +12,7 @@ fn keys_of_the_top_level_say_what_they_expect() {
     let bundles = "a map of trust domain to file, a Bundle Map file (*.json) or a folder (ending \
                    in `/`)";
     let known = "expected one of: site, identity, bundles, policy, endpoints, workers, admin, \
-                 drain, log, record, buffers, authority, agent, oidc, user";
+                 drain, log, record, buffers, authority, agent, oidc, federation, user";
     let workers = "expected a number from 1 to 256, found";
     let admin = "1:8: admin: expected a loopback address and port, as in 127.0.0.1:9901, or \
                  unix:///PATH, found";
@@ -22,7 +22,9 @@ fn keys_of_the_top_level_say_what_they_expect() {
     let table = [
         (
             "federation: {}",
-            "1:1: federation: `federation` is not in this version".into(),
+            "1:13: federation: expected a map such as {endpoint: {listen: ADDRESS:PORT}, peers: \
+             {TRUST DOMAIN: {…}}}"
+                .into(),
         ),
         (
             "authority: 1",

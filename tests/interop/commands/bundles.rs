@@ -136,7 +136,18 @@ fn federation_is_set_up_changed_and_ended() {
         (&changed[0]["profile"], &changed[0]["endpoint_id"]),
         (&"https_web".into(), &Value::Null)
     );
-    assert_eq!(admin.json("federation show --id b.example"), changed);
+    let shown = admin.json("federation show b.example");
+    for (name, value) in changed[0].as_object().unwrap() {
+        assert_eq!(shown[0][name], *value, "{name}");
+    }
+    assert_eq!(
+        (&shown[0]["origin"], &shown[0]["age"]),
+        (&"api".into(), &Value::Null)
+    );
+    assert_eq!(
+        admin.json("federation list")[0]["trust_domain"],
+        "b.example"
+    );
     let failed = admin.refused("federation refresh --id b.example", 1);
     assert!(failed.contains("RefreshBundle"), "{failed}");
     let gone = admin.json("federation delete --id b.example");
@@ -146,4 +157,86 @@ fn federation_is_set_up_changed_and_ended() {
         assert!(missing.contains("NotFound"), "{missing}");
     }
     assert_eq!(admin.json("bundle count")["count"], 2, "the bundle stays");
+}
+
+#[test]
+fn an_address_that_is_not_listed_is_named_and_a_peer_that_is_removed_leaves_nothing() {
+    let admin = Admin::start();
+    let add = "federation add b.example --url https://127.0.0.1:1/ --profile https_spiffe \
+               --endpoint-id spiffe://b.example/spire/server --bundle @b.example.pem";
+    admin.json(add);
+    let twice = admin.refused(add, 1);
+    assert!(twice.contains("exists already"), "{twice}");
+    let failed = admin.refused("federation refresh b.example", 1);
+    assert!(
+        failed.contains("127.0.0.1 is not on the public Internet")
+            && failed.contains("`federation.allow`"),
+        "{failed}"
+    );
+    let shown = admin.json("federation show b.example");
+    assert!(
+        shown[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("`federation.allow`")
+    );
+    let text = admin.text("federation list");
+    assert!(
+        text.contains("never") && text.contains("b.example: https://127.0.0.1:1/: "),
+        "{text}"
+    );
+    let accepted = admin.json("federation accept-rollback b.example");
+    assert_eq!(accepted[0]["done"], "accepted");
+    assert_eq!(
+        admin.json("federation show b.example")[0]["accepts_rollback"],
+        true
+    );
+    assert_eq!(
+        admin.json("federation remove b.example")[0]["done"],
+        "removed"
+    );
+    assert_eq!(admin.json("bundle count")["count"], 1);
+    for line in ["remove", "accept-rollback"] {
+        let missing = admin.refused(&format!("federation {line} b.example"), 1);
+        assert!(missing.contains("sekisho federation list"), "{missing}");
+    }
+    admin.refused("federation remove", 2);
+    admin.refused("federation remove b.example --id b.example", 2);
+}
+
+#[test]
+fn a_bundle_map_goes_from_one_authority_to_another() {
+    let (admin, other) = (Admin::start(), Admin::start_of("c.example"));
+    admin.json("bundle import @b.example.pem --id b.example");
+    let map = admin.text("bundle export --all --format map");
+    let read: Value = serde_json::from_str(&map).unwrap();
+    let names: Vec<_> = read["trust_domains"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["a.example", "b.example"]);
+    admin.refused("bundle export --all", 1);
+    other.world.write("map.json", &map);
+    let stored = other.json("bundle import @map.json");
+    let names: Vec<_> = stored
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["id"])
+        .collect();
+    assert_eq!(names, ["a.example", "b.example"]);
+    assert_eq!(other.json("bundle count")["count"], 3);
+    // Our own comes from our own CA.
+    let output = admin.fed("bundle import", &map);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.success() && told.contains("a.example: left out"),
+        "{told}"
+    );
+    let wrong = admin.refused("bundle import @b.example.pem", 2);
+    assert!(wrong.contains("not a Bundle Map"), "{wrong}");
+    // The CA of one site under another's name.
+    other.world.write(
+        "b.pem",
+        &admin.text("bundle export --id b.example --format pem"),
+    );
+    let shared = other.refused("bundle import @b.pem --id d.example", 2);
+    assert!(shared.contains("another trust domain"), "{shared}");
 }

@@ -71,6 +71,7 @@ impl World {
         let settings = CaSettings {
             domain: parse_trust_domain("a.example").unwrap(),
             ttl: DAY,
+            announced: Duration::ZERO,
         };
         let clock = Arc::<TestClock>::clone(&self.clock);
         let upstream: Arc<dyn Upstream> = Arc::new(upstream.clone());

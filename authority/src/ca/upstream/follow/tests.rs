@@ -71,6 +71,7 @@ async fn open(folder: &std::path::Path, fake: &Arc<Fake>, clock: &Arc<TestClock>
     let settings = CaSettings {
         domain: parse_trust_domain("a.example").unwrap(),
         ttl: Duration::from_secs(24 * 3600),
+        announced: Duration::ZERO,
     };
     let upstream: Arc<dyn Upstream> = Arc::<Fake>::clone(fake);
     let time = Arc::<TestClock>::clone(clock);

@@ -1,0 +1,83 @@
+//! What our bundle endpoint has: our own bundle, and those of other domains as they are stored.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sekisho_certs::{BundleError, TrustBundle, bundle::jwk::JwtKey};
+use sekisho_federation::endpoint::{Asked, Document, Documents, Found};
+
+use crate::{ca::certificates, core::Core, store::Bundle};
+
+/// The documents of an authority.
+#[derive(Debug)]
+pub(crate) struct Published {
+    core: Arc<Core>,
+    /// Our own as it was written last.
+    own: Mutex<Option<(Arc<Bundle>, Document)>>,
+}
+
+impl Published {
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            own: Mutex::default(),
+        }
+    }
+
+    fn own(&self) -> Result<Document, BundleError> {
+        let now = Arc::clone(&self.core.ca.bundle().borrow());
+        let mut written = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, document)) = &*written
+            && Arc::ptr_eq(of, &now)
+        {
+            return Ok(document.clone());
+        }
+        let document = document(&now)?;
+        *written = Some((now, document.clone()));
+        Ok(document)
+    }
+}
+
+/// Only CAs and JWT keys are ever written (SPIFFE Trust Domain and Bundle §4.2.2): SPIRE refuses a whole
+/// bundle over a `use` that it does not know.
+fn document(bundle: &Bundle) -> Result<Document, BundleError> {
+    let keys: Vec<_> = bundle
+        .jwt
+        .iter()
+        .map(|key| JwtKey {
+            key_id: key.key_id.clone(),
+            public_key: key.public_key.clone(),
+        })
+        .collect();
+    let sequence = (bundle.sequence > 0).then_some(bundle.sequence);
+    let hint = (!bundle.refresh_hint.is_zero()).then_some(bundle.refresh_hint);
+    let trust = TrustBundle::new(bundle.domain.clone(), certificates(bundle))?
+        .with_jwt_keys(&keys)
+        .with_hints(sequence, hint);
+    Ok(Document::new(trust.to_json().to_string()))
+}
+
+impl Documents for Published {
+    async fn find(&self, asked: Asked) -> Found {
+        let written = match asked {
+            Asked::Own => self.own(),
+            Asked::Of(domain) if domain == self.core.settings.domain => self.own(),
+            Asked::Of(domain) => match self.core.store.bundle(domain).await {
+                Ok(Some(bundle)) => document(&bundle),
+                Ok(None) => return Found::Nothing,
+                Err(error) => {
+                    tracing::error!(%error, "no bundle for the endpoint");
+                    return Found::Unavailable;
+                }
+            },
+            Asked::Other(_) => return Found::Nothing,
+        };
+        match written {
+            Ok(document) => Found::Document(document),
+            Err(error) => {
+                // What was stored was checked before.
+                tracing::error!(%error, "a bundle cannot be told");
+                Found::Unavailable
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What of `federation` an authority is told.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+use sekisho_authority::{
+    federation::{self, EndpointSettings, FederationSettings, HINTS, Shown},
+    store::{Bundle, Declared, EndpointProfile, Origin, Relationship},
+};
+use sekisho_certs::{TrustBundle, TrustDomain, bundle::json::MAX_BYTES};
+use sekisho_federation::client::Allowed;
+
+use crate::config::{BundleEndpointConfig, Config, PeerConfig, ShownConfig};
+
+/// How long a new CA is in the bundle before it signs; zero where nobody fetches that.
+pub(super) fn announced(file: &Config) -> Duration {
+    let endpoint = file.federation.as_ref();
+    let endpoint = endpoint.and_then(|own| own.endpoint.as_ref());
+    endpoint.map_or(Duration::ZERO, |endpoint| endpoint.refresh * HINTS)
+}
+
+/// What `federation` says; the defaults without it. A bundle to begin with that cannot be read is logged:
+/// it may not be needed any more.
+pub(super) fn settings(file: &Config) -> FederationSettings {
+    let Some(own) = &file.federation else {
+        return FederationSettings::default();
+    };
+    FederationSettings {
+        allowed: Allowed::with(own.allow.iter().copied()),
+        peers: own.peers.iter().map(declared).collect(),
+        endpoint: own.endpoint.as_ref().map(endpoint),
+    }
+}
+
+fn endpoint(own: &BundleEndpointConfig) -> EndpointSettings {
+    EndpointSettings {
+        listen: own.listen,
+        refresh: own.refresh,
+        shown: match &own.shown {
+            ShownConfig::Spiffe => Shown::Own,
+            ShownConfig::Web { cert, key } => Shown::Web {
+                cert: cert.clone(),
+                key: key.clone(),
+            },
+        },
+    }
+}
+
+fn declared(peer: &PeerConfig) -> Declared {
+    let bundle = peer.bundle.as_ref().and_then(|path| {
+        let read = bundle(path, &peer.domain);
+        read.inspect_err(|error| {
+            tracing::error!(domain = %peer.domain, error = %format_args!("{error:#}"), "federation.peers: no bundle to begin with");
+        })
+        .ok()
+    });
+    Declared {
+        relationship: Relationship {
+            origin: Origin::File,
+            domain: peer.domain.clone(),
+            url: peer.url.clone(),
+            profile: match &peer.id {
+                Some(id) => EndpointProfile::Spiffe(id.clone()),
+                None => EndpointProfile::Web,
+            },
+        },
+        bundle,
+    }
+}
+
+/// The bundle in a file: SPIFFE JSON or PEM.
+///
+/// # Errors
+/// When it cannot be read, or is none of this domain.
+pub(crate) fn bundle(path: &Path, domain: &TrustDomain) -> anyhow::Result<Bundle> {
+    use std::io::Read as _;
+    let name = || path.display().to_string();
+    let mut text = Vec::new();
+    let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
+    let file = std::fs::File::open(path).with_context(name)?;
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut text);
+    read.with_context(name)?;
+    let bundle = TrustBundle::from_file(domain.clone(), &text).with_context(name)?;
+    federation::stored(&bundle).with_context(name)
+}

@@ -1,0 +1,269 @@
+//! `federation`: with whom this site exchanges trust bundles.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use sekisho_authority::federation::HINTS;
+use sekisho_certs::{
+    SpiffeId, TrustDomain,
+    id::{parse_trust_domain, parse_workload_id},
+};
+use sekisho_federation::client::EndpointUrl;
+
+use super::{
+    address,
+    authority::AuthorityConfig,
+    endpoint::networks,
+    error::{Problem, Report},
+    field::{Field, Map},
+    keys,
+    tree::Entry,
+    unit::DAY,
+    warning::Warning,
+};
+
+/// `federation`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FederationConfig {
+    /// Where others fetch our bundle. Default: nowhere.
+    pub(crate) endpoint: Option<BundleEndpointConfig>,
+    /// Whose bundles are fetched, in the order of the file. Default: nobody's.
+    pub(crate) peers: Vec<PeerConfig>,
+    /// Networks in which endpoints may be, beside the public Internet. Default: none.
+    pub(crate) allow: Vec<IpNet>,
+    /// What is legal but unwise.
+    pub(crate) warnings: Vec<Warning>,
+}
+
+/// `federation.endpoint`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BundleEndpointConfig {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
+    /// How often others are to ask. Default: five minutes.
+    pub(crate) refresh: Duration,
+    /// How it proves who it is. Default: by its SPIFFE ID.
+    pub(crate) shown: ShownConfig,
+}
+
+/// `federation.endpoint.profile` and what belongs to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ShownConfig {
+    /// `https_spiffe`.
+    Spiffe,
+    /// `https_web`.
+    Web {
+        /// Its certificate and those between it and a root, PEM.
+        cert: PathBuf,
+        /// Its key, PEM.
+        key: PathBuf,
+    },
+}
+
+/// One of `federation.peers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerConfig {
+    /// Whose bundle.
+    pub(crate) domain: TrustDomain,
+    /// From where.
+    pub(crate) url: EndpointUrl,
+    /// By which ID the endpoint is known; `None`: by its name in the web's PKI.
+    pub(crate) id: Option<SpiffeId>,
+    /// The bundle to begin with.
+    pub(crate) bundle: Option<PathBuf>,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// How often others are to ask, unless it is given.
+const REFRESH: Duration = Duration::from_secs(300);
+const URL: &str = "the address of a bundle endpoint, as in https://osaka.example:8443";
+const ID: &str = "the SPIFFE ID of the endpoint, as in spiffe://osaka.example/spire/server";
+const BUNDLE: &str =
+    "a file with the bundle of this site, by which its endpoint is known the first time";
+const CERT: &str = "a PEM file: the certificate of the endpoint, then those between it and a root";
+const KEY: &str = "a PEM file: the key of the certificate";
+const PEERS: &str = "a map of trust domain to {url, profile, id, bundle}";
+
+/// The two profiles (SPIFFE_Federation.md §5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Profile {
+    Spiffe,
+    Web,
+}
+
+const PROFILES: &[(&str, Profile)] = &[
+    ("https_spiffe", Profile::Spiffe),
+    ("https_web", Profile::Web),
+];
+
+/// Reads `federation`. What is read by whom: `authority` of the same file.
+pub(super) fn federation(
+    field: &Field<'_>,
+    site: Option<&TrustDomain>,
+    authority: Option<&AuthorityConfig>,
+    report: &mut Report,
+) -> Option<FederationConfig> {
+    let before = report.count();
+    let map = field.map(&keys::FEDERATION, report)?;
+    if keys::FEDERATION
+        .known
+        .iter()
+        .all(|key| map.get(key).is_none())
+    {
+        field.rule(format!("expected {}", keys::FEDERATION.of), report);
+    }
+    let endpoint = map.get_or("endpoint", None, report, |field, report| {
+        endpoint(field, authority, report).map(Some)
+    });
+    let peers = map.get_or("peers", Vec::new(), report, |field, report| {
+        let entries = field.entries(PEERS, report)?;
+        let all: Vec<_> = entries
+            .iter()
+            .map(|entry| peer(&Field::new("federation.peers", entry), entry, site, report))
+            .collect();
+        all.into_iter().collect()
+    });
+    let allow = map.get_or("allow", Vec::new(), report, networks);
+    if report.count() > before {
+        return None;
+    }
+    let mut config = FederationConfig {
+        endpoint: endpoint?,
+        peers: peers?,
+        allow: allow?,
+        warnings: Vec::new(),
+    };
+    if authority.is_none() {
+        config.warnings.push(Warning {
+            location: field.at().clone(),
+            field: "federation".into(),
+            message: "nothing here reads it: it belongs beside `authority`".into(),
+        });
+    }
+    Some(config)
+}
+
+fn endpoint(
+    field: &Field<'_>,
+    authority: Option<&AuthorityConfig>,
+    report: &mut Report,
+) -> Option<BundleEndpointConfig> {
+    let map = field.map(&keys::BUNDLE_ENDPOINT, report)?;
+    let listen = map.required("listen", address::LOCAL, report);
+    let listen = listen.and_then(|field| {
+        let parse = |text: &str| address::socket_address(text).ok();
+        field.parse(address::LOCAL, report, parse)
+    });
+    let refresh = map.get_or("refresh", REFRESH, report, |field, report| {
+        field.duration(MINUTE..=DAY, report)
+    });
+    let profile = map.get_or("profile", Profile::Spiffe, report, |field, report| {
+        field.choice(PROFILES, report)
+    });
+    let shown = match profile? {
+        Profile::Spiffe => {
+            let rule = "with `profile: https_spiffe` the endpoint shows a certificate of the site's own CA";
+            map.refuse(&["cert", "key"], rule, report);
+            Some(ShownConfig::Spiffe)
+        }
+        Profile::Web => {
+            let mut file = |key, expected| {
+                let field = map.required(key, expected, report)?;
+                field.path(expected, report)
+            };
+            let (cert, key) = (file("cert", CERT), file("key", KEY));
+            cert.zip(key)
+                .map(|(cert, key)| ShownConfig::Web { cert, key })
+        }
+    };
+    if let (Some(refresh), Some(authority)) = (refresh, authority) {
+        often_enough(&map, refresh, authority.ca_ttl, report);
+    }
+    Some(BundleEndpointConfig {
+        listen: listen?,
+        refresh: refresh?,
+        shown: shown?,
+    })
+}
+
+/// Between being prepared and signing an authority has a third of its life, and others are to ask three
+/// times in it.
+fn often_enough(map: &Map<'_>, refresh: Duration, ca_ttl: Duration, report: &mut Report) {
+    let longest = ca_ttl / 3 / HINTS;
+    if refresh <= longest {
+        return;
+    }
+    let rule = "must be at most a ninth of `authority.ca_ttl`: others are to ask three times between the \
+                preparation of a CA and its first signature";
+    let at = map.get("refresh").map(|field| field.at().clone());
+    let at = at.unwrap_or_else(|| map.key().clone());
+    report.push(
+        &at,
+        "federation.endpoint.refresh",
+        Problem::Rule(rule.into()),
+    );
+}
+
+fn peer(
+    field: &Field<'_>,
+    entry: &Entry,
+    site: Option<&TrustDomain>,
+    report: &mut Report,
+) -> Option<PeerConfig> {
+    let domain = match parse_trust_domain(&entry.key) {
+        Ok(domain) => Some(domain),
+        Err(error) => {
+            report.push(&entry.at, &field.path, error.into());
+            None
+        }
+    };
+    if domain.is_some() && domain.as_ref() == site {
+        let rule = "is this site itself: its bundle comes from its own CA only";
+        report.push(&entry.at, &field.path, Problem::Rule(rule.into()));
+        return None;
+    }
+    let map = field.map(&keys::PEER, report)?;
+    let url = map.required("url", URL, report).and_then(|field| {
+        let text = field.text(URL, report)?;
+        match text.parse::<EndpointUrl>() {
+            Ok(url) => Some(url),
+            Err(error) => {
+                field.rule(format!("expected {URL}: {error}"), report);
+                None
+            }
+        }
+    });
+    // Never found out from anything else (SPIFFE_Federation.md §7.2).
+    let profile = map.required("profile", "https_spiffe or https_web", report);
+    let profile = profile.and_then(|field| field.choice(PROFILES, report));
+    let bundle = map.get_or("bundle", None, report, |field, report| {
+        field.path(BUNDLE, report).map(Some)
+    });
+    let id = match profile? {
+        Profile::Web => {
+            let rule = "with `profile: https_web` an endpoint is known by its name";
+            map.refuse(&["id"], rule, report);
+            None
+        }
+        Profile::Spiffe => {
+            let field = map.required("id", ID, report)?;
+            let id = match parse_workload_id(field.text(ID, report)?) {
+                Ok(id) => id,
+                Err(error) => {
+                    field.problem(error.into(), report);
+                    return None;
+                }
+            };
+            if Some(id.trust_domain()) == domain.as_ref() {
+                map.required("bundle", BUNDLE, report)?;
+            }
+            Some(id)
+        }
+    };
+    Some(PeerConfig {
+        domain: domain?,
+        url: url?,
+        id,
+        bundle: bundle?,
+    })
+}

@@ -1,0 +1,155 @@
+//! `federation`.
+
+use std::{path::Path, time::Duration};
+
+use super::{errors, load_text};
+use crate::config::{FederationConfig, ShownConfig};
+
+const SITE: &str = "site: b.example\nauthority: {}\n";
+const PEER: &str = "url: \"https://osaka.example:8443\", profile: https_spiffe, \
+                    id: spiffe://osaka.example/spire/server, bundle: osaka.json";
+
+fn federation(text: &str) -> FederationConfig {
+    let config = load_text(&format!("{SITE}federation: {text}\n"));
+    config
+        .unwrap_or_else(|errors| panic!("{errors}"))
+        .federation
+        .unwrap()
+}
+
+#[test]
+fn an_address_is_enough_for_an_endpoint_and_a_peer_says_everything() {
+    let own = federation("{endpoint: {listen: 0.0.0.0:8443}}");
+    let endpoint = own.endpoint.unwrap();
+    assert_eq!(endpoint.listen, "0.0.0.0:8443".parse().unwrap());
+    assert_eq!(endpoint.refresh, Duration::from_secs(300));
+    assert_eq!(endpoint.shown, ShownConfig::Spiffe);
+    assert_eq!(
+        (own.peers, own.allow, own.warnings),
+        (vec![], vec![], vec![])
+    );
+    let own = federation(&format!(
+        "{{endpoint: {{listen: 0.0.0.0:443, profile: https_web, cert: c.pem, key: k.pem, refresh: 1h}}, \
+         peers: {{osaka.example: {{{PEER}}}, tokyo.example: {{url: \"https://t.example/b?c\", \
+         profile: https_web}}}}, allow: [10.0.0.0/8, \"fd00::/8\"]}}"
+    ));
+    let endpoint = own.endpoint.unwrap();
+    assert_eq!(endpoint.refresh, Duration::from_secs(3600));
+    let web = ShownConfig::Web {
+        cert: "etc/c.pem".into(),
+        key: "etc/k.pem".into(),
+    };
+    assert_eq!(endpoint.shown, web);
+    let [osaka, tokyo] = own.peers.as_slice() else {
+        panic!("{:?}", own.peers)
+    };
+    assert_eq!(osaka.domain.as_str(), "osaka.example");
+    assert_eq!(osaka.url.to_string(), "https://osaka.example:8443");
+    let id = osaka.id.as_ref().unwrap().to_string();
+    assert_eq!(id, "spiffe://osaka.example/spire/server");
+    assert_eq!(osaka.bundle.as_deref(), Some(Path::new("etc/osaka.json")));
+    assert_eq!((tokyo.id.as_ref(), tokyo.bundle.as_ref()), (None, None));
+    assert_eq!(own.allow.len(), 2);
+    // The endpoint of another domain is known by the bundle of that one.
+    federation(
+        "{peers: {c.example: {url: \"https://hub.example\", profile: https_spiffe, \
+         id: spiffe://hub.example/spire/server}}}",
+    );
+}
+
+#[test]
+fn nothing_reads_it_without_an_authority() {
+    let config = load_text(
+        "site: b.example\nagent: {authority: [\"a.example:1\"], bootstrap: b.pem, join_token: {env: T}}\n\
+         federation: {allow: [10.0.0.0/8]}\n",
+    );
+    let own = config.unwrap().federation.unwrap();
+    let warning = own.warnings[0].to_string();
+    assert!(
+        warning.contains("3:13: federation: warning: nothing here reads it"),
+        "{warning}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_it_is_told_with_its_place() {
+    let peer = |name: &str, of: &str| format!("{{peers: {{{name}: {{{of}}}}}}}");
+    let osaka = |of: &str| peer("osaka.example", of);
+    for (text, expected) in [
+        (
+            "{endpoint: {}}".into(),
+            "3:14: federation.endpoint.listen: missing: expected an IP address",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, profile: https_web, cert: c}}".into(),
+            "3:14: federation.endpoint.key: missing: expected a PEM file",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, cert: c, key: k}}".into(),
+            "3:44: federation.endpoint.cert: with `profile: https_spiffe` the endpoint shows",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, profile: spiffe}}".into(),
+            "3:53: federation.endpoint.profile: expected https_spiffe or https_web, found \"spiffe\"",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, refresh: 30s}}".into(),
+            "3:53: federation.endpoint.refresh: expected a duration from 1m to 1d, found \"30s\"",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, refresh: 3h}}".into(),
+            "3:53: federation.endpoint.refresh: must be at most a ninth of `authority.ca_ttl`",
+        ),
+        (
+            peer("b.example", PEER),
+            "3:22: federation.peers.b.example: is this site itself",
+        ),
+        (
+            peer("Osaka.example", PEER),
+            "3:22: federation.peers.Osaka.example: ",
+        ),
+        (
+            osaka(""),
+            "3:22: federation.peers.osaka.example.url: missing: expected the address",
+        ),
+        (
+            osaka("url: \"https://o.example\""),
+            "3:22: federation.peers.osaka.example.profile: missing: expected https_spiffe or https_web",
+        ),
+        (
+            osaka(&PEER.replace("https:", "http:")),
+            "3:43: federation.peers.osaka.example.url: expected the address of a bundle endpoint",
+        ),
+        (
+            osaka(&PEER.replace(", bundle: osaka.json", "")),
+            "3:22: federation.peers.osaka.example.bundle: missing: expected a file with the bundle",
+        ),
+        (
+            osaka(&PEER.replace("/spire/server", "")),
+            "3:100: federation.peers.osaka.example.id: ",
+        ),
+        (
+            osaka("url: \"https://o.example\", profile: https_spiffe"),
+            "3:22: federation.peers.osaka.example.id: missing: expected the SPIFFE ID of the endpoint",
+        ),
+        (
+            osaka("url: \"https://o.example\", profile: https_web, id: spiffe://osaka.example/x"),
+            "federation.peers.osaka.example.id: with `profile: https_web`",
+        ),
+        (
+            "{allow: [10.0.0.1/8]}".into(),
+            "3:22: federation.allow[0]: 10.0.0.1/8 has bits set beyond its prefix",
+        ),
+        (
+            "{directory: \"https://d.example\"}".into(),
+            "3:14: federation.directory: `directory` is not in this version",
+        ),
+    ] {
+        let text: String = text;
+        let all = errors(&format!("{SITE}federation: {text}\n"));
+        assert!(
+            all.iter().any(|line| line.contains(expected)),
+            "{text}: {all:#?}"
+        );
+    }
+}
