@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sekisho_certs::{IdList, Reason, SpiffeId};
+use sekisho_certs::{IdList, Members, Reason, SpiffeId};
 use sekisho_policy::{self as policy, Evaluator, Input, Policy};
 use tokio::time::Instant;
 
@@ -129,6 +129,13 @@ impl Permit {
                 .verified()
                 .find(|peer| !material.trust().still_trusts(peer))
             {
+                // A member that has lost a mark is not trusted because no list names it any more;
+                // that is what its operator should read.
+                let members = material.members();
+                let member = members.get(peer.id().trust_domain());
+                if member.is_some_and(|member| member.bundle().is_some()) {
+                    check_lists(snapshot, peers)?;
+                }
                 return Err(Denied::new(
                     Reason::BundleChanged,
                     format!("a CA that {} needs has left the bundle", peer.id()),
@@ -153,10 +160,10 @@ impl Permit {
 }
 
 fn check_lists(snapshot: &Snapshot, peers: &Peers) -> Result<(), Denied> {
-    let spec = &snapshot.spec;
+    let (spec, members) = (&snapshot.spec, snapshot.material.members());
     match (&spec.listen, &peers.client) {
         (Listen::Mtls { accept, .. }, Client::Workload(peer)) => {
-            check_list(accept, peer.id(), Reason::NotAccepted, "accept")?;
+            check_list(accept, peer.id(), members, Reason::NotAccepted, "accept")?;
         }
         (Listen::Tcp { local, .. } | Listen::Unix { local, .. }, Client::Local(user)) => {
             if !user.is_among(local) {
@@ -190,7 +197,7 @@ fn check_lists(snapshot: &Snapshot, peers: &Peers) -> Result<(), Denied> {
     };
     match (&spec.forward, &upstream.verified) {
         (Forward::Mtls { expect, .. }, Some(peer)) => {
-            check_list(expect, peer.id(), Reason::NotExpected, "expect")
+            check_list(expect, peer.id(), members, Reason::NotExpected, "expect")
         }
         (Forward::Plain { .. }, None) => Ok(()),
         _ => Err(Denied::new(
@@ -210,10 +217,11 @@ fn describe(user: &LocalUser) -> String {
 fn check_list(
     list: &IdList,
     id: &SpiffeId,
+    members: &Members,
     reason: Reason,
     name: &'static str,
 ) -> Result<(), Denied> {
-    if list.contains(id) {
+    if list.contains_among(id, members) {
         Ok(())
     } else {
         Err(Denied::new(
