@@ -1,6 +1,9 @@
 //! What one endpoint holds: SVID, trust and ready TLS configurations, swapped whole.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{ClientConfig, ServerConfig, crypto::CryptoProvider};
 use tokio::sync::watch;
@@ -9,7 +12,7 @@ use crate::{
     bundle::{BundleSet, TrustBundle},
     clock::Clock,
     id::{IdList, IdPattern, SpiffeId, TrustDomain},
-    members::{Demand, Feed, Members, Wish},
+    members::{Demand, Feed, Member, Members, Wish},
     source::{FileBundles, Supply},
     svid::Svid,
     tls::{
@@ -117,6 +120,8 @@ pub struct Material {
     members: Members,
     /// Who is told of domains that are wanted.
     demand: Option<Arc<Demand>>,
+    /// By which ages are told.
+    clock: Arc<dyn Clock>,
     /// What the configurations were built for.
     spec: Option<StoreSpec>,
 }
@@ -140,6 +145,7 @@ impl Material {
             supplied: BundleSet::default(),
             members: Members::default(),
             demand: None,
+            clock: Arc::clone(&context.clock),
             spec: None,
         }
     }
@@ -203,6 +209,7 @@ impl Material {
             supplied: supply.bundles.clone(),
             members,
             demand: previous.demand.clone(),
+            clock: Arc::clone(&context.clock),
             spec: Some(spec.clone()),
         };
         let same_spec = previous.spec.as_ref() == Some(spec);
@@ -303,14 +310,10 @@ impl Material {
     ///
     /// # Errors
     /// When there is no valid SVID at `now`.
-    pub fn client_expecting(
-        &self,
-        id: &SpiffeId,
-        clock: &Arc<dyn Clock>,
-    ) -> Result<Arc<ClientConfig>, NotReady> {
-        let mut config = ClientConfig::clone(self.client(clock.now())?);
+    pub fn client_expecting(&self, id: &SpiffeId) -> Result<Arc<ClientConfig>, NotReady> {
+        let mut config = ClientConfig::clone(self.client(self.clock.now())?);
         let only = IdPattern::only(id);
-        let verifier = self.verifier(Some(IdList::Named(vec![only])), clock);
+        let verifier = self.verifier(Some(IdList::Named(vec![only])), &self.clock);
         config
             .dangerous()
             .set_certificate_verifier(Arc::new(verifier));
@@ -322,6 +325,12 @@ impl Material {
     #[must_use]
     pub const fn members(&self) -> &Members {
         &self.members
+    }
+
+    /// How long ago what is known of `member` was confirmed.
+    #[must_use]
+    pub fn age(&self, member: &Member) -> Duration {
+        member.age(self.clock.now())
     }
 
     /// A peer claims to be of `domain`, of which there is no bundle, or a service there is wanted:

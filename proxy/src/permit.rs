@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sekisho_certs::{IdList, Members, Reason, SpiffeId};
+use sekisho_certs::{IdList, Members, Reason, SpiffeId, VerifiedPeer};
 use sekisho_policy::{self as policy, Evaluator, Input, Policy};
 use tokio::time::Instant;
 
@@ -265,8 +265,26 @@ pub fn input(snapshot: &Snapshot, facts: &Facts, peers: &Peers) -> Input {
                 address: Some(upstream.target.clone()),
             })
         }),
+        federation: federation(snapshot, peers),
         claimed: facts.claimed.clone(),
     }
+}
+
+/// What is known of the other site. The age is read for each decision and nowhere remembered: a
+/// policy that minds it says with `ttl` when it wants to be asked again.
+fn federation(snapshot: &Snapshot, peers: &Peers) -> Option<policy::Federation> {
+    let material = &snapshot.material;
+    let foreign = |id: &SpiffeId| *id.trust_domain() != snapshot.spec.site;
+    let peer = peers
+        .verified()
+        .map(VerifiedPeer::id)
+        .find(|id| foreign(id))?;
+    let member = material.members().get(peer.trust_domain())?;
+    Some(policy::Federation {
+        source: member.source().as_str(),
+        age: material.age(member).as_secs(),
+        marks: member.marks().iter().map(ToString::to_string).collect(),
+    })
 }
 
 fn group_names(user: &LocalUser) -> Vec<String> {

@@ -69,7 +69,8 @@ pub struct SvidStatus {
 /// A target.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetStatus {
-    /// Its address, as in the file.
+    /// Its address, as in the file; of a service of another site, that and the address that its
+    /// catalogue names.
     pub address: String,
     /// Whether neither health check nor failures speak against it.
     pub available: bool,
@@ -232,7 +233,7 @@ fn status(
             .targets()
             .iter()
             .map(|target| TargetStatus {
-                address: target.address().to_string(),
+                address: target.name().to_owned(),
                 available: target.is_available(),
                 connections: target.active(),
             })
