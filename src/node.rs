@@ -12,6 +12,7 @@ use std::{
 
 use sekisho_certs::{
     StoreSpec, SystemClock, TlsContext,
+    members::Feed,
     source::{BundlesSpec, SourceSpec, watch_bundles},
     store, tls,
 };
@@ -252,7 +253,10 @@ impl Node {
                     let Some(held) = held else { continue };
                     let spec = key.spec.clone();
                     let publish = move |material| running.set_material(material);
-                    tokio::spawn(store::follow(spec, supply, extra, context, held, publish))
+                    let feed = Feed::none();
+                    tokio::spawn(store::follow(
+                        spec, supply, extra, feed, context, held, publish,
+                    ))
                 }
             };
             kept.insert(name.clone(), (key, task));

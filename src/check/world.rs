@@ -8,7 +8,7 @@ use std::{
 };
 
 use sekisho_certs::{
-    IdList, Svid, TrustDomain,
+    Svid, TrustDomain,
     source::{FileBundles, SourceSpec, read_files},
     tls,
 };
@@ -184,13 +184,7 @@ fn files(found: &mut Found, endpoint: &EndpointConfig, cert: &Path, key: &Path, 
 fn named_domains(spec: &EndpointSpec) -> Vec<TrustDomain> {
     let mut domains = Vec::new();
     for list in spec.lists() {
-        if let IdList::Named(patterns) = list {
-            domains.extend(
-                patterns
-                    .iter()
-                    .map(|pattern| pattern.trust_domain().clone()),
-            );
-        }
+        domains.extend(list.domains().cloned());
     }
     domains.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     domains.dedup();

@@ -30,8 +30,16 @@ pub(super) const TOP: Keys = Keys {
         "agent",
         "oidc",
         "user",
+        "federation",
     ],
-    later: &["federation", "tenants"],
+    later: &["tenants"],
+};
+
+/// `federation`.
+pub(super) const FEDERATION: Keys = Keys {
+    of: "a map such as {allow: [10.1.0.0/16]}",
+    known: &["allow"],
+    later: &["directory", "endpoint", "peers", "root", "threshold"],
 };
 
 /// `authority`.
@@ -401,6 +409,7 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("", &ENDPOINT),
     ("", &AUTHORITY),
     ("", &AGENT),
+    ("federation.", &FEDERATION),
     ("oidc.", &OIDC),
     ("upstream.", &UPSTREAM),
     ("upstream.disk.", &UPSTREAM_DISK),

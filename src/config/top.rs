@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use sekisho_certs::{TrustDomain, id::parse_trust_domain, source::SourceSpec};
 use sekisho_proxy::endpoint::spec::RecordLayer;
 
@@ -13,7 +14,7 @@ use super::{
     Config, admin,
     agent::{self, AgentConfig},
     apart, authority,
-    endpoint::{self, Parsed, Shared, settings::record},
+    endpoint::{self, Parsed, Shared, listen::networks, settings::record},
     error::{Problem, Report},
     field::{Field, Map},
     identity::{self, Identity, Own},
@@ -124,7 +125,9 @@ fn shared(top: &Map<'_>, agent: Option<&AgentConfig>, report: &mut Report) -> Op
     let identity = top.get("identity");
     let record = top.get_or("record", RecordLayer::default(), report, record);
     let policy = top.get("policy");
+    let allow = top.get_or("federation", Vec::new(), report, allow);
     Some(Shared {
+        allow: allow.unwrap_or_default(),
         record: record.unwrap_or_default(),
         has_policy: policy.is_some(),
         identity: match identity {
@@ -144,6 +147,12 @@ fn shared(top: &Map<'_>, agent: Option<&AgentConfig>, report: &mut Report) -> Op
         // Without it the endpoints are checked nevertheless, below a name that is nobody's.
         site: site.or_else(|| parse_trust_domain("site.invalid").ok())?,
     })
+}
+
+/// `federation: {allow}`: where a catalogue may send us beside public addresses.
+fn allow(field: &Field<'_>, report: &mut Report) -> Option<Vec<IpNet>> {
+    let map = field.map(&keys::FEDERATION, report)?;
+    map.get_or("allow", Vec::new(), report, networks)
 }
 
 pub(super) fn site(field: &Field<'_>, report: &mut Report) -> Option<TrustDomain> {

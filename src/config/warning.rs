@@ -123,7 +123,9 @@ fn list(key: &str, ids: &IdList, spec: &EndpointSpec, warnings: &mut Warnings<'_
         }
         IdList::Named(patterns) => {
             for pattern in patterns {
-                let domain = pattern.trust_domain();
+                let Some(domain) = pattern.trust_domain() else {
+                    continue;
+                };
                 if *domain != spec.site && pattern.to_string() == format!("spiffe://{domain}/*") {
                     let message = format!("{pattern} is every workload of {domain}");
                     warnings.add(key, message);
@@ -165,9 +167,16 @@ fn trust(
         let IdList::Named(patterns) = list else {
             continue;
         };
+        if let Some(mark) = list.marks().next() {
+            let message = format!(
+                "mark:{mark}: marks come from our own agent, of which this identity knows \
+                 nothing: such a line lets nobody in"
+            );
+            warnings.add(key, message);
+        }
         let mut missing: Vec<_> = patterns
             .iter()
-            .map(|pattern| pattern.trust_domain())
+            .filter_map(sekisho_certs::IdPattern::trust_domain)
             .collect();
         missing.sort_unstable();
         missing.dedup();

@@ -71,7 +71,7 @@ fn tcp(
 }
 
 /// A list of networks.
-pub(super) fn networks(field: &Field<'_>, report: &mut Report) -> Option<Vec<IpNet>> {
+pub(in crate::config) fn networks(field: &Field<'_>, report: &mut Report) -> Option<Vec<IpNet>> {
     let items = field.list("a list of networks, as in [10.1.0.0/16]", report)?;
     let networks: Vec<_> = items.iter().map(|item| network(item, report)).collect();
     networks.into_iter().collect()

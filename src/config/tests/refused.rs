@@ -12,7 +12,7 @@ fn keys_of_the_top_level_say_what_they_expect() {
     let bundles = "a map of trust domain to file, a Bundle Map file (*.json) or a folder (ending \
                    in `/`)";
     let known = "expected one of: site, identity, bundles, policy, endpoints, workers, admin, \
-                 drain, log, record, buffers, authority, agent, oidc, user";
+                 drain, log, record, buffers, authority, agent, oidc, user, federation";
     let workers = "expected a number from 1 to 256, found";
     let admin = "1:8: admin: expected a loopback address and port, as in 127.0.0.1:9901, or \
                  unix:///PATH, found";
@@ -21,8 +21,8 @@ fn keys_of_the_top_level_say_what_they_expect() {
     let rule = "a policy cannot be switched off; a folder of that name is ./none";
     let table = [
         (
-            "federation: {}",
-            "1:1: federation: `federation` is not in this version".into(),
+            "federation: {root: a}",
+            "1:14: federation.root: `root` is not in this version".into(),
         ),
         (
             "authority: 1",
