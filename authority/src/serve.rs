@@ -10,6 +10,7 @@ mod unix;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::crypto::CryptoProvider;
+use sekisho_spire_api::federation::federation_server::FederationServer;
 use sekisho_spire_api::server::{
     agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
     debug::debug_server::DebugServer, entry::entry_server::EntryServer,
@@ -29,7 +30,7 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::{
     api::{
         AgentService, BundleService, DebugService, EntryService, HealthService,
-        LocalAuthorityService, LoggerService, SvidService, TrustDomainService,
+        LocalAuthorityService, LoggerService, MembersService, SvidService, TrustDomainService,
     },
     ca::{CaError, upstream},
     core::Core,
@@ -240,6 +241,7 @@ fn routes(core: &Arc<Core>) -> Router<Stack> {
         .add_service(AgentServer::new(AgentService::new(core())))
         .add_service(BundleServer::new(BundleService::new(core())))
         .add_service(EntryServer::new(EntryService::new(core())))
+        .add_service(FederationServer::new(MembersService::new(core())))
         .add_service(LocalAuthorityServer::new(
             LocalAuthorityService::new(core()),
         ))

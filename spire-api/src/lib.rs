@@ -60,6 +60,9 @@ pub mod agent {
     };
 }
 
+/// What a site knows of other sites: ours, not SPIRE's.
+pub use generated::sekisho::federation::v1 as federation;
+
 /// Envoy's secret discovery service.
 pub mod envoy {
     pub use crate::generated::envoy::{

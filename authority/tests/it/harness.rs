@@ -15,6 +15,7 @@ use sekisho_authority::{
     api,
     ca::{Ca, CaError, CaSettings, keys::KeyFolder, upstream::Upstream},
     core::{Core, Settings},
+    members::MemberSource,
     serve::{Doors, Serving},
     store::Store,
 };
@@ -118,6 +119,13 @@ impl World {
         opened.unwrap_or_else(|(error, _)| panic!("{error}"))
     }
 
+    /// With somebody who knows the members of a directory.
+    pub(crate) async fn start_with_directory(directory: Arc<dyn MemberSource>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Self::open_with(folder, TestClock::new(), None, |_| {}, Some(directory)).await;
+        opened.unwrap_or_else(|(error, _)| panic!("{error}"))
+    }
+
     /// In a folder that may have been used before, below another authority or not. The folder is given
     /// back where it fails.
     pub(crate) async fn open(
@@ -125,6 +133,16 @@ impl World {
         clock: Arc<TestClock>,
         upstream: Option<Arc<dyn Upstream>>,
         change: impl FnOnce(&mut Settings),
+    ) -> Result<Self, (CaError, tempfile::TempDir)> {
+        Self::open_with(folder, clock, upstream, change, None).await
+    }
+
+    async fn open_with(
+        folder: tempfile::TempDir,
+        clock: Arc<TestClock>,
+        upstream: Option<Arc<dyn Upstream>>,
+        change: impl FnOnce(&mut Settings),
+        directory: Option<Arc<dyn MemberSource>>,
     ) -> Result<Self, (CaError, tempfile::TempDir)> {
         let domain = id::parse_trust_domain("a.example").unwrap();
         let store = Arc::new(Store::open(&folder.path().join("db")).unwrap());
@@ -150,8 +168,9 @@ impl World {
             ..Settings::new(domain)
         };
         change(&mut settings);
-        let core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
+        let mut core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
             .with_log(Arc::new(Log::default()));
+        core.directory = directory;
         let core = Arc::new(core);
         let doors = Doors {
             tcp: Some("127.0.0.1:0".parse().unwrap()),

@@ -12,4 +12,5 @@ mod authorities;
 mod federation;
 mod harness;
 mod host;
+mod members;
 mod nested;
