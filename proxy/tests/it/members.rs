@@ -118,7 +118,7 @@ async fn gate(world: &World, rules: Option<&str>, known: Vec<Member>) -> Told {
         *accept = list(&["mark:hpci/front"]);
     }
     let policy = rules.map(policy);
-    let desired = crate::harness::desired(&[spec.clone()], policy.as_ref());
+    let desired = crate::harness::desired(std::slice::from_ref(&spec), policy.as_ref());
     world.proxy.apply(&desired, true).unwrap();
     told(world, &spec, members(&world.b, known)).await
 }
@@ -199,7 +199,10 @@ async fn a_stranger_whom_no_list_could_let_in_makes_us_ask_for_nobody() {
     let spec = world.receiving("back");
     world
         .proxy
-        .apply(&crate::harness::desired(&[spec.clone()], None), true)
+        .apply(
+            &crate::harness::desired(std::slice::from_ref(&spec), None),
+            true,
+        )
         .unwrap();
     let told = told(&world, &spec, Members::default()).await;
     let stranger = Site::new("far.example");
