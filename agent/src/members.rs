@@ -8,5 +8,5 @@ mod wire;
 
 pub use desk::Known;
 pub(crate) use desk::{Desk, Interest, Seat, Told};
-pub use watch::{Wants, Watched, watch_members};
+pub use watch::{Wants, watch_members};
 pub use wire::AnsweredMemberError;

@@ -455,6 +455,8 @@ pub struct Feed {
     pub members: watch::Receiver<Members>,
     /// Where somebody can be asked for more.
     pub demand: Option<Arc<Demand>>,
+    /// Why nothing is told now, where that is so; what was told stays.
+    pub problem: watch::Receiver<Option<Arc<str>>>,
 }
 
 impl Feed {
@@ -464,6 +466,7 @@ impl Feed {
         Self {
             members: watch::channel(Members::default()).1,
             demand: None,
+            problem: watch::channel(None).1,
         }
     }
 }

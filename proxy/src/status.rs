@@ -161,6 +161,9 @@ impl Proxy {
         }
         self.shared
             .metrics
+            .read_federation(self.federation_reading().as_ref());
+        self.shared
+            .metrics
             .read_workers(&self.shared.workers, &self.shared.memory);
         self.shared.metrics.text()
     }

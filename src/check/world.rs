@@ -75,6 +75,15 @@ pub(crate) fn look(
                 let delegated = agent.delegated.as_ref();
                 agent.socket == *socket || delegated.is_some_and(|own| own.socket == *socket)
             });
+            let asks = matches!(&endpoint.identity, Some(SourceSpec::WorkloadApi { .. }))
+                && node::federation::is_needed(&endpoint.spec);
+            if asks && !comes {
+                let path = socket.display();
+                found.warnings.push(format!(
+                    "marks and site:// need sekisho's own agent at {path}: SPIRE's knows nothing of \
+                     them"
+                ));
+            }
             if !there && !comes {
                 let path = socket.display();
                 found

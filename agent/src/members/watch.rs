@@ -39,15 +39,9 @@ pub struct Wants {
     pub domains: BTreeSet<TrustDomain>,
     /// By mark.
     pub marks: BTreeSet<Mark>,
-}
-
-/// What comes of it.
-#[derive(Clone, Debug)]
-pub struct Watched {
-    /// For the stores of endpoints.
-    pub feed: Feed,
-    /// Why nothing is told now, where that is so; what was told stays.
-    pub problem: watch::Receiver<Option<Arc<str>>>,
+    /// Whether an endpoint is of no use without: it has a mark or `site://`. Otherwise only ages are
+    /// missing where the agent knows nothing.
+    pub needed: bool,
 }
 
 /// Follows what the agent at `socket` knows of other sites, for a proxy of the site `own`. While it is
@@ -60,7 +54,7 @@ pub fn watch_members(
     own: TrustDomain,
     wants: watch::Receiver<Wants>,
     clock: Arc<dyn Clock>,
-) -> Watched {
+) -> Feed {
     let (members, known) = watch::channel(Members::default());
     let waiting: Arc<str> = format!("{} has not answered yet", socket.display()).into();
     let (problem, problems) = watch::channel(Some(waiting));
@@ -68,6 +62,7 @@ pub fn watch_members(
     let feed = Feed {
         members: known,
         demand: Some(Arc::clone(&demand)),
+        problem: problems,
     };
     tokio::spawn(async move {
         let gone = members.clone();
@@ -85,10 +80,7 @@ pub fn watch_members(
             () = gone.closed() => {}
         }
     });
-    Watched {
-        feed,
-        problem: problems,
-    }
+    feed
 }
 
 struct Follower {
@@ -131,7 +123,11 @@ impl Follower {
         self.problem.send_if_modified(|told| {
             let news = told.as_ref() != Some(&problem);
             if news {
-                tracing::warn!(problem = &*problem, "members of the federation");
+                if self.wants.borrow().needed {
+                    tracing::warn!(problem = &*problem, "members of the federation");
+                } else {
+                    tracing::info!(problem = &*problem, "members of the federation");
+                }
                 *told = Some(problem);
             }
             news

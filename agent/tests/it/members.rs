@@ -5,12 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sekisho_agent::members::{Wants, Watched, watch_members};
+use sekisho_agent::members::{Wants, watch_members};
 use sekisho_authority::members::Followed;
 use sekisho_certs::{
     Member, Members, TrustDomain,
     id::parse_trust_domain,
-    members::{Source, Wish},
+    members::{Feed, Source, Wish},
 };
 use sekisho_spire_api::federation::{
     WatchMembersRequest, node_federation_client::NodeFederationClient,
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    fn watch(&self, wants: Wants) -> (watch::Sender<Wants>, Watched) {
+    fn watch(&self, wants: Wants) -> (watch::Sender<Wants>, Feed) {
         let (keep, wants) = watch::channel(wants);
         let clock = Arc::<sekisho_testkit::TestClock>::clone(&self.site.clock);
         let watched = watch_members(self.agent.socket.clone(), domain(), wants, clock);
@@ -88,8 +88,8 @@ fn by_mark(mark: &str) -> Wants {
     }
 }
 
-async fn until(watched: &mut Watched, what: &str, passes: impl Fn(&Members) -> bool) -> Members {
-    wait_until(&mut watched.feed.members, what, passes).await
+async fn until(watched: &mut Feed, what: &str, passes: impl Fn(&Members) -> bool) -> Members {
+    wait_until(&mut watched.members, what, passes).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,7 @@ async fn a_proxy_follows_members_by_mark_and_by_demand() {
     assert_eq!(*watched.problem.borrow(), None);
 
     // Somebody of c has come: asked for at once, without waiting for a turn.
-    let demand = watched.feed.demand.clone().unwrap();
+    let demand = watched.demand.clone().unwrap();
     assert_eq!(demand.want(c.domain()), Wish::Asked);
     until(&mut watched, "c by demand", |all| all.len() == 2).await;
     assert_eq!(demand.want(c.domain()), Wish::Kept);
@@ -158,7 +158,7 @@ async fn ages_come_with_the_turns_and_change_nothing_else() {
         held.age(late) < Duration::from_secs(2)
     })
     .await;
-    assert!(!watched.feed.members.has_changed().unwrap());
+    assert!(!watched.members.has_changed().unwrap());
     world.agent.stop().await;
     world.site.stop_authority().await;
 }
@@ -169,7 +169,7 @@ async fn what_is_known_outlives_the_agent_while_the_authority_is_away() {
     let now = sekisho_testkit::clock::present();
     let mut world = World::start(set([member(&b, &["hpci"], now), member(&c, &[], now)])).await;
     let (_keep, mut watched) = world.watch(by_mark("hpci"));
-    watched.feed.demand.as_ref().unwrap().want(c.domain());
+    watched.demand.as_ref().unwrap().want(c.domain());
     until(&mut watched, "both", |all| all.len() == 2).await;
     let token = world.site.token().await;
     let settings = world.site.agent_settings(&token).await;
@@ -177,7 +177,7 @@ async fn what_is_known_outlives_the_agent_while_the_authority_is_away() {
     world.agent.stop().await;
     // A proxy that goes on keeps what it had.
     wait_until(&mut watched.problem, "a problem", Option::is_some).await;
-    assert_eq!(watched.feed.members.borrow().len(), 2);
+    assert_eq!(watched.members.borrow().len(), 2);
 
     let agent = world.site.run(settings).await;
     let (_keep, wants) = watch::channel(by_mark("hpci"));
@@ -185,11 +185,11 @@ async fn what_is_known_outlives_the_agent_while_the_authority_is_away() {
     let mut fresh = watch_members(agent.socket.clone(), domain(), wants, clock);
     let members = until(&mut fresh, "b, out of the cache", |all| all.len() == 1).await;
     assert!(members.get(b.domain()).unwrap().bundle().is_some());
-    fresh.feed.demand.as_ref().unwrap().want(c.domain());
+    fresh.demand.as_ref().unwrap().want(c.domain());
     until(&mut fresh, "c, out of the cache", |all| all.len() == 2).await;
     // The proxy that went on comes back and loses nothing.
     wait_until(&mut watched.problem, "no problem", Option::is_none).await;
-    assert_eq!(watched.feed.members.borrow().len(), 2);
+    assert_eq!(watched.members.borrow().len(), 2);
     agent.stop().await;
 }
 
@@ -239,7 +239,7 @@ async fn an_agent_without_the_service_is_no_harm() {
     let (_keep, wants) = watch::channel(by_mark("hpci"));
     let clock = sekisho_testkit::TestClock::new();
     let mut watched = watch_members(socket, domain(), wants, clock);
-    let demand = watched.feed.demand.clone().unwrap();
+    let demand = watched.demand.clone().unwrap();
     demand.want(&name("b.example"));
     let says = |problem: &Option<Arc<str>>| {
         let text = problem.as_deref().unwrap_or_default();
@@ -250,6 +250,6 @@ async fn an_agent_without_the_service_is_no_harm() {
         demand.want(&name("b.example")) == Wish::Unknown
     })
     .await;
-    assert!(watched.feed.members.borrow().is_empty());
+    assert!(watched.members.borrow().is_empty());
     server.abort();
 }

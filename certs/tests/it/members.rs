@@ -187,7 +187,7 @@ async fn a_change_of_marks_is_published_and_a_confirmation_is_not() {
     let (members, known) = watch::channel(world.members([member(&b, &["hpci"])]));
     let feed = Feed {
         members: known,
-        demand: None,
+        ..Feed::none()
     };
     let context = world.context();
     let nothing = Arc::new(Material::empty(&context, "nothing yet"));

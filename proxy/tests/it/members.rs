@@ -72,6 +72,7 @@ async fn told(world: &World, spec: &EndpointSpec, members: Members) -> Told {
     let feed = Feed {
         members: known,
         demand: Some(Arc::clone(&demand)),
+        ..Feed::none()
     };
     let context = world.proxy.context().clone();
     let nothing = Arc::new(Material::empty(&context, "nothing yet"));
