@@ -22,6 +22,7 @@ const FILES: &[&str] = &[
     "envoy/service/secret/v3/sds.proto",
     "envoy/extensions/transport_sockets/tls/v3/secret.proto",
     "google/rpc/status.proto",
+    "sekisho/federation/v1/federation.proto",
 ];
 
 /// Messages with keys and tokens in them: what is printed of them stands in `src/secret.rs`.

@@ -220,6 +220,7 @@ fn document(shown: &Shown) -> Value {
             "refused": about.reloads.refused,
             "problem": about.reloads.problem,
         },
+        "federation": shown.proxy.federation_status(),
         "endpoints": endpoints,
     })
 }

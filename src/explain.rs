@@ -2,14 +2,17 @@
 
 mod who;
 
+use std::sync::Arc;
+
 use clap::Args;
 use sekisho_certs::{
-    Clock as _, IdList, SpiffeId, SystemClock, id,
+    Clock as _, IdList, Member, Members, SpiffeId, SystemClock, TrustDomain, id,
+    members::Source,
     source::{SourceSpec, read_files},
     tls,
 };
 use sekisho_policy::{Client, Direction, Input, Upstream};
-use sekisho_proxy::endpoint::spec::{Address, Forward, Listen};
+use sekisho_proxy::endpoint::spec::{Address, EndpointSpec, Forward, Listen};
 use serde_json::{Value, json};
 
 use crate::{
@@ -202,7 +205,7 @@ impl<'a> Case<'a> {
         match (&spec.listen, &self.comes) {
             (Listen::Mtls { accept, .. }, Some(peer)) => {
                 steps.push(trust(self.endpoint, peer));
-                steps.push(listed("accept", accept, peer, "not_accepted"));
+                steps.push(listed(spec, "accept", accept, peer, "not_accepted"));
                 steps.extend(self.policy(None));
             }
             (Listen::Mtls { .. }, None) => {}
@@ -214,7 +217,7 @@ impl<'a> Case<'a> {
         match (&spec.forward, &self.answers) {
             (Forward::Mtls { expect, .. }, Some(peer)) => {
                 steps.push(trust(self.endpoint, peer));
-                steps.push(listed("expect", expect, peer, "not_expected"));
+                steps.push(listed(spec, "expect", expect, peer, "not_expected"));
                 steps.extend(self.policy(Some(peer)));
             }
             (Forward::Mtls { .. }, None) => {
@@ -279,6 +282,7 @@ impl<'a> Case<'a> {
                 id: Some(id.clone()),
                 address: spec.forward.addresses().first().map(ToString::to_string),
             }),
+            federation: None,
             claimed: std::collections::BTreeMap::new(),
         }
     }
@@ -312,6 +316,10 @@ impl<'a> Case<'a> {
         if self.answers.is_some() && (targets.len() > 1 || named) {
             unknown.push("sekisho.upstream.address (which one answers)".to_owned());
         }
+        let mut peers = self.comes.iter().chain(&self.answers);
+        if peers.any(|peer| *peer.trust_domain() != spec.site) {
+            unknown.push("sekisho.federation (what is known of the other site)".to_owned());
+        }
         if !spec.proxy_protocol.accept_from.is_empty() {
             unknown.push("sekisho.claimed".to_owned());
         }
@@ -342,7 +350,9 @@ fn trust(endpoint: &EndpointConfig, peer: &SpiffeId) -> Step {
     let found = world::bundle_of(endpoint, &spec.site, domain, SystemClock.now());
     let (ok, answer) = match found {
         // Whom no list names is not trusted, whatever bundles there are.
-        _ if !spec.names_domain(domain) => (false, format!("no list here names {domain}")),
+        _ if !spec.names_domain(domain, &if_marked(spec, domain)) => {
+            (false, format!("no list here names {domain}"))
+        }
         world::Bundle::Here(count) => (true, format!("a bundle of {domain} with {count} CAs")),
         world::Bundle::FromSource(source) => {
             (true, format!("bundles come from {source}, at run time"))
@@ -357,19 +367,44 @@ fn trust(endpoint: &EndpointConfig, peer: &SpiffeId) -> Step {
     }
 }
 
-fn listed(name: &'static str, list: &IdList, peer: &SpiffeId, reason: &str) -> Step {
-    match list.find(peer) {
-        Some(line) => Step {
-            asked: name,
-            ok: true,
-            answer: format!("matches {line}"),
-            reason: None,
-        },
-        None => Step {
-            asked: name,
-            ok: false,
-            answer: format!("{peer} matches no line"),
-            reason: Some(reason.into()),
-        },
+fn listed(
+    spec: &EndpointSpec,
+    name: &'static str,
+    list: &IdList,
+    peer: &SpiffeId,
+    reason: &str,
+) -> Step {
+    let domain = peer.trust_domain();
+    let certain = list.find(peer, &Members::default());
+    let marked = list.find(peer, &if_marked(spec, domain));
+    let answer = match (certain, marked) {
+        (Some(line), _) => format!("matches {line}"),
+        (None, Some(line)) => {
+            format!("matches {line}, if {domain} carries that mark: known at run time")
+        }
+        (None, None) => {
+            return Step {
+                asked: name,
+                ok: false,
+                answer: format!("{peer} matches no line"),
+                reason: Some(reason.into()),
+            };
+        }
+    };
+    Step {
+        asked: name,
+        ok: true,
+        answer,
+        reason: None,
     }
+}
+
+/// `domain` as a member that carries every mark that a list here names; nobody, where it is our own,
+/// which never carries any.
+fn if_marked(spec: &EndpointSpec, domain: &TrustDomain) -> Members {
+    let marks = spec.lists().flat_map(IdList::marks).cloned().collect();
+    let member = Member::new(domain.clone(), Source::Directory, SystemClock.now());
+    let member = member.with_marks(marks);
+    let members = member.and_then(|member| Members::new(&spec.site, [Arc::new(member)]));
+    members.unwrap_or_default()
 }

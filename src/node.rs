@@ -1,5 +1,6 @@
 //! One node: a configuration with its policies, joined to sources, stores and a proxy.
 
+pub(crate) mod federation;
 mod load;
 mod sources;
 
@@ -12,6 +13,7 @@ use std::{
 
 use sekisho_certs::{
     StoreSpec, SystemClock, TlsContext,
+    members::Feed,
     source::{BundlesSpec, SourceSpec, watch_bundles},
     store, tls,
 };
@@ -65,6 +67,8 @@ struct StoreKey {
     spec: StoreSpec,
     identity: SourceSpec,
     bundles: KeptBundles,
+    /// The socket of the agent that is asked for members, where they count.
+    members: Option<PathBuf>,
 }
 
 /// Bundles from files, and how many of the first may be of our own trust domain.
@@ -229,6 +233,7 @@ impl Node {
     fn follow(&mut self) {
         let mut kept = HashMap::new();
         let mut names = HashMap::new();
+        self.sources.want(federation::wants(&self.config.endpoints));
         for endpoint in &self.config.endpoints {
             let name = &endpoint.spec.name;
             let (Some(key), Some(running)) = (key(endpoint), self.shown.proxy.endpoint(name))
@@ -252,7 +257,12 @@ impl Node {
                     let Some(held) = held else { continue };
                     let spec = key.spec.clone();
                     let publish = move |material| running.set_material(material);
-                    tokio::spawn(store::follow(spec, supply, extra, context, held, publish))
+                    let feed = key.members.as_ref().map_or_else(Feed::none, |socket| {
+                        self.sources.feed(socket, &key.spec.site, &context)
+                    });
+                    tokio::spawn(store::follow(
+                        spec, supply, extra, feed, context, held, publish,
+                    ))
                 }
             };
             kept.insert(name.clone(), (key, task));
@@ -267,6 +277,7 @@ impl Node {
             .map(|(key, _)| (&key.identity, &key.spec.site))
             .collect();
         self.sources.keep_only(&used);
+        self.shown.proxy.set_feeds(self.sources.feeds());
         let mut about = self.about();
         about.site = self.config.site.to_string();
         about.sources = names;
@@ -307,6 +318,7 @@ fn key(endpoint: &EndpointConfig) -> Option<StoreKey> {
                 Forward::Plain { .. } => None,
             },
         },
+        members: federation::socket(endpoint).cloned(),
         identity,
         bundles: KeptBundles {
             specs: endpoint.bundles.clone(),

@@ -57,6 +57,16 @@ pub(crate) fn status(args: &AdminArgs, json: bool) -> u8 {
             ]);
         }
         output::line(output::table(&rows).trim_end());
+        if let Some(federation) = document.get("federation").filter(|known| known.is_object()) {
+            output::line(format_args!(
+                "federation: {} other sites known, {} with their bundle here",
+                words(federation.get("known")),
+                words(federation.get("loaded")),
+            ));
+            if let Some(problem) = federation.get("problem").and_then(Value::as_str) {
+                output::line(paint(problem, Colour::Yellow, colour));
+            }
+        }
         for endpoint in endpoints.into_iter().flatten() {
             if let Some(problem) = endpoint.get("problem").and_then(Value::as_str) {
                 let line = format!("{}: {problem}", words(endpoint.get("name")));

@@ -17,7 +17,7 @@ use sekisho_certs::{TrustDomain, persist};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::{bundle::Bundles, entry::Entry, svid::Held};
+use crate::{bundle::Bundles, entry::Entry, members::ask::kept::KeptMember, svid::Held};
 
 use seal::Seal;
 pub use seal::{SealError, SealKind};
@@ -99,6 +99,9 @@ pub struct Kept {
     /// The authority has put this node out, and it has not come back since.
     #[serde(default)]
     pub put_out: bool,
+    /// What is known of other sites.
+    #[serde(default)]
+    pub(crate) members: Vec<KeptMember>,
 }
 
 impl Kept {
@@ -113,6 +116,7 @@ impl Kept {
             entries: Vec::new(),
             svids: BTreeMap::new(),
             put_out: false,
+            members: Vec::new(),
         }
     }
 }

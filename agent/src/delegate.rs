@@ -61,7 +61,7 @@ pub fn watch_delegated(
     receiver
 }
 
-async fn connect(socket: &Path) -> Result<Channel, Status> {
+pub(crate) async fn connect(socket: &Path) -> Result<Channel, Status> {
     let path = socket.to_owned();
     let connect = tower::service_fn(move |_: Uri| {
         let path = path.clone();

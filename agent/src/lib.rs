@@ -12,6 +12,7 @@ pub mod delegate;
 pub mod entry;
 pub mod introducer;
 pub mod jwt;
+pub mod members;
 pub mod pace;
 pub mod run;
 pub mod selector;

@@ -1,5 +1,6 @@
 //! The agent's life: turn after turn it brings what it knows up to date.
 
+mod members;
 mod node;
 mod turn;
 
@@ -16,7 +17,10 @@ use std::{
 use rustls::crypto::CryptoProvider;
 use sekisho_certs::{Clock, SpiffeId, TrustDomain, id};
 use sekisho_spire_api::types::permission_denied_details::Reason;
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tonic::transport::Channel;
 
 use crate::{
@@ -24,6 +28,10 @@ use crate::{
     bundle::Bundle,
     cache::{Cache, CacheError, Kept, SealKind},
     introducer::Introducer,
+    members::{
+        Desk,
+        ask::{Asked, kept},
+    },
     pace::Pace,
     server::Servers,
     state::State,
@@ -109,6 +117,8 @@ pub struct Shared {
     pub channel: watch::Receiver<Option<Channel>>,
     /// SVIDs that are made only when they are asked for.
     pub wanted: Arc<Wanted>,
+    /// What proxies want to know of other sites, and what is known.
+    pub(crate) desk: Arc<Desk>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// When it was started.
@@ -176,6 +186,11 @@ pub struct Agent {
     health: watch::Sender<Health>,
     channel: watch::Sender<Option<Channel>>,
     wanted: Arc<Wanted>,
+    desk: Arc<Desk>,
+    /// What the authority was asked of other sites.
+    asked: Asked,
+    /// When what is known of them was last kept.
+    members_kept: SystemTime,
     started: SystemTime,
 }
 
@@ -207,6 +222,9 @@ impl Agent {
             health: watch::Sender::new(health),
             channel: watch::Sender::new(None),
             wanted: Arc::default(),
+            desk: Arc::default(),
+            asked: Asked::default(),
+            members_kept: SystemTime::UNIX_EPOCH,
             settings,
             servers,
             cache,
@@ -241,6 +259,7 @@ impl Agent {
             health: self.health.subscribe(),
             channel: self.channel.subscribe(),
             wanted: Arc::clone(&self.wanted),
+            desk: Arc::clone(&self.desk),
             clock: Arc::clone(&self.clock),
             started: self.started,
         }
@@ -268,10 +287,25 @@ impl Agent {
                     pace.failed()
                 }
             };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.wanted.notify.notified() => {}
-                () = &mut stop => return Ok(()),
+            let turn_at = Instant::now() + wait;
+            loop {
+                let (wanted, desk) = (Arc::clone(&self.wanted), Arc::clone(&self.desk));
+                tokio::select! {
+                    () = tokio::time::sleep_until(turn_at) => break,
+                    () = wanted.notify.notified() => break,
+                    () = desk.wanted() => {}
+                    () = &mut stop => return Ok(()),
+                }
+                // A proxy has met somebody new: that is asked at once, and not so often that strangers
+                // could have the authority asked all the time.
+                tokio::select! {
+                    () = self.ask_for_members() => {}
+                    () = &mut stop => return Ok(()),
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(members::PAUSE) => {}
+                    () = &mut stop => return Ok(()),
+                }
             }
         }
     }
@@ -347,6 +381,7 @@ impl Agent {
         let mut empty = State::empty(self.settings.domain.clone());
         empty.known = true;
         self.state.send_replace(Arc::new(empty));
+        self.desk.forget();
         if let Err(error) = self.cache.clear() {
             tracing::error!(%error, "what was kept is still there");
         }
@@ -362,6 +397,7 @@ impl Agent {
         let kept = Kept {
             node: self.node.as_ref().map(Node::kept),
             put_out: self.put_out,
+            members: kept::keep(&self.desk.known().borrow().members),
             ..node::kept(&state)
         };
         if let Err(error) = self.cache.save(&kept) {

@@ -8,6 +8,7 @@ mod door;
 mod header;
 mod idle;
 mod logger;
+mod members;
 mod sds;
 mod validated;
 mod view;
@@ -30,6 +31,7 @@ use sekisho_spire_api::{
         logger::logger_server::LoggerServer,
     },
     envoy::secret::secret_discovery_service_server::SecretDiscoveryServiceServer,
+    federation::node_federation_server::NodeFederationServer,
     workload::spiffe_workload_api_server::SpiffeWorkloadApiServer,
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -264,17 +266,20 @@ fn workload_routes(
 ) -> tonic::transport::server::Router<header::Stack> {
     let workload = workload_api::Service::new(Arc::clone(callers), Arc::clone(tokens));
     let sds = sds::Service::new(Arc::clone(callers), names.clone());
+    let members = members::Service::new(Arc::clone(callers));
     // It serves when it listens: what there is to serve is told by each call.
     let (_, health) = tonic_health::server::health_reporter();
     let mut builder = builder().layer(idle::Counted).layer(header::Required);
     let router = builder
         .add_service(SpiffeWorkloadApiServer::new(workload))
         .add_service(SecretDiscoveryServiceServer::new(sds))
+        .add_service(NodeFederationServer::new(members))
         .add_service(health);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .with_service_name("SpiffeWorkloadAPI")
-        .with_service_name("envoy.service.secret.v3.SecretDiscoveryService");
+        .with_service_name("envoy.service.secret.v3.SecretDiscoveryService")
+        .with_service_name("sekisho.federation.v1.NodeFederation");
     match reflection.build_v1() {
         Ok(service) => router.add_service(service),
         Err(error) => {

@@ -22,6 +22,7 @@ use crate::{
     entry::Entry,
     federation::{Federation, FederationSettings},
     limit::Limits,
+    members::MemberSource,
     store::{By, EntryFilter, Store, StoreError},
 };
 
@@ -119,6 +120,8 @@ pub struct Core {
     pub log: Option<Arc<dyn LogLevel>>,
     /// The certificate that the TCP door shows, the leaf first; empty before it serves.
     pub own_chain: ArcSwap<Vec<CertificateDer<'static>>>,
+    /// Who knows the members of a directory, where the site is in one.
+    pub directory: Option<Arc<dyn MemberSource>>,
     /// The entries as they were at a version.
     arranged: Mutex<(u64, Arc<Arrangement>)>,
 }
@@ -139,6 +142,7 @@ impl Core {
             ca,
             clock,
             log: None,
+            directory: None,
             own_chain: ArcSwap::default(),
             arranged: Mutex::default(),
         }
@@ -148,6 +152,13 @@ impl Core {
     #[must_use]
     pub fn with_log(mut self, log: Arc<dyn LogLevel>) -> Self {
         self.log = Some(log);
+        self
+    }
+
+    /// The same, with somebody who knows the members of a directory.
+    #[must_use]
+    pub fn with_directory(mut self, directory: Arc<dyn MemberSource>) -> Self {
+        self.directory = Some(directory);
         self
     }
 

@@ -15,5 +15,6 @@ pub mod entry;
 mod epoch;
 pub mod federation;
 pub mod limit;
+pub mod members;
 pub mod serve;
 pub mod store;

@@ -14,6 +14,7 @@ use sekisho_federation::{
     endpoint,
     oidc::{Certificate, CertificateError},
 };
+use sekisho_spire_api::federation::federation_server::FederationServer;
 use sekisho_spire_api::federation_admin::federation_admin_server::FederationAdminServer;
 use sekisho_spire_api::server::{
     agent::agent_server::AgentServer, bundle::bundle_server::BundleServer,
@@ -34,7 +35,8 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::{
     api::{
         AgentService, BundleService, DebugService, EntryService, FederationAdminService,
-        HealthService, LocalAuthorityService, LoggerService, SvidService, TrustDomainService,
+        HealthService, LocalAuthorityService, LoggerService, MembersService, SvidService,
+        TrustDomainService,
     },
     ca::{CaError, upstream},
     core::Core,
@@ -309,6 +311,7 @@ fn routes(core: &Arc<Core>) -> Router<Stack> {
         .add_service(FederationAdminServer::new(FederationAdminService::new(
             core(),
         )))
+        .add_service(FederationServer::new(MembersService::new(core())))
         .add_service(LocalAuthorityServer::new(
             LocalAuthorityService::new(core()),
         ))

@@ -2,11 +2,7 @@
 //!
 //! Follows SPIFFE_Trust_Domain_and_Bundle.md §4 and X509-SVID.md §6.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 
@@ -15,6 +11,9 @@ use crate::{id::TrustDomain, x509::CertificateInfo};
 pub mod file;
 pub mod json;
 pub mod jwk;
+mod set;
+
+pub use set::BundleSet;
 
 /// The most CAs one bundle may hold: SPIRE's users reached a few dozen.
 pub const MAX_AUTHORITIES: usize = 256;
@@ -68,7 +67,6 @@ pub enum BundleError {
 #[derive(Clone, Debug)]
 pub struct Authority {
     pub(crate) der: CertificateDer<'static>,
-    pub(crate) anchor: TrustAnchor<'static>,
     pub(crate) info: CertificateInfo,
 }
 
@@ -115,6 +113,9 @@ impl Authority {
 pub struct TrustBundle {
     domain: TrustDomain,
     authorities: Vec<Authority>,
+    /// The same, in the same order, as path building takes them: prepared once for every endpoint
+    /// and every change of other domains.
+    anchors: Vec<TrustAnchor<'static>>,
     /// Keys with `use: jwt-svid`, kept as they came so that a bundle is passed on whole.
     jwt_keys: Vec<serde_json::Value>,
     sequence: Option<u64>,
@@ -142,7 +143,7 @@ impl TrustBundle {
         domain: TrustDomain,
         certificates: impl IntoIterator<Item = CertificateDer<'static>>,
     ) -> Result<Self, BundleError> {
-        let mut authorities = Vec::new();
+        let (mut authorities, mut anchors) = (Vec::new(), Vec::new());
         for (index, der) in certificates.into_iter().enumerate() {
             if index >= MAX_AUTHORITIES {
                 return Err(BundleError::TooLarge {
@@ -151,16 +152,19 @@ impl TrustBundle {
                     what: "CA certificates",
                 });
             }
-            let authority = authority(&domain, der).map_err(|problem| BundleError::Authority {
-                domain: domain.clone(),
-                index: index + 1,
-                problem,
-            })?;
+            let (authority, anchor) =
+                authority(&domain, der).map_err(|problem| BundleError::Authority {
+                    domain: domain.clone(),
+                    index: index + 1,
+                    problem,
+                })?;
             authorities.push(authority);
+            anchors.push(anchor);
         }
         Ok(Self {
             domain,
             authorities,
+            anchors,
             jwt_keys: Vec::new(),
             sequence: None,
             refresh_hint: None,
@@ -177,6 +181,11 @@ impl TrustBundle {
     #[must_use]
     pub fn authorities(&self) -> &[Authority] {
         &self.authorities
+    }
+
+    /// The CAs as path building takes them.
+    pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.anchors
     }
 
     /// `spiffe_sequence`: rises with every change (§4.1.1).
@@ -207,7 +216,7 @@ impl TrustBundle {
 fn authority(
     domain: &TrustDomain,
     der: CertificateDer<'static>,
-) -> Result<Authority, &'static str> {
+) -> Result<(Authority, TrustAnchor<'static>), &'static str> {
     let info = CertificateInfo::parse(&der).map_err(|_| "is not an X.509 certificate")?;
     if !info.is_ca {
         return Err("is not a CA (basic constraints)");
@@ -232,74 +241,5 @@ fn authority(
     let anchor = webpki::anchor_from_trusted_cert(&der)
         .map_err(|_| "cannot be used as a trust anchor")?
         .to_owned();
-    Ok(Authority { der, anchor, info })
-}
-
-/// Bundles by trust domain. They stay apart: a peer is verified against its own domain's only
-/// (SPIFFE_Federation.md §7.3), and no two domains share a CA key.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct BundleSet {
-    bundles: BTreeMap<String, Arc<TrustBundle>>,
-}
-
-impl BundleSet {
-    /// Adds a bundle, in place of one of the same trust domain.
-    ///
-    /// # Errors
-    /// When it holds a CA key that another domain of the set has; the set is unchanged then.
-    pub fn insert(&mut self, bundle: Arc<TrustBundle>) -> Result<(), BundleError> {
-        let mine = &bundle.domain;
-        for other in self.bundles.values().filter(|other| other.domain != *mine) {
-            let shared = bundle.authorities.iter().any(|new| {
-                other
-                    .authorities
-                    .iter()
-                    .any(|old| old.info.spki_sha256 == new.info.spki_sha256)
-            });
-            if shared {
-                return Err(BundleError::SharedKey {
-                    first: other.domain.clone(),
-                    second: mine.clone(),
-                });
-            }
-        }
-        self.bundles.insert(mine.as_str().to_owned(), bundle);
-        Ok(())
-    }
-
-    /// The bundle of a trust domain.
-    #[must_use]
-    pub fn get(&self, domain: &TrustDomain) -> Option<&Arc<TrustBundle>> {
-        self.bundles.get(domain.as_str())
-    }
-
-    /// All bundles, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<TrustBundle>> {
-        self.bundles.values()
-    }
-
-    /// Those bundles whose domain passes.
-    #[must_use]
-    pub fn filtered(&self, keep: impl Fn(&TrustDomain) -> bool) -> Self {
-        Self {
-            bundles: self
-                .bundles
-                .iter()
-                .filter(|(_, bundle)| keep(&bundle.domain))
-                .map(|(name, bundle)| (name.clone(), Arc::clone(bundle)))
-                .collect(),
-        }
-    }
-
-    /// How many trust domains.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bundles.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bundles.is_empty()
-    }
+    Ok((Authority { der, info }, anchor))
 }

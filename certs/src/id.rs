@@ -1,7 +1,8 @@
 //! SPIFFE IDs and the lists an endpoint keeps of them.
 
-use std::{fmt, str::FromStr};
+mod list;
 
+pub use list::{IdList, IdPattern};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 
 /// Most bytes of a SPIFFE ID (SPIFFE-ID §2.3).
@@ -28,6 +29,15 @@ pub enum IdError {
     /// `/spire/…` is reserved for servers and agents.
     #[error("{0:?}: `*` never stands for /spire/…, name such an ID in full")]
     Reserved(String),
+    /// A line by a mark that is none.
+    #[error(transparent)]
+    Mark(#[from] crate::members::MemberError),
+    /// The path after a mark is none.
+    #[error("{0:?}: after the mark comes a path, as in mark:hpci/kafka/*, or nothing")]
+    MarkPath(String),
+    /// A mark stands for many sites, whose servers and agents no line names at once.
+    #[error("{0:?}: a mark never stands for /spire/…")]
+    MarkReserved(String),
 }
 
 /// Parses a trust domain as written in a file: the bare lower-case name.
@@ -78,128 +88,8 @@ pub fn id_below(domain: &TrustDomain, path: &str) -> Result<SpiffeId, IdError> {
     parse_workload_id(&format!("spiffe://{domain}{path}"))
 }
 
-/// One line of an `accept` or `expect` list: an ID, or everything below a prefix.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct IdPattern {
-    domain: TrustDomain,
-    /// The path in full; for a wildcard, the part before `*`, with its closing slash.
-    path: String,
-    wildcard: bool,
-}
-
-impl IdPattern {
-    /// The trust domain, which is never a pattern.
-    #[must_use]
-    pub const fn trust_domain(&self) -> &TrustDomain {
-        &self.domain
-    }
-
-    /// The ID, where the pattern names exactly one.
-    #[must_use]
-    pub fn exact(&self) -> Option<SpiffeId> {
-        (!self.wildcard)
-            .then(|| SpiffeId::new(self.to_string()).ok())
-            .flatten()
-    }
-
-    /// Whether `id` is the one named, or lies below the prefix. `/spire/…` (servers, agents) is
-    /// matched only by an ID named in full.
-    #[must_use]
-    pub fn matches(&self, id: &SpiffeId) -> bool {
-        if id.trust_domain_name() != self.domain.as_str() {
-            return false;
-        }
-        if !self.wildcard {
-            return id.path() == self.path;
-        }
-        !is_reserved(id.path())
-            && id
-                .path()
-                .strip_prefix(self.path.as_str())
-                .is_some_and(|rest| !rest.is_empty())
-    }
-}
-
 fn is_reserved(path: &str) -> bool {
     path == "/spire" || path.starts_with("/spire/")
-}
-
-impl FromStr for IdPattern {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let Some(prefix) = text.strip_suffix("/*") else {
-            if text.contains('*') {
-                return Err(IdError::Wildcard(text.into()));
-            }
-            let id = parse_workload_id(text)?;
-            return Ok(Self {
-                domain: id.trust_domain().clone(),
-                path: id.path().into(),
-                wildcard: false,
-            });
-        };
-        if prefix.contains('*') {
-            return Err(IdError::Wildcard(text.into()));
-        }
-        let id = parse_any_id(prefix)?;
-        if is_reserved(id.path()) {
-            return Err(IdError::Reserved(text.into()));
-        }
-        Ok(Self {
-            domain: id.trust_domain().clone(),
-            path: format!("{}/", id.path()),
-            wildcard: true,
-        })
-    }
-}
-
-impl fmt::Display for IdPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let star = if self.wildcard { "*" } else { "" };
-        write!(f, "spiffe://{}{}{star}", self.domain, self.path)
-    }
-}
-
-/// The peers an endpoint lets in, or expects to answer: design.md §5, "Allowed = list AND policy".
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IdList {
-    /// `[federated]`: every ID of every trusted domain, but `/spire/…`. Needs a policy.
-    Federated,
-    /// The IDs that match one of these. An empty list matches nobody.
-    Named(Vec<IdPattern>),
-}
-
-impl IdList {
-    /// The first line that lets `id` in, as it stands in the file.
-    #[must_use]
-    pub fn find(&self, id: &SpiffeId) -> Option<String> {
-        match self {
-            Self::Federated => (!is_reserved(id.path())).then(|| "federated".into()),
-            Self::Named(patterns) => patterns
-                .iter()
-                .find(|pattern| pattern.matches(id))
-                .map(ToString::to_string),
-        }
-    }
-
-    /// Whether a line lets `id` in.
-    #[must_use]
-    pub fn contains(&self, id: &SpiffeId) -> bool {
-        match self {
-            Self::Federated => !is_reserved(id.path()),
-            Self::Named(patterns) => patterns.iter().any(|pattern| pattern.matches(id)),
-        }
-    }
-
-    /// Whether a peer of `domain` can match at all.
-    #[must_use]
-    pub fn names_domain(&self, domain: &TrustDomain) -> bool {
-        match self {
-            Self::Federated => true,
-            Self::Named(patterns) => patterns.iter().any(|pattern| pattern.domain == *domain),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! A member grants nothing by itself: a peer is let in by a list, which may name a mark, and by
 //! the bundle of its own trust domain.
 
+pub mod demand;
 mod mark;
 mod service;
 #[cfg(test)]
@@ -11,12 +12,18 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
+use tokio::sync::watch;
+
 use crate::{bundle::TrustBundle, id::TrustDomain};
 
+pub use demand::{Demand, Wish};
 pub use mark::Mark;
 pub use service::{Gateway, MAX_GATEWAYS, MAX_MARKS, Service, is_service_name};
 
@@ -112,13 +119,46 @@ impl Source {
     }
 }
 
+/// A time that is brought forward in place: what was handed out with it ages no further than what
+/// is confirmed again, and nobody has to be handed anything new. In milliseconds since 1970.
+#[derive(Debug)]
+struct Confirmed(AtomicU64);
+
+impl Confirmed {
+    fn new(time: SystemTime) -> Self {
+        Self(AtomicU64::new(millis(time)))
+    }
+
+    fn get(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Times before 1970 are 1970.
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX / 4096)
+}
+
+impl Clone for Confirmed {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl PartialEq for Confirmed {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
 /// One other site.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     domain: TrustDomain,
     source: Source,
     bundle: Option<Arc<TrustBundle>>,
-    confirmed: SystemTime,
+    confirmed: Confirmed,
     marks: BTreeSet<Mark>,
     services: BTreeMap<String, Service>,
 }
@@ -127,12 +167,12 @@ impl Member {
     /// A member whose bundle is not loaded, with neither marks nor services. `confirmed` is when
     /// `source` last said that what stands here is so.
     #[must_use]
-    pub const fn new(domain: TrustDomain, source: Source, confirmed: SystemTime) -> Self {
+    pub fn new(domain: TrustDomain, source: Source, confirmed: SystemTime) -> Self {
         Self {
             domain,
             source,
             bundle: None,
-            confirmed,
+            confirmed: Confirmed::new(confirmed),
             marks: BTreeSet::new(),
             services: BTreeMap::new(),
         }
@@ -202,8 +242,8 @@ impl Member {
 
     /// The same, confirmed at another time.
     #[must_use]
-    pub const fn confirmed_at(mut self, confirmed: SystemTime) -> Self {
-        self.confirmed = confirmed;
+    pub fn confirmed_at(mut self, confirmed: SystemTime) -> Self {
+        self.confirmed = Confirmed::new(confirmed);
         self
     }
 
@@ -235,14 +275,20 @@ impl Member {
 
     /// When its source last confirmed it.
     #[must_use]
-    pub const fn confirmed(&self) -> SystemTime {
-        self.confirmed
+    pub fn confirmed(&self) -> SystemTime {
+        self.confirmed.get()
+    }
+
+    /// Its source has said again, at `time`, that all of this is so. Whoever holds this member sees
+    /// the new age.
+    pub fn confirm(&self, time: SystemTime) {
+        self.confirmed.0.store(millis(time), Ordering::Relaxed);
     }
 
     /// How long ago that was; zero when the clock went backwards.
     #[must_use]
     pub fn age(&self, now: SystemTime) -> Duration {
-        now.duration_since(self.confirmed).unwrap_or_default()
+        now.duration_since(self.confirmed()).unwrap_or_default()
     }
 
     /// Its marks.
@@ -309,11 +355,7 @@ impl Members {
     /// The member of a trust domain.
     #[must_use]
     pub fn get(&self, domain: &TrustDomain) -> Option<&Arc<Member>> {
-        let at = self
-            .sorted
-            .binary_search_by(|member| name(member).cmp(domain.as_str()))
-            .ok()?;
-        self.sorted.get(at)
+        self.sorted.get(self.place(domain).ok()?)
     }
 
     /// All of them, by name.
@@ -326,11 +368,55 @@ impl Members {
         self.iter().filter(|member| member.marks.contains(mark))
     }
 
-    /// Whether the member of `domain` is there, carries `mark` and has its bundle loaded.
+    /// Whether `domain` is a member that carries `mark`. Whether its peers can prove anything is for
+    /// the bundle to say.
     #[must_use]
-    pub fn carries(&self, domain: &TrustDomain, mark: &Mark) -> bool {
+    pub fn is_marked(&self, domain: &TrustDomain, mark: &Mark) -> bool {
         self.get(domain)
-            .is_some_and(|member| member.bundle.is_some() && member.marks.contains(mark))
+            .is_some_and(|member| member.marks.contains(mark))
+    }
+
+    /// The same with this member, in place of the one of the same trust domain.
+    ///
+    /// # Errors
+    /// When it is `own`, our trust domain.
+    pub fn with(&self, own: &TrustDomain, member: Arc<Member>) -> Result<Self, MemberError> {
+        if member.domain == *own {
+            return Err(MemberError::OwnDomain(member.domain.clone()));
+        }
+        let mut sorted = self.sorted.to_vec();
+        match self.place(&member.domain) {
+            Ok(at) => drop(sorted.get_mut(at).map(|old| *old = member)),
+            Err(at) => sorted.insert(at, member),
+        }
+        Ok(Self {
+            sorted: sorted.into(),
+        })
+    }
+
+    /// The same without the member of `domain`.
+    #[must_use]
+    pub fn without(&self, domain: &TrustDomain) -> Self {
+        let others = self.iter().filter(|member| member.domain != *domain);
+        Self {
+            sorted: others.cloned().collect(),
+        }
+    }
+
+    /// Takes the times of confirmation from `newer`, where it has the same members with the same
+    /// facts.
+    pub fn confirm_as(&self, newer: &Self) {
+        for (member, newer) in self.iter().zip(newer.iter()) {
+            if Arc::ptr_eq(member, newer) || !member.same_facts(newer) {
+                continue;
+            }
+            member.confirm(newer.confirmed());
+        }
+    }
+
+    fn place(&self, domain: &TrustDomain) -> Result<usize, usize> {
+        self.sorted
+            .binary_search_by(|member| name(member).cmp(domain.as_str()))
     }
 
     /// How many.
@@ -366,6 +452,29 @@ impl PartialEq for Members {
         let equal = |(one, other): (&Arc<Member>, _)| Arc::ptr_eq(one, other) || one == other;
         self.is_same(other)
             || (self.len() == other.len() && self.iter().zip(other.iter()).all(equal))
+    }
+}
+
+/// Where members come from, and who is told of domains that are wanted.
+#[derive(Clone, Debug)]
+pub struct Feed {
+    /// What is known now.
+    pub members: watch::Receiver<Members>,
+    /// Where somebody can be asked for more.
+    pub demand: Option<Arc<Demand>>,
+    /// Why nothing is told now, where that is so; what was told stays.
+    pub problem: watch::Receiver<Option<Arc<str>>>,
+}
+
+impl Feed {
+    /// Nobody is known, and nobody can be asked.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            members: watch::channel(Members::default()).1,
+            demand: None,
+            problem: watch::channel(None).1,
+        }
     }
 }
 

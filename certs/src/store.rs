@@ -1,14 +1,18 @@
 //! What one endpoint holds: SVID, trust and ready TLS configurations, swapped whole.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{ClientConfig, ServerConfig, crypto::CryptoProvider};
 use tokio::sync::watch;
 
 use crate::{
-    bundle::BundleSet,
+    bundle::{BundleSet, TrustBundle},
     clock::Clock,
-    id::{IdList, SpiffeId, TrustDomain},
+    id::{IdList, IdPattern, SpiffeId, TrustDomain},
+    members::{Demand, Feed, Member, Members, Wish},
     source::{FileBundles, Supply},
     svid::Svid,
     tls::{
@@ -112,6 +116,12 @@ pub struct Material {
     stores: Stores,
     /// The bundles among them that came from the source.
     supplied: BundleSet,
+    /// What is known of other sites.
+    members: Members,
+    /// Who is told of domains that are wanted.
+    demand: Option<Arc<Demand>>,
+    /// By which ages are told.
+    clock: Arc<dyn Clock>,
     /// What the configurations were built for.
     spec: Option<StoreSpec>,
 }
@@ -133,6 +143,9 @@ impl Material {
             problem: None,
             stores: Stores::default(),
             supplied: BundleSet::default(),
+            members: Members::default(),
+            demand: None,
+            clock: Arc::clone(&context.clock),
             spec: None,
         }
     }
@@ -147,21 +160,40 @@ impl Material {
         previous: &Self,
         context: &TlsContext,
     ) -> Self {
+        let nobody = Members::default();
+        Self::derive_among(spec, supply, extra, &nobody, previous, context)
+    }
+
+    /// The same, with what is known of other sites. Where it is what was known before but for the
+    /// times of confirmation, these are brought forward in `previous`, and nothing is built.
+    #[must_use]
+    pub fn derive_among(
+        spec: &StoreSpec,
+        supply: &Supply,
+        extra: &BundleSet,
+        members: &Members,
+        previous: &Self,
+        context: &TlsContext,
+    ) -> Self {
+        let same_members = previous.members.same_facts(members);
+        let members = if same_members {
+            previous.members.confirm_as(members);
+            previous.members.clone()
+        } else {
+            members.clone()
+        };
         let carried = supply.pending.then(|| Supply {
             svids: previous.latest_svid().cloned().into_iter().collect(),
             bundles: previous.supplied.clone(),
             ..supply.clone()
         });
         let supply = carried.as_ref().unwrap_or(supply);
-        let (bundles, problem) = trusted(spec, supply, extra);
+        let (bundles, problem) = trusted(spec, supply, extra, &members);
         let same_trust = previous.trust.bundles() == &bundles;
         let trust = if same_trust {
             Arc::clone(&previous.trust)
         } else {
-            Arc::new(Trust::new(
-                bundles,
-                context.provider.signature_verification_algorithms,
-            ))
+            Arc::new(previous.trust.changed_to(bundles))
         };
         let svid = choose(spec, supply);
         let same_svid = matches!((&svid, &previous.svid), (Ok(new), Ok(old)) if new == old);
@@ -175,10 +207,18 @@ impl Material {
             stores: Stores::default(),
             trust,
             supplied: supply.bundles.clone(),
+            members,
+            demand: previous.demand.clone(),
+            clock: Arc::clone(&context.clock),
             spec: Some(spec.clone()),
         };
         let same_spec = previous.spec.as_ref() == Some(spec);
-        if same_svid && same_trust && same_spec {
+        // Members count in a handshake only where a line by a mark asks who carries it.
+        let by_mark = spec
+            .forward
+            .iter()
+            .any(|(_, list)| list.marks().next().is_some());
+        if same_svid && same_trust && same_spec && (same_members || !by_mark) {
             material.server.clone_from(&previous.server);
             material.client.clone_from(&previous.client);
             material.stores.clone_from(&previous.stores);
@@ -191,19 +231,21 @@ impl Material {
     fn build(&mut self, spec: &StoreSpec, context: &TlsContext) -> Result<(), rustls::Error> {
         let Ok(svid) = &self.svid else { return Ok(()) };
         let TlsContext { provider, clock } = context;
-        let verifier = |expect| {
-            let trust = Arc::clone(&self.trust);
-            Arc::new(PeerVerifier::new(trust, Arc::clone(clock), expect))
-        };
         if let Some(min) = spec.listen {
-            let mut config = server_config(svid.certified(), verifier(None), min, provider, clock)?;
+            let mut config = server_config(
+                svid.certified(),
+                Arc::new(self.verifier(None, clock)),
+                min,
+                provider,
+                clock,
+            )?;
             if spec.resumption {
                 resumption::serve(&mut config, &mut self.stores);
             }
             self.server = Some(Arc::new(config));
         }
         if let Some((min, expect)) = &spec.forward {
-            let verifier = verifier(Some(expect.clone()));
+            let verifier = Arc::new(self.verifier(Some(expect.clone()), clock));
             let mut config = client_config(svid.certified(), verifier, *min, provider, clock)?;
             if spec.resumption {
                 resumption::ask(&mut config, &mut self.stores);
@@ -211,6 +253,11 @@ impl Material {
             self.client = Some(Arc::new(config));
         }
         Ok(())
+    }
+
+    fn verifier(&self, expect: Option<IdList>, clock: &Arc<dyn Clock>) -> PeerVerifier {
+        PeerVerifier::new(Arc::clone(&self.trust), Arc::clone(clock), expect)
+            .among(self.members.clone())
     }
 
     /// The SVID, if it may be presented at `now`.
@@ -257,6 +304,44 @@ impl Material {
             .ok_or_else(|| NotReady::Tls("the forwarding side is not mTLS".into()))
     }
 
+    /// The same for a handshake in which only `id` may answer: a service whose descriptor says who
+    /// that is. The `expect` list is not looked at in it, so the permit has to. No session is
+    /// resumed: whoever answered before may be another one.
+    ///
+    /// # Errors
+    /// When there is no valid SVID at `now`.
+    pub fn client_expecting(&self, id: &SpiffeId) -> Result<Arc<ClientConfig>, NotReady> {
+        let mut config = ClientConfig::clone(self.client(self.clock.now())?);
+        let only = IdPattern::only(id);
+        let verifier = self.verifier(Some(IdList::Named(vec![only])), &self.clock);
+        config
+            .dangerous()
+            .set_certificate_verifier(Arc::new(verifier));
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+
+    /// What is known of other sites.
+    #[must_use]
+    pub const fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// How long ago what is known of `member` was confirmed.
+    #[must_use]
+    pub fn age(&self, member: &Member) -> Duration {
+        member.age(self.clock.now())
+    }
+
+    /// A peer claims to be of `domain`, of which there is no bundle, or a service there is wanted:
+    /// it is asked for, where `list` could let such a peer in. `None`: it could not, or nobody can
+    /// be asked.
+    pub fn want(&self, list: &IdList, domain: &TrustDomain) -> Option<Wish> {
+        let own = self.spec.as_ref().is_some_and(|spec| spec.site == *domain);
+        let demand = self.demand.as_ref()?;
+        (!own && list.could_name(domain)).then(|| demand.want(domain))
+    }
+
     /// Forgets the sessions that could be resumed, on both sides: after one whose peer does not verify
     /// any more, others of that peer will not either, and a full handshake shows its new SVID.
     pub fn forget_sessions(&self) {
@@ -289,20 +374,41 @@ impl Material {
 }
 
 /// Bundles ∩ domains named in the lists (design.md §5). A bundle from a file wins over one that
-/// the source delivers for the same domain; they are never merged.
-fn trusted(spec: &StoreSpec, supply: &Supply, extra: &BundleSet) -> (BundleSet, Option<Arc<str>>) {
-    let named = |domain: &TrustDomain| spec.lists.iter().any(|list| list.names_domain(domain));
+/// the source delivers for the same domain, and either over one that a member has; they are never
+/// merged. One that shares a CA key with an earlier one is refused by itself.
+fn trusted(
+    spec: &StoreSpec,
+    supply: &Supply,
+    extra: &BundleSet,
+    members: &Members,
+) -> (BundleSet, Option<Arc<str>>) {
+    let named = |domain: &TrustDomain| {
+        let mut lists = spec.lists.iter();
+        lists.any(|list| list.names_domain(domain, members))
+    };
     let mut set = supply.bundles.filtered(named);
     let mut problem = supply.problem.clone();
+    let mut insert = |set: &mut BundleSet, bundle: &Arc<TrustBundle>| {
+        if let Err(error) = set.insert(Arc::clone(bundle)) {
+            problem = Some(error.to_string().into());
+        }
+    };
     for bundle in extra.iter() {
         let domain = bundle.trust_domain();
         // Our own trust domain comes from our own source only (design.md §4, 2).
         let own = *domain == spec.site && supply.bundles.get(domain).is_some();
-        if !named(domain) || own {
-            continue;
+        if named(domain) && !own {
+            insert(&mut set, bundle);
         }
-        if let Err(error) = set.insert(Arc::clone(bundle)) {
-            problem = Some(error.to_string().into());
+    }
+    for member in members.iter() {
+        let domain = member.trust_domain();
+        if let Some(bundle) = member.bundle()
+            && *domain != spec.site
+            && set.get(domain).is_none()
+            && named(domain)
+        {
+            insert(&mut set, bundle);
         }
     }
     (set, problem)
@@ -359,16 +465,19 @@ pub async fn follow(
     spec: StoreSpec,
     mut supply: watch::Receiver<Arc<Supply>>,
     mut extra: watch::Receiver<Arc<FileBundles>>,
+    mut feed: Feed,
     context: TlsContext,
     mut material: Arc<Material>,
     mut publish: impl FnMut(Arc<Material>),
 ) {
-    let mut extra_open = true;
+    let (mut extra_open, mut members_open) = (true, true);
     loop {
         let next = {
             let supply = Arc::clone(&supply.borrow_and_update());
             let extra = Arc::clone(&extra.borrow_and_update());
-            let mut next = Material::derive(&spec, &supply, &extra.set, &material, &context);
+            let members = feed.members.borrow_and_update().clone();
+            let mut next =
+                Material::derive_among(&spec, &supply, &extra.set, &members, &material, &context);
             let of_files = || {
                 extra
                     .problems
@@ -376,13 +485,27 @@ pub async fn follow(
                     .map(|problem| problem.as_str().into())
             };
             next.problem = next.problem.or_else(of_files);
+            next.demand.clone_from(&feed.demand);
             next
         };
         material = Arc::new(next);
         publish(Arc::clone(&material));
-        tokio::select! {
-            changed = supply.changed() => if changed.is_err() { return },
-            changed = extra.changed(), if extra_open => extra_open = changed.is_ok(),
+        loop {
+            tokio::select! {
+                changed = supply.changed() => if changed.is_err() { return },
+                changed = extra.changed(), if extra_open => extra_open = changed.is_ok(),
+                changed = feed.members.changed(), if members_open => {
+                    members_open = changed.is_ok();
+                    let members = feed.members.borrow_and_update().clone();
+                    // Every connection is decided again by what is published: an age that did not
+                    // grow is no reason.
+                    if material.members.same_facts(&members) {
+                        material.members.confirm_as(&members);
+                        continue;
+                    }
+                }
+            }
+            break;
         }
     }
 }

@@ -185,10 +185,9 @@ impl VerifiedPeer {
 #[derive(Debug)]
 pub struct Trust {
     bundles: BundleSet,
-    anchors: HashMap<String, Vec<TrustAnchor<'static>>>,
     algorithms: WebPkiSupportedAlgorithms,
-    /// Chains that verified, by the digest of the whole chain. It lives and dies with this trust,
-    /// so an entry never outlives a change of bundles; time is checked on every use.
+    /// Chains that verified, by the digest of the whole chain. An entry never outlives a change of
+    /// the bundle it was verified by; time is checked on every use.
     known: Mutex<HashMap<[u8; 32], Known>>,
 }
 
@@ -215,21 +214,35 @@ const MAX_KNOWN: usize = 1024;
 const MAX_KNOWN_BYTES: usize = 8 * 1024;
 
 impl Trust {
-    /// Prepares the anchors once, for every handshake until the bundles change.
+    /// Trust in these bundles, for every handshake until they change.
     #[must_use]
     pub fn new(bundles: BundleSet, algorithms: WebPkiSupportedAlgorithms) -> Self {
-        let anchors = bundles
-            .iter()
-            .map(|bundle| {
-                let anchors = bundle.authorities().iter().map(|ca| ca.anchor.clone());
-                (bundle.trust_domain().as_str().to_owned(), anchors.collect())
-            })
-            .collect();
         Self {
             bundles,
-            anchors,
             algorithms,
             known: Mutex::default(),
+        }
+    }
+
+    /// Trust in what became of these bundles. Chains that verified before are remembered on where
+    /// the bundle of their trust domain is the same: where there are many sites, one changes every
+    /// few seconds, and the peers of all others need no new look.
+    pub(crate) fn changed_to(&self, bundles: BundleSet) -> Self {
+        let same = |domain| match (self.bundles.get(domain), bundles.get(domain)) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old == new,
+            _ => false,
+        };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = known
+            .iter()
+            .filter(|(_, known)| same(known.peer.id.trust_domain()))
+            .map(|(digest, known)| (*digest, known.clone()))
+            .collect();
+        drop(known);
+        Self {
+            bundles,
+            algorithms: self.algorithms,
+            known: Mutex::new(kept),
         }
     }
 
@@ -297,9 +310,7 @@ impl Trust {
         };
         let Leaf { id, info } = Leaf::parse(leaf_der)?;
         let domain = id.trust_domain();
-        let (Some(bundle), Some(anchors)) =
-            (self.bundles.get(domain), self.anchors.get(domain.as_str()))
-        else {
+        let Some(bundle) = self.bundles.get(domain) else {
             return Err(VerifyError::UnknownTrustDomain { id });
         };
         if intermediates.len() >= MAX_CHAIN {
@@ -326,7 +337,7 @@ impl Trust {
         };
         leaf.verify_for_usage(
             self.algorithms.all,
-            anchors,
+            bundle.anchors(),
             intermediates,
             unix_time(now),
             // Leaf::parse has asked for both usages already; this one asks the intermediates.
@@ -366,11 +377,15 @@ fn check_authorities(
     roots: Roots,
 ) -> Result<(SystemTime, SystemTime), &'static str> {
     let anchor = path.anchor();
+    let same = |own: &TrustAnchor<'_>| {
+        own.subject == anchor.subject
+            && own.subject_public_key_info == anchor.subject_public_key_info
+    };
     let root = bundle
         .authorities()
         .iter()
-        .filter(|ca| ca.anchor.subject == anchor.subject)
-        .filter(|ca| ca.anchor.subject_public_key_info == anchor.subject_public_key_info)
+        .zip(bundle.anchors())
+        .filter_map(|(ca, own)| same(own).then_some(ca))
         .filter(|ca| {
             roots == Roots::AnyTime || (ca.info.not_before <= now && now <= ca.info.not_after)
         })

@@ -32,6 +32,9 @@ pub struct Input {
     pub client: Client,
     /// Who answered: `sekisho.upstream`, and `destination.principal` of an outbound connection.
     pub upstream: Option<Upstream>,
+    /// What is known of the other site, where a peer is of one: `sekisho.federation`. Of the client
+    /// where it is a workload of another trust domain, else of who answered.
+    pub federation: Option<Federation>,
     /// What the sender merely claims (PROXY protocol addresses and TLVs): `sekisho.claimed`.
     pub claimed: BTreeMap<String, String>,
 }
@@ -72,6 +75,17 @@ pub struct Upstream {
     pub id: Option<SpiffeId>,
     /// The address dialled, as configured: `upstream.address`.
     pub address: Option<String>,
+}
+
+/// What is known of another site beside its CAs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Federation {
+    /// `peer` (pairwise) or `directory`: `federation.source`.
+    pub source: &'static str,
+    /// Whole seconds since its source last confirmed what is known of it: `federation.age`.
+    pub age: u64,
+    /// Its marks, sorted: `federation.marks`, a list that is empty where it has none.
+    pub marks: Vec<String>,
 }
 
 impl Direction {
@@ -132,6 +146,10 @@ impl Input {
         let upstream = self.upstream.as_ref().map_or(0, |upstream| {
             upstream.id.as_ref().map_or(0, id) + upstream.address.as_deref().map_or(0, str::len)
         });
+        let federation = self.federation.as_ref().map_or(0, |known| {
+            let marks = known.marks.iter();
+            ENTRY + marks.map(|mark| mark.len() + ENTRY).sum::<usize>()
+        });
         let claimed = self.claimed.iter();
         ENTRY * 16
             + [&self.site, &self.endpoint, &self.service]
@@ -142,6 +160,7 @@ impl Input {
             + self.sni.as_deref().map_or(0, str::len)
             + client
             + upstream
+            + federation
             + claimed
                 .map(|(key, value)| key.len() + value.len() + ENTRY)
                 .sum::<usize>()
@@ -194,6 +213,7 @@ impl Input {
             .with("service", self.service.as_str())
             .with_some("client", client)
             .with_some("upstream", upstream)
+            .with_some("federation", self.federation.as_ref().map(federation))
             .with_some("claimed", (!self.claimed.is_empty()).then_some(claimed))
     }
 }
@@ -220,6 +240,18 @@ fn workload(id: &SpiffeId) -> Fields {
         .with("spiffe_id", id.to_string())
         .with("trust_domain", id.trust_domain_name())
         .with("path_segments", segments)
+}
+
+fn federation(known: &Federation) -> Fields {
+    let marks: Vec<Value> = known
+        .marks
+        .iter()
+        .map(|mark| mark.as_str().into())
+        .collect();
+    Fields::default()
+        .with("source", known.source)
+        .with("age", known.age)
+        .with("marks", marks)
 }
 
 /// An object under construction.

@@ -34,7 +34,7 @@ mod syntax;
 pub use decision::Decision;
 pub use error::{LoadError, Position, Refusal};
 pub use evaluator::Evaluator;
-pub use input::{Client, Direction, Input, Upstream};
+pub use input::{Client, Direction, Federation, Input, Upstream};
 pub use limits::{
     Limits, MAX_BRACKET_DEPTH, MAX_CALL_DEPTH, MAX_DECISION_SEGMENTS, MAX_FILE_BYTES, MAX_FILES,
     MAX_FOLDER_DEPTH, MAX_SOURCE_BYTES,

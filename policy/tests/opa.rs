@@ -74,6 +74,7 @@ fn inputs() -> Vec<Input> {
         sni: Some("from-osaka.hokkaido.example".into()),
         client: Client::Workload(id("spiffe://osaka.example/lab/sender")),
         upstream: None,
+        federation: None,
         claimed: BTreeMap::new(),
     };
     vec![

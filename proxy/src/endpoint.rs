@@ -101,7 +101,12 @@ impl Endpoint {
     fn replace(&self, change: impl FnOnce(&Snapshot) -> Snapshot) {
         self.state.send_if_modified(|state| {
             let Some(old) = state else { return false };
-            *state = Some(Arc::new(change(old)));
+            let mut new = change(old);
+            let members = new.material.members();
+            if let Some(upstream) = new.upstream.following(&new.spec, members) {
+                new.upstream = upstream;
+            }
+            *state = Some(Arc::new(new));
             true
         });
     }

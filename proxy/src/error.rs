@@ -178,6 +178,20 @@ pub enum UpstreamError {
         /// Why.
         error: HandshakeError,
     },
+    /// The address that a catalogue or its name gives is not one that this site may be sent to.
+    #[error(
+        "{service}: its catalogue names {address}, which is no public address and not in \
+         `federation.allow`"
+    )]
+    NotAllowed {
+        /// The service.
+        service: String,
+        /// The address.
+        address: std::net::IpAddr,
+    },
+    /// No catalogue lists the service, or its site is not known.
+    #[error("{0}: not in its site's catalogue, or the site is not known yet; it is asked for")]
+    NotListed(String),
     /// Nothing in time.
     #[error("no target answered within {0:?}")]
     Timeout(Duration),
@@ -188,7 +202,11 @@ impl UpstreamError {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Connect(_) | Self::Dns { .. } | Self::Timeout(_) => Reason::UpstreamUnreachable,
+            Self::Connect(_)
+            | Self::Dns { .. }
+            | Self::NotAllowed { .. }
+            | Self::NotListed(_)
+            | Self::Timeout(_) => Reason::UpstreamUnreachable,
             Self::Handshake { error, .. } => error.reason(),
         }
     }

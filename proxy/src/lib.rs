@@ -15,6 +15,7 @@ mod connection;
 pub mod drain;
 pub mod endpoint;
 pub mod error;
+pub mod federation;
 mod handshake;
 pub mod held;
 pub mod live;
@@ -42,7 +43,7 @@ use std::{
     time::Duration,
 };
 
-use sekisho_certs::TlsContext;
+use sekisho_certs::{TlsContext, members::Feed};
 use sekisho_record::{Backend, Measured};
 use tokio::sync::watch;
 
@@ -139,6 +140,8 @@ struct Running {
 pub struct Proxy {
     shared: Arc<Shared>,
     running: Mutex<Running>,
+    /// From where endpoints know other sites.
+    feeds: Mutex<Vec<Feed>>,
 }
 
 impl Proxy {
@@ -161,6 +164,7 @@ impl Proxy {
                 limits: options.limits,
             }),
             running: Mutex::default(),
+            feeds: Mutex::default(),
         })
     }
 

@@ -12,7 +12,9 @@ use prometheus_client::{
 };
 use sekisho_certs::Reason;
 
-use crate::{endpoint::Endpoint, held::Memory, live::Ending, worker::Workers};
+use crate::{
+    endpoint::Endpoint, federation::FederationReading, held::Memory, live::Ending, worker::Workers,
+};
 
 /// `endpoint`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +62,12 @@ struct OfResult {
     result: &'static str,
 }
 
+/// `source`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfSource {
+    source: &'static str,
+}
+
 type Float = Gauge<f64, AtomicU64>;
 
 /// The endpoint label of connections refused before an endpoint was chosen.
@@ -84,6 +92,9 @@ pub struct Metrics {
     worker_bulk: Family<OfWorker, Gauge>,
     moved: Counter,
     buffered: Gauge,
+    members: Family<OfSource, Gauge>,
+    oldest: Family<OfSource, Float>,
+    demand: Family<OfResult, Counter>,
     /// Endpoints that exist: a connection that outlives its endpoint makes no series of it again.
     known: RwLock<HashSet<String>>,
 }
@@ -108,6 +119,9 @@ impl Default for Metrics {
             worker_bulk: Family::default(),
             moved: Counter::default(),
             buffered: Gauge::default(),
+            members: Family::default(),
+            oldest: Family::default(),
+            demand: Family::default(),
             known: RwLock::new(HashSet::from([NO_ENDPOINT.to_owned()])),
         };
         let registry = &mut metrics.registry;
@@ -185,6 +199,22 @@ impl Default for Metrics {
             Unit::Bytes,
             metrics.buffered.clone(),
         );
+        registry.register(
+            "federation_members",
+            "Other sites that are known, by who vouches for them",
+            metrics.members.clone(),
+        );
+        registry.register_with_unit(
+            "federation_age",
+            "Time since what is known of a site was last confirmed: the longest, by who vouches for it",
+            Unit::Seconds,
+            metrics.oldest.clone(),
+        );
+        registry.register(
+            "federation_demand",
+            "Domains of peers that were not known, by what came of asking for them",
+            metrics.demand.clone(),
+        );
         metrics
     }
 }
@@ -260,6 +290,30 @@ impl Metrics {
         self.moved
             .inc_by(workers.moved().saturating_sub(self.moved.get()));
         self.buffered.set(gauge(memory.held()));
+    }
+
+    /// What is known of other sites now; `None` where nobody asks.
+    pub(crate) fn read_federation(&self, reading: Option<&FederationReading>) {
+        self.oldest.clear();
+        let Some(reading) = reading else {
+            self.members.clear();
+            return;
+        };
+        for (source, count, oldest) in &reading.members {
+            let label = OfSource {
+                source: source.as_str(),
+            };
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            self.members.get_or_create(&label).set(count);
+            if let Some(age) = oldest {
+                self.oldest.get_or_create(&label).set(age.as_secs_f64());
+            }
+        }
+        for (wish, count) in &reading.demand {
+            let result = wish.as_str();
+            let counter = self.demand.get_or_create(&OfResult { result });
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
     }
 
     /// Counts a reload that was applied or refused.

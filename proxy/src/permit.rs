@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sekisho_certs::{IdList, Reason, SpiffeId};
+use sekisho_certs::{IdList, Members, Reason, SpiffeId, VerifiedPeer};
 use sekisho_policy::{self as policy, Evaluator, Input, Policy};
 use tokio::time::Instant;
 
@@ -129,6 +129,13 @@ impl Permit {
                 .verified()
                 .find(|peer| !material.trust().still_trusts(peer))
             {
+                // A member that has lost a mark is not trusted because no list names it any more;
+                // that is what its operator should read.
+                let members = material.members();
+                let member = members.get(peer.id().trust_domain());
+                if member.is_some_and(|member| member.bundle().is_some()) {
+                    check_lists(snapshot, peers)?;
+                }
                 return Err(Denied::new(
                     Reason::BundleChanged,
                     format!("a CA that {} needs has left the bundle", peer.id()),
@@ -153,10 +160,10 @@ impl Permit {
 }
 
 fn check_lists(snapshot: &Snapshot, peers: &Peers) -> Result<(), Denied> {
-    let spec = &snapshot.spec;
+    let (spec, members) = (&snapshot.spec, snapshot.material.members());
     match (&spec.listen, &peers.client) {
         (Listen::Mtls { accept, .. }, Client::Workload(peer)) => {
-            check_list(accept, peer.id(), Reason::NotAccepted, "accept")?;
+            check_list(accept, peer.id(), members, Reason::NotAccepted, "accept")?;
         }
         (Listen::Tcp { local, .. } | Listen::Unix { local, .. }, Client::Local(user)) => {
             if !user.is_among(local) {
@@ -190,7 +197,7 @@ fn check_lists(snapshot: &Snapshot, peers: &Peers) -> Result<(), Denied> {
     };
     match (&spec.forward, &upstream.verified) {
         (Forward::Mtls { expect, .. }, Some(peer)) => {
-            check_list(expect, peer.id(), Reason::NotExpected, "expect")
+            check_list(expect, peer.id(), members, Reason::NotExpected, "expect")
         }
         (Forward::Plain { .. }, None) => Ok(()),
         _ => Err(Denied::new(
@@ -210,10 +217,11 @@ fn describe(user: &LocalUser) -> String {
 fn check_list(
     list: &IdList,
     id: &SpiffeId,
+    members: &Members,
     reason: Reason,
     name: &'static str,
 ) -> Result<(), Denied> {
-    if list.contains(id) {
+    if list.contains_among(id, members) {
         Ok(())
     } else {
         Err(Denied::new(
@@ -257,8 +265,26 @@ pub fn input(snapshot: &Snapshot, facts: &Facts, peers: &Peers) -> Input {
                 address: Some(upstream.target.clone()),
             })
         }),
+        federation: federation(snapshot, peers),
         claimed: facts.claimed.clone(),
     }
+}
+
+/// What is known of the other site. The age is read for each decision and nowhere remembered: a
+/// policy that minds it says with `ttl` when it wants to be asked again.
+fn federation(snapshot: &Snapshot, peers: &Peers) -> Option<policy::Federation> {
+    let material = &snapshot.material;
+    let foreign = |id: &SpiffeId| *id.trust_domain() != snapshot.spec.site;
+    let peer = peers
+        .verified()
+        .map(VerifiedPeer::id)
+        .find(|id| foreign(id))?;
+    let member = material.members().get(peer.trust_domain())?;
+    Some(policy::Federation {
+        source: member.source().as_str(),
+        age: material.age(member).as_secs(),
+        marks: member.marks().iter().map(ToString::to_string).collect(),
+    })
 }
 
 fn group_names(user: &LocalUser) -> Vec<String> {

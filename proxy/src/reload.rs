@@ -227,6 +227,6 @@ fn targets(endpoint: &Endpoint) -> Vec<String> {
     snapshot
         .iter()
         .flat_map(|snapshot| snapshot.upstream.targets())
-        .map(|target| target.address().to_string())
+        .map(|target| target.name().to_owned())
         .collect()
 }

@@ -69,7 +69,8 @@ pub struct SvidStatus {
 /// A target.
 #[derive(Clone, Debug, Serialize)]
 pub struct TargetStatus {
-    /// Its address, as in the file.
+    /// Its address, as in the file; of a service of another site, that and the address that its
+    /// catalogue names.
     pub address: String,
     /// Whether neither health check nor failures speak against it.
     pub available: bool,
@@ -160,6 +161,9 @@ impl Proxy {
         }
         self.shared
             .metrics
+            .read_federation(self.federation_reading().as_ref());
+        self.shared
+            .metrics
             .read_workers(&self.shared.workers, &self.shared.memory);
         self.shared.metrics.text()
     }
@@ -232,7 +236,7 @@ fn status(
             .targets()
             .iter()
             .map(|target| TargetStatus {
-                address: target.address().to_string(),
+                address: target.name().to_owned(),
                 available: target.is_available(),
                 connections: target.active(),
             })

@@ -1,5 +1,7 @@
 //! The forwarding side: which target, at which of its addresses.
 
+mod allowed;
+mod catalogue;
 mod dial;
 mod health;
 mod resolve;
@@ -13,13 +15,15 @@ use std::{
     time::Duration,
 };
 
+use sekisho_certs::{Members, SpiffeId};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    endpoint::spec::{Address, Balance, EndpointSpec, Forward, SocketOptions},
+    endpoint::spec::{Address, Balance, EndpointSpec, SiteService, SocketOptions},
     error::UpstreamError,
     transport::Transport,
 };
+use catalogue::{Plan, Planned};
 use resolve::Resolved;
 
 /// Failures to connect in a row that eject a target for a while.
@@ -31,10 +35,14 @@ const EJECT_AT_MOST: Duration = Duration::from_secs(60);
 
 /// An endpoint's targets and what is known of them.
 pub struct Upstream {
-    targets: Vec<Target>,
+    targets: Vec<Arc<Target>>,
+    /// Services of other sites of which no target is known.
+    missing: Vec<SiteService>,
     balance: Balance,
     socket: SocketOptions,
     next: AtomicUsize,
+    /// Where names are resolved and targets are checked.
+    runtime: Handle,
 }
 
 impl fmt::Debug for Upstream {
@@ -48,8 +56,7 @@ impl fmt::Debug for Upstream {
 /// One target.
 #[derive(Debug)]
 pub struct Target {
-    address: Address,
-    server_name: Option<String>,
+    planned: Planned,
     resolved: Resolved,
     active: AtomicUsize,
     /// What the health check says; true without one.
@@ -65,10 +72,9 @@ struct Failures {
 }
 
 impl Target {
-    fn new(address: Address, server_name: Option<String>) -> Self {
+    fn new(planned: Planned) -> Self {
         Self {
-            address,
-            server_name,
+            planned,
             resolved: Resolved::default(),
             active: AtomicUsize::new(0),
             healthy: AtomicBool::new(true),
@@ -86,10 +92,17 @@ impl Target {
         !ejected && self.healthy.load(Ordering::Relaxed)
     }
 
-    /// Its address, as in the file.
+    /// Its address: as in the file, or as a catalogue has it.
     #[must_use]
     pub const fn address(&self) -> &Address {
-        &self.address
+        &self.planned.address
+    }
+
+    /// Its name: the address as in the file; of a service of another site, that and the address that
+    /// its catalogue names.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.planned.name
     }
 
     /// Connections open now.
@@ -110,7 +123,11 @@ impl Target {
             failures.ejections += 1;
             let time = (EJECT_FOR * failures.ejections).min(EJECT_AT_MOST);
             failures.ejected_until = Some(Instant::now() + time);
-            tracing::warn!(target = %self.address, seconds = time.as_secs(), "target ejected");
+            tracing::warn!(
+                target = self.name(),
+                seconds = time.as_secs(),
+                "target ejected"
+            );
         }
     }
 }
@@ -124,54 +141,92 @@ pub(crate) struct Connected {
     /// The same, with the address that answered where it is a name.
     pub(crate) address: String,
     pub(crate) server_name: Option<String>,
+    /// Who has to answer, where a catalogue says so.
+    pub(crate) expected: Option<SpiffeId>,
     /// Counts this connection at its target.
     pub(crate) held: Held,
 }
 
 /// Counts a connection at its target until dropped.
 #[derive(Debug)]
-pub(crate) struct Held(Arc<Upstream>, usize);
+pub(crate) struct Held(Arc<Target>);
+
+impl Held {
+    fn at(target: &Arc<Target>) -> Self {
+        target.active.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(target))
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(target) = self.0.targets.get(self.1) {
-            target.active.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Upstream {
     /// The targets of `spec`. Names are resolved, and targets checked, on `runtime` until this is
-    /// dropped.
+    /// dropped. Services of other sites are looked for once members are known:
+    /// [`Upstream::following`].
     #[must_use]
     pub fn new(spec: &EndpointSpec, runtime: &Handle) -> Arc<Self> {
-        let targets = match &spec.forward {
-            Forward::Mtls { targets, .. } => targets
+        Self::planned(
+            spec,
+            Plan::new(spec, &Members::default()),
+            &[],
+            runtime.clone(),
+        )
+    }
+
+    /// The targets of `spec` by the catalogues of `members`; `None` where they are as before. What
+    /// is known of a target that stays goes on, and so does every connection.
+    #[must_use]
+    pub fn following(&self, spec: &EndpointSpec, members: &Members) -> Option<Arc<Self>> {
+        spec.site_services().next()?;
+        let plan = Plan::new(spec, members);
+        let same = plan.missing == self.missing
+            && plan
+                .targets
                 .iter()
-                .map(|target| Target::new(target.address.clone(), target.server_name.clone()))
-                .collect(),
-            Forward::Plain { targets } => targets
-                .iter()
-                .map(|address| Target::new(address.clone(), None))
-                .collect(),
-        };
+                .eq(self.targets.iter().map(|target| &target.planned));
+        (!same).then(|| Self::planned(spec, plan, &self.targets, self.runtime.clone()))
+    }
+
+    fn planned(
+        spec: &EndpointSpec,
+        plan: Plan,
+        known: &[Arc<Target>],
+        runtime: Handle,
+    ) -> Arc<Self> {
+        let targets = plan.targets.into_iter().map(|planned| {
+            let same = known.iter().find(|target| target.planned == planned);
+            same.map_or_else(|| Arc::new(Target::new(planned)), Arc::clone)
+        });
         let upstream = Arc::new(Self {
-            targets,
+            targets: targets.collect(),
+            missing: plan.missing,
             balance: spec.balance,
             socket: spec.sockets.forward.clone(),
             next: AtomicUsize::new(0),
+            runtime,
         });
-        resolve::keep(&upstream, runtime);
+        resolve::keep(&upstream, &upstream.runtime);
         if let Some(check) = spec.health {
-            health::keep(&upstream, check, runtime);
+            health::keep(&upstream, check, &upstream.runtime);
         }
         upstream
     }
 
     /// The targets, in the order of the file.
     #[must_use]
-    pub fn targets(&self) -> &[Target] {
+    pub fn targets(&self) -> &[Arc<Target>] {
         &self.targets
+    }
+
+    /// Services of other sites of which no target is known.
+    #[must_use]
+    pub fn missing(&self) -> &[SiteService] {
+        &self.missing
     }
 
     /// Connects to a target: the one whose turn it is, then the others, until one answers. Each has
@@ -190,18 +245,18 @@ impl Upstream {
                 continue;
             };
             // Counted before it is connected: otherwise a burst all goes to one.
-            target.active.fetch_add(1, Ordering::Relaxed);
-            let held = Held(Arc::clone(self), index);
-            let dialled = dial::target(&target.address, &target.resolved, &self.socket);
+            let held = Held::at(target);
+            let dialled = dial::target(&target.planned, &target.resolved, &self.socket);
             let dialled = tokio::time::timeout(time, dialled).await;
             match dialled.unwrap_or(Err(UpstreamError::Timeout(time))) {
                 Ok((transport, address)) => {
                     target.connected(true);
                     return Ok(Connected {
                         transport,
-                        target: target.address.to_string(),
+                        target: target.name().to_owned(),
                         address,
-                        server_name: target.server_name.clone(),
+                        server_name: target.planned.server_name.clone(),
+                        expected: target.planned.found.as_ref().map(|found| found.id.clone()),
                         held,
                     });
                 }
@@ -211,7 +266,10 @@ impl Upstream {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| UpstreamError::Connect("there is no target".into())))
+        Err(last.unwrap_or_else(|| match self.missing.first() {
+            Some(service) => UpstreamError::NotListed(service.to_string()),
+            None => UpstreamError::Connect("there is no target".into()),
+        }))
     }
 
     fn order(&self) -> Vec<usize> {
@@ -220,10 +278,10 @@ impl Upstream {
         let mut order: Vec<_> = (start..count).chain(0..start).collect();
         let target = |index: &usize| self.targets.get(*index);
         if self.balance == Balance::LeastConnections {
-            order.sort_by_key(|index| target(index).map_or(usize::MAX, Target::active));
+            order.sort_by_key(|index| target(index).map_or(usize::MAX, |target| target.active()));
         }
         // Stable: the order among the available stays.
-        order.sort_by_key(|index| !target(index).is_some_and(Target::is_available));
+        order.sort_by_key(|index| !target(index).is_some_and(|target| target.is_available()));
         order
     }
 }

@@ -64,6 +64,8 @@ pub mod agent {
 pub mod federation_admin {
     pub use crate::generated::sekisho::federation::admin::v1::*;
 }
+/// What a site knows of other sites: ours, not SPIRE's.
+pub use generated::sekisho::federation::v1 as federation;
 
 /// Envoy's secret discovery service.
 pub mod envoy {

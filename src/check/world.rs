@@ -8,7 +8,7 @@ use std::{
 };
 
 use sekisho_certs::{
-    IdList, Svid, TrustDomain,
+    Svid, TrustDomain,
     source::{FileBundles, SourceSpec, read_files},
     tls,
 };
@@ -75,6 +75,15 @@ pub(crate) fn look(
                 let delegated = agent.delegated.as_ref();
                 agent.socket == *socket || delegated.is_some_and(|own| own.socket == *socket)
             });
+            let asks = matches!(&endpoint.identity, Some(SourceSpec::WorkloadApi { .. }))
+                && node::federation::is_needed(&endpoint.spec);
+            if asks && !comes {
+                let path = socket.display();
+                found.warnings.push(format!(
+                    "marks and site:// need sekisho's own agent at {path}: SPIRE's knows nothing of \
+                     them"
+                ));
+            }
             if !there && !comes {
                 let path = socket.display();
                 found
@@ -184,13 +193,7 @@ fn files(found: &mut Found, endpoint: &EndpointConfig, cert: &Path, key: &Path, 
 fn named_domains(spec: &EndpointSpec) -> Vec<TrustDomain> {
     let mut domains = Vec::new();
     for list in spec.lists() {
-        if let IdList::Named(patterns) = list {
-            domains.extend(
-                patterns
-                    .iter()
-                    .map(|pattern| pattern.trust_domain().clone()),
-            );
-        }
+        domains.extend(list.domains().cloned());
     }
     domains.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     domains.dedup();

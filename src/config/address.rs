@@ -5,12 +5,14 @@ use std::{
     path::PathBuf,
 };
 
+use sekisho_certs::{TrustDomain, id::parse_trust_domain, members::is_service_name};
 use sekisho_proxy::endpoint::spec::Address;
 
 /// What a `listen` looks like.
 pub(super) const LISTEN: &str = "mtls://ADDRESS:PORT, tcp://ADDRESS:PORT or unix:///PATH";
 /// What a `forward` looks like.
-pub(super) const FORWARD: &str = "mtls://HOST:PORT[/NAME], tcp://HOST:PORT or unix:///PATH";
+pub(super) const FORWARD: &str = "mtls://HOST:PORT[/NAME], site://TRUST-DOMAIN/SERVICE, \
+                                  tcp://HOST:PORT or unix:///PATH";
 /// What a host looks like.
 const HOST: &str = "an IP address ([…] around IPv6) or a DNS name, a colon and a port from 1 to \
                     65535";
@@ -34,6 +36,7 @@ pub(super) enum ListenUrl {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ForwardUrl {
     Mtls(Address, Option<String>),
+    Site(TrustDomain, String),
     Plain(Address),
 }
 
@@ -67,6 +70,17 @@ pub(super) fn forward(text: &str) -> Result<ForwardUrl, &'static str> {
             None => (rest, None),
         };
         Ok(ForwardUrl::Mtls(host(address)?, name))
+    } else if let Some(rest) = text.strip_prefix("site://") {
+        let parts = rest.split_once('/');
+        let parts = parts.and_then(|(site, name)| Some((parse_trust_domain(site).ok()?, name)));
+        match parts {
+            Some((site, name)) if is_service_name(name) => {
+                Ok(ForwardUrl::Site(site, name.to_owned()))
+            }
+            _ => {
+                Err("site://TRUST-DOMAIN/SERVICE, SERVICE being a lower-case DNS label ([a-z0-9-])")
+            }
+        }
     } else if let Some(address) = text.strip_prefix("tcp://") {
         Ok(ForwardUrl::Plain(host(address)?))
     } else if text.starts_with("unix:") {

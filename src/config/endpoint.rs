@@ -1,5 +1,6 @@
 //! One entry of `endpoints`.
 
+use ipnet::IpNet;
 use sekisho_certs::{
     IdList, SpiffeId, TrustDomain,
     id::id_below,
@@ -21,7 +22,7 @@ use super::{
 
 mod forward;
 pub(super) mod ids;
-mod listen;
+pub(super) mod listen;
 pub(super) mod settings;
 mod socket;
 
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) bundles: Option<BundlesSpec>,
     pub(super) policy: Option<PolicyConfig>,
     pub(super) record: RecordLayer,
+    /// `federation: {allow}`.
+    pub(super) allow: Vec<IpNet>,
     /// The same of `policy`.
     pub(super) has_policy: bool,
 }
@@ -65,7 +68,7 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
     let tls = map.get_or("tls", settings::Tls::default(), report, settings::tls);
     let settings::Tls { min, resumption } = tls.unwrap_or_default();
     let listen = listen::read(&map, min, report);
-    let forward = forward::read(&map, min, report);
+    let forward = forward::read(&map, min, shared, report);
     let own_id = own_id(&map, &shared.site, report);
     let policy = match map.get("policy") {
         Some(field) => policy::read(&field, report),

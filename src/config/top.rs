@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use sekisho_certs::{TrustDomain, id::parse_trust_domain, source::SourceSpec};
 use sekisho_proxy::endpoint::spec::RecordLayer;
 
@@ -73,7 +74,9 @@ pub(super) fn read(
         let beside = authority.as_ref().and_then(Option::as_ref);
         federation::federation(&field, own.as_ref(), beside, report)
     });
-    let shared = shared(&top, agent.as_ref().and_then(Option::as_ref), report)?;
+    let allow = federation.as_ref().and_then(Option::as_ref);
+    let allow = allow.map_or_else(Vec::new, |config| config.allow.clone());
+    let shared = shared(&top, agent.as_ref().and_then(Option::as_ref), allow, report)?;
     let workers = top.get_or("workers", None, report, |field, report| {
         let workers = field.number(1..=256, report)?;
         usize::try_from(workers).ok().map(Some)
@@ -127,7 +130,12 @@ pub(super) fn read(
 }
 
 /// What endpoints have in common; without `identity` they ask the agent of this node.
-fn shared(top: &Map<'_>, agent: Option<&AgentConfig>, report: &mut Report) -> Option<Shared> {
+fn shared(
+    top: &Map<'_>,
+    agent: Option<&AgentConfig>,
+    allow: Vec<IpNet>,
+    report: &mut Report,
+) -> Option<Shared> {
     let site = top
         .required("site", SITE, report)
         .and_then(|field| site(&field, report));
@@ -135,6 +143,7 @@ fn shared(top: &Map<'_>, agent: Option<&AgentConfig>, report: &mut Report) -> Op
     let record = top.get_or("record", RecordLayer::default(), report, record);
     let policy = top.get("policy");
     Some(Shared {
+        allow,
         record: record.unwrap_or_default(),
         has_policy: policy.is_some(),
         identity: match identity {

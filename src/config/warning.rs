@@ -89,6 +89,20 @@ fn is_everywhere(net: &ipnet::IpNet) -> bool {
     net.prefix_len() == 0
 }
 
+const fn accept(spec: &EndpointSpec) -> Option<&IdList> {
+    match &spec.listen {
+        Listen::Mtls { accept, .. } => Some(accept),
+        _ => None,
+    }
+}
+
+const fn expect(spec: &EndpointSpec) -> Option<&IdList> {
+    match &spec.forward {
+        Forward::Mtls { expect, .. } => Some(expect),
+        Forward::Plain { .. } => None,
+    }
+}
+
 fn oldest(spec: &EndpointSpec) -> MinVersion {
     match (&spec.listen, &spec.forward) {
         (Listen::Mtls { min_version, .. }, _) | (_, Forward::Mtls { min_version, .. }) => {
@@ -123,7 +137,9 @@ fn list(key: &str, ids: &IdList, spec: &EndpointSpec, warnings: &mut Warnings<'_
         }
         IdList::Named(patterns) => {
             for pattern in patterns {
-                let domain = pattern.trust_domain();
+                let Some(domain) = pattern.trust_domain() else {
+                    continue;
+                };
                 if *domain != spec.site && pattern.to_string() == format!("spiffe://{domain}/*") {
                     let message = format!("{pattern} is every workload of {domain}");
                     warnings.add(key, message);
@@ -140,6 +156,23 @@ fn trust(
     bundles: &[BundlesSpec],
     warnings: &mut Warnings<'_>,
 ) {
+    let agent = matches!(identity, Some(SourceSpec::WorkloadApi { .. }));
+    for (key, list) in [("accept", accept(spec)), ("expect", expect(spec))] {
+        if let Some(mark) = list.and_then(|list| list.marks().next())
+            && !agent
+        {
+            let message = format!(
+                "mark:{mark}: marks come from the Workload API's socket of our own agent, and this \
+                 identity does not: such a line lets nobody in"
+            );
+            warnings.add(key, message);
+        }
+    }
+    if spec.site_services().next().is_some() && !agent {
+        let message = "site:// is found by the Workload API's socket of our own agent, and this \
+                       identity does not come from there: it will not be found";
+        warnings.add("forward", message);
+    }
     let own = match identity {
         // A Workload API delivers bundles of its own choice.
         None | Some(SourceSpec::WorkloadApi { .. } | SourceSpec::Delegated { .. }) => return,
@@ -153,21 +186,13 @@ fn trust(
             None => return,
         }
     }
-    let accept = match &spec.listen {
-        Listen::Mtls { accept, .. } => Some(("accept", accept)),
-        _ => None,
-    };
-    let expect = match &spec.forward {
-        Forward::Mtls { expect, .. } => Some(("expect", expect)),
-        Forward::Plain { .. } => None,
-    };
-    for (key, list) in accept.into_iter().chain(expect) {
-        let IdList::Named(patterns) = list else {
+    for (key, list) in [("accept", accept(spec)), ("expect", expect(spec))] {
+        let Some(IdList::Named(patterns)) = list else {
             continue;
         };
         let mut missing: Vec<_> = patterns
             .iter()
-            .map(|pattern| pattern.trust_domain())
+            .filter_map(sekisho_certs::IdPattern::trust_domain)
             .collect();
         missing.sort_unstable();
         missing.dedup();

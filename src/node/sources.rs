@@ -7,9 +7,14 @@ use std::{
     time::Duration,
 };
 
-use sekisho_agent::{delegate::watch_delegated, selector::Selector};
+use sekisho_agent::{
+    delegate::watch_delegated,
+    members::{Wants, watch_members},
+    selector::Selector,
+};
 use sekisho_certs::{
     StoreSpec, TlsContext, TrustDomain,
+    members::Feed,
     source::{EmbeddedCa, EmbeddedError, SourceSpec, Supply, watch_files, watch_workload_api},
 };
 use tokio::sync::watch;
@@ -30,6 +35,8 @@ pub(crate) struct Sources {
     /// By folder and site.
     embedded: HashMap<(PathBuf, String), Opening>,
     shared: HashMap<SourceSpec, Supplies>,
+    /// Members, by the socket of the agent that tells them.
+    members: HashMap<PathBuf, (watch::Sender<Wants>, Option<Feed>)>,
 }
 
 /// A source in words, for the status.
@@ -77,6 +84,42 @@ impl Sources {
             .entry(source.clone())
             .or_insert_with(open)
             .clone()
+    }
+
+    /// What endpoints want to know of other sites, by the agent to ask; agents that none asks any more
+    /// are left alone.
+    pub(crate) fn want(&mut self, wants: HashMap<PathBuf, Wants>) {
+        self.members.retain(|socket, _| wants.contains_key(socket));
+        for (socket, wants) in wants {
+            let (sender, _) = self
+                .members
+                .entry(socket)
+                .or_insert_with(|| (watch::Sender::new(Wants::default()), None));
+            sender.send_if_modified(|before| {
+                let news = *before != wants;
+                *before = wants;
+                news
+            });
+        }
+    }
+
+    /// What the agent at `socket` tells of other sites.
+    pub(crate) fn feed(&mut self, socket: &Path, site: &TrustDomain, context: &TlsContext) -> Feed {
+        let (wants, feed) = self
+            .members
+            .entry(socket.to_owned())
+            .or_insert_with(|| (watch::Sender::new(Wants::default()), None));
+        let open = || {
+            let clock = Arc::clone(&context.clock);
+            watch_members(socket.to_owned(), site.clone(), wants.subscribe(), clock)
+        };
+        feed.get_or_insert_with(open).clone()
+    }
+
+    /// All that is open, for the status.
+    pub(crate) fn feeds(&self) -> Vec<Feed> {
+        let feeds = self.members.values();
+        feeds.filter_map(|(_, feed)| feed.clone()).collect()
     }
 
     /// SVIDs from an embedded CA, once it is open.

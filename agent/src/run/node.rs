@@ -7,6 +7,7 @@ use sekisho_certs::{BundleSet, Trust, TrustBundle};
 use super::Agent;
 use crate::{
     cache::{Kept, KeptNode, KeptSvid},
+    members::ask::kept as members,
     state::{Identity, SignedFor, State},
     svid::Signed,
 };
@@ -95,6 +96,10 @@ impl Agent {
             state.identities.insert(entry.id.clone(), identity);
         }
         state.bundles = kept.bundles;
+        if !kept.put_out {
+            let members = members::take_up(&kept.members, now);
+            self.desk.take_up(members, now);
+        }
         let svids = state.identities.values();
         let svids = svids.filter(|one| one.valid(now).is_some()).count();
         tracing::info!(

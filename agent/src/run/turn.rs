@@ -166,6 +166,7 @@ impl Agent {
         self.publish(state, &before);
         // What has been signed was verified by it too, whatever came after.
         self.verified_by = Some(own);
+        self.ask_for_members().await;
         signed?;
         if std::mem::take(&mut self.put_out) {
             self.save();

@@ -17,6 +17,7 @@ use sekisho_agent::{
 use sekisho_authority::{
     ca::{Ca, CaSettings, keys::KeyFolder},
     core::{Core, Settings as AuthoritySettings},
+    members::MemberSource,
     serve::{Doors as AuthorityDoors, Serving as Authority},
     store::Store,
 };
@@ -53,6 +54,8 @@ pub(crate) struct Site {
     folder: tempfile::TempDir,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) settings: AuthoritySettings,
+    /// Who knows other sites, from the authority's next start on.
+    pub(crate) directory: Option<Arc<dyn MemberSource>>,
     ca_ttl: Duration,
     port: u16,
     authority: Option<Authority>,
@@ -87,6 +90,7 @@ impl Site {
             folder: tempfile::tempdir().unwrap(),
             clock: TestClock::new(),
             settings,
+            directory: None,
             ca_ttl,
             port: 0,
             authority: None,
@@ -114,7 +118,8 @@ impl Site {
         };
         let ca = Ca::open(settings, Arc::clone(&store), keys, self.clock());
         let ca = Arc::new(ca.await.unwrap());
-        let core = Core::new(self.settings.clone(), store, ca, self.clock());
+        let mut core = Core::new(self.settings.clone(), store, ca, self.clock());
+        core.directory.clone_from(&self.directory);
         let doors = AuthorityDoors {
             tcp: Some(([127, 0, 0, 1], self.port).into()),
             socket: Some(self.path("authority.sock")),

@@ -16,6 +16,7 @@ mod evidence_wire;
 mod harness;
 mod k8s_psat;
 mod life;
+mod members;
 mod sds;
 mod workload_api;
 mod x509pop;

@@ -54,6 +54,12 @@ pub fn allowed(method: &str) -> Option<Allowed> {
     if service == "sekisho.federation.admin.v1.FederationAdmin" {
         return Some(ADMINISTRATORS);
     }
+    if service == "sekisho.federation.v1.Federation" {
+        return (call == "GetMembers").then_some(Allowed {
+            agent: true,
+            ..ADMINISTRATORS
+        });
+    }
     let service = service.strip_prefix("spire.api.server.")?;
     let allowed = match (service, call) {
         ("agent.v1.Agent", "AttestAgent") | ("bundle.v1.Bundle", "GetBundle") => ANYBODY,
@@ -77,6 +83,23 @@ pub fn allowed(method: &str) -> Option<Allowed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_are_for_agents_and_administrators() {
+        let allowed = allowed("/sekisho.federation.v1.Federation/GetMembers").unwrap();
+        let text = include_str!("../../../spire-api/proto/sekisho/federation/v1/federation.proto");
+        assert!(text.contains("// Callers: local, admin, agent."));
+        assert!(allowed.local && allowed.admin && allowed.agent);
+        assert!(!allowed.any && !allowed.downstream);
+        assert_eq!(
+            super::allowed("/sekisho.federation.v1.Federation/Other"),
+            None
+        );
+        assert_eq!(
+            super::allowed("/sekisho.federation.v1.NodeFederation/WatchMembers"),
+            None
+        );
+    }
 
     /// The comments in the protobuf say it too: they must say the same.
     #[test]

@@ -16,6 +16,7 @@ use sekisho_authority::{
     ca::{Ca, CaError, CaSettings, keys::KeyFolder, upstream::Upstream},
     core::{Core, Settings},
     federation::HINTS,
+    members::MemberSource,
     serve::{Doors, Serving},
     store::Store,
 };
@@ -122,6 +123,13 @@ impl World {
         opened.unwrap_or_else(|(error, _)| panic!("{error}"))
     }
 
+    /// With somebody who knows the members of a directory.
+    pub(crate) async fn start_with_directory(directory: Arc<dyn MemberSource>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let opened = Self::open_with(folder, TestClock::new(), None, |_| {}, Some(directory)).await;
+        opened.unwrap_or_else(|(error, _)| panic!("{error}"))
+    }
+
     /// In a folder that may have been used before, below another authority or not. The folder is given
     /// back where it fails.
     pub(crate) async fn open(
@@ -129,6 +137,16 @@ impl World {
         clock: Arc<TestClock>,
         upstream: Option<Arc<dyn Upstream>>,
         change: impl FnOnce(&mut Settings),
+    ) -> Result<Self, (CaError, tempfile::TempDir)> {
+        Self::open_with(folder, clock, upstream, change, None).await
+    }
+
+    async fn open_with(
+        folder: tempfile::TempDir,
+        clock: Arc<TestClock>,
+        upstream: Option<Arc<dyn Upstream>>,
+        change: impl FnOnce(&mut Settings),
+        directory: Option<Arc<dyn MemberSource>>,
     ) -> Result<Self, (CaError, tempfile::TempDir)> {
         let domain = id::parse_trust_domain("a.example").unwrap();
         let store = Arc::new(Store::open(&folder.path().join("db")).unwrap());
@@ -158,8 +176,9 @@ impl World {
             Ok(ca) => Arc::new(ca),
             Err(error) => return Err((error, folder)),
         };
-        let core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
+        let mut core = Core::new(settings, store, ca, Arc::<TestClock>::clone(&clock))
             .with_log(Arc::new(Log::default()));
+        core.directory = directory;
         let core = Arc::new(core);
         let doors = Doors {
             tcp: Some("127.0.0.1:0".parse().unwrap()),

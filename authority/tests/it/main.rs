@@ -12,5 +12,6 @@ mod authorities;
 mod federation;
 mod harness;
 mod host;
+mod members;
 mod nested;
 mod pairwise;

@@ -130,8 +130,16 @@ fn members_are_found_by_name_and_by_mark() {
     assert!(members.get(&domain("s100.example")).is_none());
     let even = "even".parse().unwrap();
     assert_eq!(members.with_mark(&even).count(), 50);
-    // Not loaded: a mark alone lets nobody in.
-    assert!(!members.carries(&domain("s2.example"), &even));
+    assert!(members.is_marked(&domain("s2.example"), &even));
+    assert!(!members.is_marked(&domain("s3.example"), &even));
+    let fewer = members.without(&domain("s2.example"));
+    assert!(!fewer.is_marked(&domain("s2.example"), &even));
+    let again = fewer.with(
+        &own,
+        Arc::clone(members.get(&domain("s2.example")).unwrap()),
+    );
+    assert_eq!(again.unwrap(), members);
+    assert!(fewer.with(&own, Arc::new(member("tokyo.example"))).is_err());
 }
 
 #[test]
@@ -156,4 +164,10 @@ fn a_confirmation_changes_the_age_and_no_fact() {
     let marked = member("kyoto.example").with_marks(marks(&["a"])).unwrap();
     let marked = Members::new(&own, [Arc::new(marked)]).unwrap();
     assert!(!early.same_facts(&marked));
+    // In place: whoever holds the old one sees it.
+    let held = Arc::clone(early.get(&kyoto).unwrap());
+    early.confirm_as(&marked);
+    assert_eq!(held.confirmed(), SystemTime::UNIX_EPOCH);
+    early.confirm_as(&late);
+    assert_eq!(held.confirmed(), later);
 }

@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use crate::{
     clock::Clock,
     id::IdList,
+    members::Members,
     verify::{Leaf, Trust, VerifyError},
 };
 
@@ -27,17 +28,27 @@ pub struct PeerVerifier {
     trust: Arc<Trust>,
     clock: Arc<dyn Clock>,
     expect: Option<IdList>,
+    /// Those that lines by a mark are about.
+    members: Members,
 }
 
 impl PeerVerifier {
     /// A verifier by `trust`, at the time of `clock`.
     #[must_use]
-    pub const fn new(trust: Arc<Trust>, clock: Arc<dyn Clock>, expect: Option<IdList>) -> Self {
+    pub fn new(trust: Arc<Trust>, clock: Arc<dyn Clock>, expect: Option<IdList>) -> Self {
         Self {
             trust,
             clock,
             expect,
+            members: Members::default(),
         }
+    }
+
+    /// The same, among these members: without them a line by a mark matches nobody.
+    #[must_use]
+    pub fn among(mut self, members: Members) -> Self {
+        self.members = members;
+        self
     }
 
     fn verify_chain(
@@ -61,7 +72,7 @@ impl PeerVerifier {
             return Ok(());
         };
         let id = Leaf::parse(leaf).map_err(tls_error)?.id;
-        if expect.contains(&id) {
+        if expect.contains_among(&id, &self.members) {
             Ok(())
         } else {
             Err(tls_error(VerifyError::NotExpected { id }))

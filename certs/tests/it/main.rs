@@ -14,6 +14,7 @@ mod conformance;
 mod embedded;
 mod files;
 mod material;
+mod members;
 mod openssl;
 mod properties;
 mod svid;

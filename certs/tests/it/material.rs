@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::version::TLS13;
 use sekisho_certs::{
     BundleSet, Clock as _, IdList, Material, NotReady, StoreSpec, Svid, TlsContext, TrustDomain,
+    members::Feed,
     source::FileBundles,
     source::Supply,
     store::follow,
@@ -383,7 +384,15 @@ async fn a_store_follows_its_sources_until_they_are_gone() {
     let publish = move |material| {
         sender.send_replace(Some(material));
     };
-    let task = tokio::spawn(follow(spec, supplied, extras, context, empty, publish));
+    let task = tokio::spawn(follow(
+        spec,
+        supplied,
+        extras,
+        Feed::none(),
+        context,
+        empty,
+        publish,
+    ));
     let is = |test: fn(&Material) -> bool| {
         move |material: &Option<Arc<Material>>| material.as_deref().is_some_and(test)
     };

@@ -334,6 +334,7 @@ fn any_input() -> impl Strategy<Value = Input> {
                 sni,
                 client,
                 upstream,
+                federation: None,
                 claimed,
             },
         )

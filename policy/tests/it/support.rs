@@ -60,6 +60,7 @@ pub(crate) fn inbound() -> Input {
         sni: Some("from-osaka.hokkaido.example".into()),
         client: Client::Workload(id("spiffe://osaka.example/lab/sender")),
         upstream: None,
+        federation: None,
         claimed: BTreeMap::new(),
     }
 }

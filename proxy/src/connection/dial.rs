@@ -1,8 +1,6 @@
 //! upstream: a target, and where it has one, its TLS and who it is.
 
-use std::sync::Arc;
-
-use sekisho_certs::Reason;
+use sekisho_certs::{Reason, VerifyError};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
@@ -11,6 +9,7 @@ use super::{
 };
 use crate::{
     endpoint::{Snapshot, spec::Forward},
+    error::HandshakeError,
     handshake::{self, alert},
     peer::{Answerer, Peers},
     proxy_protocol,
@@ -48,6 +47,11 @@ impl Way<'_> {
             upstream,
             ..
         } = &*at.snapshot;
+        if let Forward::Mtls { expect, .. } = &spec.forward {
+            for service in upstream.missing() {
+                material.want(expect, &service.domain);
+            }
+        }
         let connected = upstream
             .connect(spec.timeouts.connect)
             .await
@@ -57,6 +61,7 @@ impl Way<'_> {
             target,
             address,
             server_name,
+            expected,
             held,
         } = connected;
         self.live.details().upstream = Some(address.clone());
@@ -84,8 +89,9 @@ impl Way<'_> {
                 });
                 Ok(Some((Stream::plain(transport, &at.memory), held)))
             }
-            Forward::Mtls { .. } => {
-                let failed = |error| {
+            Forward::Mtls { expect, .. } => {
+                let failed = |error: HandshakeError| {
+                    self.want(material, expect, &error);
                     let detail = format!("{address}: {error}");
                     Refusal {
                         detail,
@@ -93,14 +99,21 @@ impl Way<'_> {
                     }
                 };
                 let clock = &self.shared.context.clock;
-                let config = material
-                    .client(clock.now())
-                    .map_err(|error| failed(error.into()))?;
+                let config = match &expected {
+                    // Whom the list does not let answer is not asked.
+                    Some(id) if !expect.contains_among(id, material.members()) => {
+                        let id = id.clone();
+                        return Err(failed(VerifyError::NotExpected { id }.into()));
+                    }
+                    Some(id) => material.client_expecting(id),
+                    None => material.client(clock.now()).cloned(),
+                };
+                let config = config.map_err(|error| failed(error.into()))?;
                 let layer = self.layer(at);
                 let secured = handshake::connect(
                     transport,
                     server_name.as_deref(),
-                    Arc::clone(config),
+                    config,
                     spec.timeouts.handshake,
                     &layer,
                 )

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use sekisho_certs::Reason;
+use sekisho_certs::{IdList, Material, Reason, VerifyError};
 use tokio::sync::watch;
 
 use super::Refusal;
@@ -207,15 +207,20 @@ impl<'a> Way<'a> {
         let time = at.snapshot.spec.timeouts.handshake;
         let left = time.saturating_sub(self.live.counters.age());
         let layer = self.layer(&at);
+        let material = &at.snapshot.material;
         let secured = hello
             .accept(config, left, &layer)
             .await
             .map_err(|error| match error {
                 HandshakeError::Timeout(_) => failed(HandshakeError::Timeout(time)),
-                other => failed(other),
+                other => {
+                    if let Listen::Mtls { accept, .. } = &at.snapshot.spec.listen {
+                        self.want(material, accept, &other);
+                    }
+                    failed(other)
+                }
             })?;
         let handshake::Secured { stream, chain } = secured;
-        let material = &at.snapshot.material;
         let now = self.shared.context.clock.now();
         let peer = match handshake::peer(&chain, material, now) {
             Ok(peer) => peer,
@@ -337,6 +342,14 @@ impl<'a> Way<'a> {
 
     fn decide(&mut self, snapshot: &Snapshot, peers: &Peers) -> Result<Permit, Refusal> {
         decide(self.live, snapshot, &mut self.facts, peers)
+    }
+
+    /// A peer whose site is not known was refused: the site is asked for, where `list` could let
+    /// such a peer in, and its next try may succeed.
+    pub(super) fn want(&self, material: &Material, list: &IdList, error: &HandshakeError) {
+        if let HandshakeError::Verify(VerifyError::UnknownTrustDomain { id }) = error {
+            material.want(list, id.trust_domain());
+        }
     }
 
     /// Who protects the records of this endpoint's connections.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use sekisho_certs::{IdList, SpiffeId, TrustDomain, tls::MinVersion};
+use sekisho_certs::{IdList, Members, SpiffeId, TrustDomain, tls::MinVersion};
 pub use sekisho_record::Backend;
 
 /// One gate: a listening side and a forwarding side, each plain or mTLS.
@@ -144,8 +144,20 @@ impl EndpointSpec {
 
     /// Whether a peer of `domain` is named by `accept` or `expect`.
     #[must_use]
-    pub fn names_domain(&self, domain: &TrustDomain) -> bool {
-        self.lists().any(|list| list.names_domain(domain))
+    pub fn names_domain(&self, domain: &TrustDomain, members: &Members) -> bool {
+        self.lists().any(|list| list.names_domain(domain, members))
+    }
+
+    /// The services of other sites among its targets.
+    pub fn site_services(&self) -> impl Iterator<Item = &SiteService> {
+        let targets: &[MtlsTarget] = match &self.forward {
+            Forward::Mtls { targets, .. } => targets,
+            Forward::Plain { .. } => &[],
+        };
+        targets.iter().filter_map(|target| match &target.address {
+            Address::Site(service) => Some(service),
+            Address::Ip(_) | Address::Name(..) | Address::Unix(_) => None,
+        })
     }
 
     /// The `accept` and `expect` lists that there are.
@@ -284,7 +296,7 @@ impl fmt::Display for LocalClient {
 /// The forwarding side. Never without a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forward {
-    /// `mtls://HOST:PORT[/NAME]`.
+    /// `mtls://HOST:PORT[/NAME]`, or `site://TRUST-DOMAIN/SERVICE`.
     Mtls {
         /// The targets, with the server name each is asked for.
         targets: Vec<MtlsTarget>,
@@ -313,22 +325,20 @@ impl Forward {
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, names): (_, Vec<_>) = match self {
-            Self::Mtls { targets, .. } => (
-                "mtls://",
-                targets
-                    .iter()
-                    .map(|target| match &target.server_name {
-                        Some(name) => format!("{} (as {name})", target.address),
-                        None => target.address.to_string(),
-                    })
-                    .collect(),
-            ),
-            Self::Plain { targets } => ("", targets.iter().map(ToString::to_string).collect()),
+        let names: Vec<_> = match self {
+            Self::Mtls { targets, .. } => targets
+                .iter()
+                .map(|target| match (&target.address, &target.server_name) {
+                    (Address::Site(service), _) => service.to_string(),
+                    (address, Some(name)) => format!("mtls://{address} (as {name})"),
+                    (address, None) => format!("mtls://{address}"),
+                })
+                .collect(),
+            Self::Plain { targets } => targets.iter().map(ToString::to_string).collect(),
         };
         for (index, name) in names.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{scheme}{name}")?;
+            write!(f, "{comma}{name}")?;
         }
         Ok(())
     }
@@ -339,7 +349,8 @@ impl fmt::Display for Forward {
 pub struct MtlsTarget {
     /// Where it is.
     pub address: Address,
-    /// The server name sent: `NAME.<trust domain of expect>`. `None`: none is sent.
+    /// The server name sent: `NAME.<trust domain of expect>`. `None`: none is sent; that of a
+    /// service of another site is `SERVICE.<trust domain>`.
     pub server_name: Option<String>,
 }
 
@@ -350,8 +361,27 @@ pub enum Address {
     Ip(SocketAddr),
     /// A DNS name and port, resolved again on a schedule.
     Name(String, u16),
+    /// A service of another site, found in that site's catalogue.
+    Site(SiteService),
     /// The path of a Unix socket.
     Unix(PathBuf),
+}
+
+/// `site://TRUST-DOMAIN/SERVICE`: the catalogue says where it is and who answers there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SiteService {
+    /// The site.
+    pub domain: TrustDomain,
+    /// The service's name, a DNS label.
+    pub service: String,
+    /// Networks that a catalogue may name beside public addresses: `federation: {allow}`.
+    pub allow: Vec<IpNet>,
+}
+
+impl fmt::Display for SiteService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "site://{}/{}", self.domain, self.service)
+    }
 }
 
 impl fmt::Display for Address {
@@ -359,6 +389,7 @@ impl fmt::Display for Address {
         match self {
             Self::Ip(address) => write!(f, "{address}"),
             Self::Name(name, port) => write!(f, "{name}:{port}"),
+            Self::Site(service) => write!(f, "{service}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }

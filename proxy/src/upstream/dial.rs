@@ -1,12 +1,16 @@
 //! Connecting to one target: all its addresses, the next one begun before the last has failed
 //! (RFC 8305, bounded).
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::resolve::Resolved;
+use super::{allowed::is_allowed, catalogue::Planned, resolve::Resolved};
 use crate::{
     endpoint::spec::{Address, SocketOptions},
     error::UpstreamError,
@@ -22,19 +26,35 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 /// # Errors
 /// When no address answered.
 pub(super) async fn target(
-    address: &Address,
+    planned: &Planned,
     resolved: &Resolved,
     options: &SocketOptions,
 ) -> Result<(Transport, String), UpstreamError> {
-    let failed = |error: io::Error| UpstreamError::Connect(format!("{address}: {error}"));
+    let Planned {
+        name: called,
+        address,
+        found,
+        ..
+    } = planned;
+    let failed = |error: io::Error| UpstreamError::Connect(format!("{called}: {error}"));
+    let allowed = |ip: IpAddr| match found {
+        Some(found) if !is_allowed(ip, &found.allow) => Err(UpstreamError::NotAllowed {
+            service: found.service.clone(),
+            address: ip,
+        }),
+        _ => Ok(()),
+    };
     match address {
+        // What the catalogue has of it was put in its place.
+        Address::Site(service) => Err(UpstreamError::NotListed(service.to_string())),
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(failed)?;
             Ok((Transport::Unix(stream), address.to_string()))
         }
         Address::Ip(ip) => {
+            allowed(ip.ip())?;
             let stream = tcp(*ip, options).await.map_err(failed)?;
-            Ok((Transport::Tcp(stream), address.to_string()))
+            Ok((Transport::Tcp(stream), called.clone()))
         }
         Address::Name(name, port) => {
             let addresses =
@@ -45,6 +65,8 @@ pub(super) async fn target(
                         name: name.clone(),
                         error,
                     })?;
+            // A name of which one address is forbidden is not to be trusted with the others.
+            addresses.iter().try_for_each(|at| allowed(at.ip()))?;
             let (stream, at) = first_of(interleave(addresses), options)
                 .await
                 .map_err(failed)?;

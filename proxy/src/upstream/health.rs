@@ -47,13 +47,17 @@ impl Streak {
 
 async fn look(target: &Target, check: HealthCheck, streak: &mut Streak) {
     let options = SocketOptions::default();
-    let dialled = dial::target(&target.address, &target.resolved, &options);
+    let dialled = dial::target(&target.planned, &target.resolved, &options);
     let answer = tokio::time::timeout(check.timeout, dialled).await;
     let ok = matches!(answer, Ok(Ok(_)));
     let healthy = target.healthy.load(Ordering::Relaxed);
     if let Some(now) = streak.add(ok, healthy, check) {
         target.healthy.store(now, Ordering::Relaxed);
-        tracing::info!(target = %target.address, healthy = now, "health of a target changed");
+        tracing::info!(
+            target = target.name(),
+            healthy = now,
+            "health of a target changed"
+        );
     }
 }
 

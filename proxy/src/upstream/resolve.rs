@@ -77,7 +77,7 @@ impl Resolved {
 pub(super) fn keep(upstream: &Arc<Upstream>, runtime: &Handle) {
     let named = |upstream: &Upstream| {
         let mut targets = upstream.targets.iter();
-        targets.any(|target| matches!(target.address, Address::Name(..)))
+        targets.any(|target| matches!(target.address(), Address::Name(..)))
     };
     if !named(upstream) {
         return;
@@ -86,7 +86,7 @@ pub(super) fn keep(upstream: &Arc<Upstream>, runtime: &Handle) {
     runtime.spawn(async move {
         while let Some(pass) = Weak::upgrade(&upstream) {
             for target in &pass.targets {
-                let Address::Name(name, port) = &target.address else {
+                let Address::Name(name, port) = target.address() else {
                     continue;
                 };
                 if let Err(error) = target.resolved.ask(name, *port).await {

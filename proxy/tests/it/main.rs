@@ -6,6 +6,7 @@ mod harness;
 mod layer;
 mod limits;
 mod lists;
+mod members;
 mod plain;
 mod reloads;
 mod resumption;

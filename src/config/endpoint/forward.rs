@@ -1,9 +1,9 @@
 //! `forward`, and what goes with each form of it.
 
-use sekisho_certs::{IdList, TrustDomain, tls::MinVersion};
-use sekisho_proxy::endpoint::spec::{Address, Forward, MtlsTarget};
+use sekisho_certs::{IdList, IdPattern, TrustDomain, tls::MinVersion};
+use sekisho_proxy::endpoint::spec::{Address, Forward, MtlsTarget, SiteService};
 
-use super::ids;
+use super::{Shared, ids};
 use crate::config::{
     address::{self, ForwardUrl},
     error::Report,
@@ -15,7 +15,12 @@ use crate::config::{
 type Written<'a> = (Field<'a>, ForwardUrl);
 
 /// Reads the forwarding side.
-pub(super) fn read(map: &Map<'_>, min: MinVersion, report: &mut Report) -> Option<Forward> {
+pub(super) fn read(
+    map: &Map<'_>,
+    min: MinVersion,
+    shared: &Shared,
+    report: &mut Report,
+) -> Option<Forward> {
     let field = map.required("forward", address::FORWARD, report)?;
     let written = written(&field, report)?;
     let mut mtls = Vec::new();
@@ -23,20 +28,36 @@ pub(super) fn read(map: &Map<'_>, min: MinVersion, report: &mut Report) -> Optio
     for (field, url) in written {
         match url {
             ForwardUrl::Mtls(address, name) => mtls.push((field, address, name)),
+            ForwardUrl::Site(domain, service) => {
+                if domain == shared.site {
+                    let rule = "a service of this site is not looked up in its own catalogue: \
+                                name its address, mtls://HOST:PORT/NAME";
+                    field.rule(rule, report);
+                    continue;
+                }
+                let service = SiteService {
+                    domain,
+                    service,
+                    allow: shared.allow.clone(),
+                };
+                mtls.push((field, Address::Site(service), None));
+            }
             ForwardUrl::Plain(address) => plain.push(address),
         }
     }
     if !plain.is_empty() {
         if !mtls.is_empty() {
-            field.rule("either all targets are mtls:// or none is", report);
+            field.rule(
+                "either all targets are mtls:// or site://, or none is",
+                report,
+            );
             return None;
         }
         let rule = "only an mTLS `forward` has peers to expect";
         map.refuse(&["expect"], rule, report);
         return Some(Forward::Plain { targets: plain });
     }
-    let expect = map.required("expect", ids::FORM, report)?;
-    let expect = ids::read(&expect, report)?;
+    let expect = expect(map, &mtls, report)?;
     let targets: Vec<_> = mtls
         .into_iter()
         .map(|target| named(target, &expect, report))
@@ -46,6 +67,33 @@ pub(super) fn read(map: &Map<'_>, min: MinVersion, report: &mut Report) -> Optio
         expect,
         min_version: min,
     })
+}
+
+/// `expect`. Where all targets are services of other sites it may be missing: the catalogue says who
+/// answers, and the list is every workload of those sites.
+fn expect(
+    map: &Map<'_>,
+    targets: &[(Field<'_>, Address, Option<String>)],
+    report: &mut Report,
+) -> Option<IdList> {
+    let of_sites: Option<Vec<IdPattern>> = targets
+        .iter()
+        .map(|(_, address, _)| match address {
+            Address::Site(service) => format!("spiffe://{}/*", service.domain).parse().ok(),
+            Address::Ip(_) | Address::Name(..) | Address::Unix(_) => None,
+        })
+        .collect();
+    match (map.get("expect"), of_sites) {
+        (None, Some(mut patterns)) if !patterns.is_empty() => {
+            patterns.sort_by_key(ToString::to_string);
+            patterns.dedup();
+            Some(IdList::Named(patterns))
+        }
+        _ => {
+            let field = map.required("expect", ids::FORM, report)?;
+            ids::read(&field, report)
+        }
+    }
 }
 
 fn written<'a>(field: &Field<'a>, report: &mut Report) -> Option<Vec<Written<'a>>> {
@@ -111,9 +159,12 @@ fn only_domain(expect: &IdList) -> Result<&TrustDomain, String> {
     let IdList::Named(patterns) = expect else {
         return Err("[federated] names none".into());
     };
+    if expect.marks().next().is_some() {
+        return Err("a mark names none".into());
+    }
     let mut domains: Vec<_> = patterns
         .iter()
-        .map(|pattern| pattern.trust_domain())
+        .filter_map(IdPattern::trust_domain)
         .collect();
     domains.sort_unstable();
     domains.dedup();

@@ -5,8 +5,8 @@ use sekisho_certs::{IdList, IdPattern};
 use crate::config::{error::Report, field::Field};
 
 /// What such a list looks like.
-pub(super) const FORM: &str =
-    "a list of SPIFFE IDs, as in [spiffe://osaka.example/sender], or [federated]";
+pub(super) const FORM: &str = "a list of SPIFFE IDs, as in [spiffe://osaka.example/sender], of marks, as in [mark:hpci], or \
+     [federated]";
 
 /// Reads a list of patterns, or `[federated]`.
 pub(in crate::config) fn read(field: &Field<'_>, report: &mut Report) -> Option<IdList> {
@@ -19,7 +19,7 @@ pub(in crate::config) fn read(field: &Field<'_>, report: &mut Report) -> Option<
     }
     let mut patterns: Vec<IdPattern> = Vec::new();
     for item in &items {
-        let form = "a SPIFFE ID, as in spiffe://osaka.example/sender";
+        let form = "a SPIFFE ID, as in spiffe://osaka.example/sender, or a mark, as in mark:hpci";
         let Some(text) = item.text(form, report) else {
             continue;
         };

@@ -33,7 +33,8 @@ const LISTEN: &str = "mtls://ADDRESS:PORT, tcp://ADDRESS:PORT or unix:///PATH";
 const LOCAL: &str = "an IP address ([…] around IPv6; names are not looked up here), a colon and a \
                      port from 1 to 65535";
 const SOCKET: &str = "unix:// and the absolute path of a socket, at most 107 bytes";
-const FORWARD: &str = "mtls://HOST:PORT[/NAME], tcp://HOST:PORT or unix:///PATH";
+const FORWARD: &str =
+    "mtls://HOST:PORT[/NAME], site://TRUST-DOMAIN/SERVICE, tcp://HOST:PORT or unix:///PATH";
 const HOST: &str =
     "an IP address ([…] around IPv6) or a DNS name, a colon and a port from 1 to 65535";
 #[test]
@@ -63,6 +64,7 @@ fn listen_says_what_it_expects() {
 #[test]
 fn forward_says_what_it_expects() {
     let name = "mtls://HOST:PORT/NAME, NAME being lower-case DNS labels ([a-z0-9_-])";
+    let service = "site://TRUST-DOMAIN/SERVICE, SERVICE being a lower-case DNS label ([a-z0-9-])";
     for (value, expected) in [
         ("tpc://a:1", FORWARD),
         ("a:1", FORWARD),
@@ -82,6 +84,13 @@ fn forward_says_what_it_expects() {
         ("mtls://a:1/B", name),
         ("mtls://a:1/b/c", name),
         ("mtls://a:1/b?c", name),
+        ("site://a.example", service),
+        ("site://a.example/", service),
+        ("site://A.example/s", service),
+        ("site://a.example/S", service),
+        ("site://a.example/s/t", service),
+        ("site://a.example/s.t", service),
+        ("site://a.example:1/s", service),
     ] {
         let error = only_error(OUTBOUND, &format!("forward: {value}"));
         let rest = format!("5:14: endpoints.x.forward: expected {expected}, found {value:?}");
@@ -104,7 +113,7 @@ fn forward_says_what_it_expects() {
             ),
             (
                 "forward: [mtls://a:1, tcp://b:1]",
-                "5:14: endpoints.x.forward: either all targets are mtls:// or none is",
+                "5:14: endpoints.x.forward: either all targets are mtls:// or site://, or none is",
             ),
         ],
     );
@@ -132,8 +141,9 @@ fn a_server_name_needs_one_trust_domain() {
 
 #[test]
 fn lists_of_peers_say_what_they_expect() {
-    let list = "a list of SPIFFE IDs, as in [spiffe://osaka.example/sender], or [federated]";
-    let id = "a SPIFFE ID, as in spiffe://osaka.example/sender";
+    let list = "a list of SPIFFE IDs, as in [spiffe://osaka.example/sender], of marks, as in \
+                [mark:hpci], or [federated]";
+    let id = "a SPIFFE ID, as in spiffe://osaka.example/sender, or a mark, as in mark:hpci";
     check(
         INBOUND,
         &[
