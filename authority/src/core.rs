@@ -13,6 +13,8 @@ use sekisho_spire_api::types::permission_denied_details::Reason;
 use tokio::sync::Mutex;
 use tonic::Status;
 
+use sekisho_federation::directory::following::Handle;
+
 use crate::{
     api::{LogLevel, status},
     attest::Attestors,
@@ -122,6 +124,8 @@ pub struct Core {
     pub own_chain: ArcSwap<Vec<CertificateDer<'static>>>,
     /// Who knows the members of a directory, where the site is in one.
     pub directory: Option<Arc<dyn MemberSource>>,
+    /// The directories themselves.
+    pub(crate) followed: Option<Handle>,
     /// The entries as they were at a version.
     arranged: Mutex<(u64, Arc<Arrangement>)>,
 }
@@ -143,6 +147,7 @@ impl Core {
             clock,
             log: None,
             directory: None,
+            followed: None,
             own_chain: ArcSwap::default(),
             arranged: Mutex::default(),
         }

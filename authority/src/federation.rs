@@ -99,6 +99,11 @@ impl Federation {
         }
     }
 
+    /// What fetches.
+    pub(crate) const fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// What is known of each relationship, by its trust domain; now and whenever it changes. Empty until
     /// the authority serves.
     #[must_use]
@@ -234,7 +239,10 @@ impl Core {
     }
 
     /// By what an endpoint of this trust domain is verified.
-    async fn endpoint_bundle(&self, domain: TrustDomain) -> Result<TrustBundle, RefreshError> {
+    pub(crate) async fn endpoint_bundle(
+        &self,
+        domain: TrustDomain,
+    ) -> Result<TrustBundle, RefreshError> {
         let stored = if domain == self.settings.domain {
             (**self.ca.bundle().borrow()).clone()
         } else {

@@ -11,6 +11,7 @@ pub mod authorized;
 pub mod ca;
 pub mod caller;
 pub mod core;
+pub mod directory;
 pub mod entry;
 mod epoch;
 pub mod federation;

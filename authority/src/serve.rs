@@ -40,6 +40,7 @@ use crate::{
     },
     ca::{CaError, upstream},
     core::Core,
+    directory,
     federation::{self, EndpointSettings, Published, Shown},
     store::StoreError,
 };
@@ -180,6 +181,23 @@ impl Serving {
                 () = stopped => {}
             }
         });
+        if let Some(handle) = core.followed().cloned() {
+            let (kept, asked) = (Arc::clone(&core), Arc::clone(&core));
+            let (first, second) = (serving.stopped(), serving.stopped());
+            let listened = handle.clone();
+            serving.run(async move {
+                tokio::select! {
+                    () = directory::keep(kept, handle) => {}
+                    () = first => {}
+                }
+            });
+            serving.run(async move {
+                tokio::select! {
+                    () = directory::listen(asked, listened) => {}
+                    () = second => {}
+                }
+            });
+        }
         let (turned, stopped) = (Arc::clone(&core), serving.stopped());
         serving.run(async move {
             tokio::select! {

@@ -223,6 +223,20 @@ impl Client {
         Ok(Answer::Bundle(bundle, tag))
     }
 
+    /// A document of an endpoint, whatever it is.
+    ///
+    /// # Errors
+    /// Each of [`FetchError`]'s variants but those of bundles.
+    pub async fn document(
+        &self,
+        url: &EndpointUrl,
+        profile: &Profile,
+    ) -> Result<Bytes, FetchError> {
+        let got = timeout(self.deadline, self.get(url, profile, None)).await;
+        let got = got.map_err(|_| FetchError::TooLate(self.deadline))??;
+        Ok(got.map(|(body, _)| body).unwrap_or_default())
+    }
+
     /// The document and its tag; `None` if it is that of `tag`.
     async fn get(
         &self,

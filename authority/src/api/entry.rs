@@ -93,6 +93,10 @@ impl EntryService {
             .map(|entry| wire::draft(entry, &self.core.settings.domain))
             .collect();
         let good: Vec<Draft> = checked.iter().flatten().cloned().collect();
+        self.core
+            .expect_of_directory(caller, good.iter())
+            .await
+            .map_err(|error| status::store(WHAT, &error))?;
         let stored = self
             .core
             .store

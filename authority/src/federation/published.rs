@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sekisho_certs::{BundleError, TrustBundle, bundle::jwk::JwtKey};
-use sekisho_federation::endpoint::{Asked, Document, Documents, Found};
+use sekisho_federation::{
+    directory::gossip,
+    endpoint::{Asked, Document, Documents, Found},
+};
 
 use crate::{ca::certificates, core::Core, store::Bundle};
 
@@ -69,6 +72,11 @@ impl Documents for Published {
                     return Found::Unavailable;
                 }
             },
+            Asked::Other(path) if path == gossip::PATH => {
+                return self.core.followed().map_or(Found::Nothing, |handle| {
+                    Found::Document(Document::new(handle.gossip().to_json()))
+                });
+            }
             Asked::Other(_) => return Found::Nothing,
         };
         match written {

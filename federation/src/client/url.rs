@@ -82,6 +82,14 @@ impl fmt::Display for EndpointUrl {
 }
 
 impl EndpointUrl {
+    /// Another document of the same endpoint.
+    ///
+    /// # Errors
+    /// When that is no address.
+    pub fn with_path(&self, path: &str) -> Result<Self, UrlError> {
+        self.join(path)
+    }
+
     /// Host and port to connect to.
     pub(super) fn address(&self) -> (String, u16) {
         let host = match self.0.url.host() {

@@ -30,6 +30,7 @@ use sekisho_certs::{
 
 use super::{
     continuity::{KeySet, SignedStatement, What},
+    gossip::Neighbour,
     marks::Marks,
     metadata::{MetadataError, Root, Signed, Targets},
     names,
@@ -321,6 +322,18 @@ impl Client {
         }
         self.publish(self.clock.now());
         true
+    }
+
+    /// Members that may be asked what they have heard.
+    pub fn neighbours(&self) -> impl Iterator<Item = Neighbour> {
+        let members = self
+            .known
+            .values()
+            .filter(|known| known.record.standing == Standing::Member);
+        members.filter_map(|known| {
+            let mut endpoints = known.descriptor.endpoints.iter();
+            endpoints.find_map(|endpoint| Neighbour::of(&known.domain, endpoint))
+        })
     }
 
     /// After how long a member is not believed any more, if it is known.

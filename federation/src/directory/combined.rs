@@ -11,7 +11,7 @@ use sekisho_certs::{
 use super::{
     client::{Client, Status, SyncError, Synced, Wanted},
     continuity::SignedStatement,
-    gossip::Gossip,
+    gossip::{Gossip, Neighbour},
 };
 
 /// Directories, and how many of them have to say the same of a member.
@@ -118,6 +118,12 @@ impl Directories {
     /// Ends the alarms: the operator has looked at them.
     pub fn quiet(&mut self) {
         self.clients.iter_mut().for_each(Client::quiet);
+    }
+
+    /// Members that may be asked what they have heard.
+    #[must_use]
+    pub fn neighbours(&self) -> Vec<Neighbour> {
+        self.clients.iter().flat_map(Client::neighbours).collect()
     }
 
     /// What we tell other sites.

@@ -1,7 +1,11 @@
 //! Following directories for as long as a site lives: at their time, when something else is wanted, and
 //! for whoever stands at the door.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use rand::RngExt as _;
 use sekisho_certs::{TrustDomain, members::Members};
@@ -14,7 +18,7 @@ use super::{
     client::{Status, SyncError, Wanted},
     combined::Directories,
     continuity::SignedStatement,
-    gossip::Gossip,
+    gossip::{Gossip, Neighbour},
 };
 
 /// Between two syncs; a tenth more or less, so that sites do not come all at once.
@@ -51,7 +55,14 @@ pub struct Handle {
     members: watch::Receiver<Members>,
     status: watch::Receiver<Arc<Vec<Status>>>,
     gossip: watch::Receiver<Arc<Gossip>>,
+    endpoints: watch::Receiver<Arc<Vec<Neighbour>>>,
+    strangers: Strangers,
 }
+
+/// Those who were found to be no members, until the next sync.
+type Strangers = Arc<Mutex<BTreeSet<String>>>;
+/// How many of them are remembered.
+const STRANGERS: usize = 4096;
 
 /// The directories are not followed any more: the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +88,12 @@ impl Handle {
         Arc::clone(&self.gossip.borrow())
     }
 
+    /// Members that may be asked what they have heard.
+    #[must_use]
+    pub fn endpoints(&self) -> Arc<Vec<Neighbour>> {
+        Arc::clone(&self.endpoints.borrow())
+    }
+
     /// From now on, this is wanted. What is new in it is fetched at once.
     pub fn set_wanted(&self, wanted: Wanted) {
         self.wanted.send_if_modified(|before| {
@@ -84,6 +101,16 @@ impl Handle {
             *before = wanted;
             differs
         });
+    }
+
+    /// Whether this trust domain was found to be no member since the last sync.
+    #[must_use]
+    pub fn is_stranger(&self, domain: &TrustDomain) -> bool {
+        let strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        strangers.contains(domain.as_str())
     }
 
     /// Somebody of this trust domain stands at the door. Forgotten where too many do.
@@ -154,10 +181,12 @@ pub struct Following {
     members: watch::Sender<Members>,
     status: watch::Sender<Arc<Vec<Status>>>,
     gossip: watch::Sender<Arc<Gossip>>,
+    endpoints: watch::Sender<Arc<Vec<Neighbour>>>,
     /// What may be fetched for those at the door, and since when it is counted.
     tokens: f64,
     counted: Instant,
     failures: u32,
+    strangers: Strangers,
 }
 
 impl Following {
@@ -169,13 +198,17 @@ impl Following {
         let (members, known) = watch::channel(directories.members().clone());
         let (status, told) = watch::channel(Arc::new(directories.status()));
         let (gossip, heard) = watch::channel(Arc::new(directories.gossip()));
+        let (endpoints, asked) = watch::channel(Arc::new(directories.neighbours()));
         let handle = Handle {
             orders: order,
             wanted: want,
             members: known,
             status: told,
             gossip: heard,
+            endpoints: asked,
+            strangers: Strangers::default(),
         };
+        let strangers = Arc::clone(&handle.strangers);
         let following = Self {
             directories,
             orders,
@@ -183,9 +216,11 @@ impl Following {
             members,
             status,
             gossip,
+            endpoints,
             tokens: AT_ONCE,
             counted: Instant::now(),
             failures: 0,
+            strangers,
         };
         (following, handle)
     }
@@ -230,6 +265,7 @@ impl Following {
     async fn sync(&mut self) -> Vec<Result<(), String>> {
         let wanted = self.wanted.borrow_and_update().clone();
         let all = self.directories.sync(&wanted).await;
+        self.strangers().clear();
         let mut told = Vec::with_capacity(all.len());
         let mut failed = false;
         for synced in all {
@@ -262,6 +298,8 @@ impl Following {
             .send_replace(Arc::new(self.directories.status()));
         self.gossip
             .send_replace(Arc::new(self.directories.gossip()));
+        self.endpoints
+            .send_replace(Arc::new(self.directories.neighbours()));
     }
 
     /// Whether it was a sync.
@@ -344,9 +382,19 @@ impl Following {
             ..Wanted::default()
         };
         let strangers = self.directories.fetch(&wanted).await;
+        let mut known = self.strangers();
         for domain in strangers {
             tracing::debug!(%domain, "no member of the directory");
+            if known.len() < STRANGERS {
+                known.insert(domain.to_string());
+            }
         }
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

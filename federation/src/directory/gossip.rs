@@ -1,9 +1,11 @@
 //! What sites tell one another of a directory, between their bundle endpoints: what its host has signed,
 //! and what members have signed against keys that were never theirs.
 
+use sekisho_certs::{SpiffeId, TrustDomain, id::parse_workload_id};
 use serde::{Deserialize, Serialize};
 
-use super::continuity::SignedStatement;
+use super::{continuity::SignedStatement, descriptor::Endpoint};
+use crate::client::EndpointUrl;
 
 /// The path of it at a bundle endpoint.
 pub const PATH: &str = "/directory/gossip";
@@ -12,6 +14,33 @@ pub const MOST: usize = 1024 * 1024;
 /// Most statements of members, and of hosts.
 const STATEMENTS: usize = 128;
 const TIMESTAMPS: usize = 8;
+
+/// A site that may be asked: a member that names its bundle endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Whose endpoint it is.
+    pub domain: TrustDomain,
+    /// Its address.
+    pub url: EndpointUrl,
+    /// Its ID, by `https_spiffe`; `None`: `https_web`.
+    pub id: Option<SpiffeId>,
+}
+
+impl Neighbour {
+    /// An endpoint that a member names; `None` where it is none.
+    pub(super) fn of(domain: &TrustDomain, endpoint: &Endpoint) -> Option<Self> {
+        let id = match (endpoint.profile.as_str(), &endpoint.endpoint_spiffe_id) {
+            ("https_web", _) => None,
+            ("https_spiffe", Some(id)) => Some(parse_workload_id(id).ok()?),
+            _ => return None,
+        };
+        Some(Self {
+            domain: domain.clone(),
+            url: endpoint.url.parse().ok()?,
+            id,
+        })
+    }
+}
 
 /// What one site tells another. Nothing of it is believed but what is signed by whom it is about.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
