@@ -15,6 +15,7 @@ mod environment;
 mod folder;
 mod kubeconfig;
 mod oidc;
+mod other_sites;
 mod refused;
 mod refused_endpoint;
 mod refused_settings;
