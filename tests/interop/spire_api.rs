@@ -53,10 +53,10 @@ const NEVER_SERVED: [&str; 9] = [
 /// What the client calls its look at TLS.
 const TLS: &str = "TLS";
 
-/// `Service/Call` of every call in our descriptors.
+/// `Service/Call` of every call of SPIRE's in our descriptors.
 fn described() -> BTreeSet<String> {
     let set = FileDescriptorSet::decode(DESCRIPTORS).unwrap();
-    // What is ours alone is nobody's to compare.
+    // What SPIRE does not have is asked for elsewhere.
     let files = set.file.iter();
     let files = files.filter(|file| !file.package().starts_with("sekisho."));
     let services = files.flat_map(|file| file.service.iter().map(move |it| (file.package(), it)));
