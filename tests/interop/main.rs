@@ -32,6 +32,7 @@ mod nested;
 mod network;
 mod oidc;
 mod pairwise;
+mod other_sites;
 mod partners;
 mod proxy_protocol;
 mod reload;
