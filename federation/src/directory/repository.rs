@@ -23,6 +23,7 @@ mod host;
 mod init;
 mod member;
 mod registrar;
+mod state;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -52,6 +53,7 @@ pub use host::{Complaint, Hosted, Lives};
 pub use init::Init;
 pub use member::{Checked, LIFE, MOST, Submission, SubmissionError};
 pub use registrar::Standing;
+pub use state::{RoleState, Said};
 pub use verify::{MemberState, Report};
 
 /// Most bytes of a file of metadata, by what it is.
@@ -116,6 +118,12 @@ pub struct Repository {
     folder: PathBuf,
 }
 
+/// A directory's folder in one hand, until it is dropped.
+#[derive(Debug)]
+pub struct Locked {
+    _file: fs::File,
+}
+
 /// The last version of a role that is there, and its bytes.
 pub(crate) struct Latest<T> {
     pub(crate) file: String,
@@ -136,6 +144,28 @@ impl Repository {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Waits until nobody else on this machine changes the folder, and keeps others waiting: a version
+    /// that two have made would be lost.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or written.
+    pub fn lock(&self) -> Result<Locked, RepositoryError> {
+        let path = self.path(".lock");
+        let failed = |error| RepositoryError::Io {
+            path: path.clone(),
+            error,
+        };
+        fs::create_dir_all(&self.folder).map_err(failed)?;
+        let file = fs::File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(Locked { _file: file })
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -33,7 +33,7 @@ pub(super) enum KeyError {
 impl<'a> Key<'a> {
     pub(super) fn of(leaf: &'a X509Certificate<'_>) -> Result<Self, KeyError> {
         let key = leaf.public_key().parsed();
-        let raw = leaf.public_key().subject_public_key.data.as_ref();
+        let raw: &[u8] = leaf.public_key().subject_public_key.data.as_ref();
         let ecdsa: Option<&'static dyn VerificationAlgorithm> =
             match key.map_err(|_| KeyError::Unreadable)? {
                 PublicKey::RSA(rsa) if rsa.key_size() <= RSA => None,

@@ -276,16 +276,9 @@ impl Repository {
     /// # Errors
     /// When it does not hold, is older than what is there, or cannot be written.
     pub fn accept(&self, sent: &Submission, now: SystemTime) -> Result<bool, RepositoryError> {
-        let checked = sent.check(now)?;
+        let checked = self.proven(sent, now)?;
         let domain = &checked.domain;
         let role = names::role_of(domain);
-        let bin = self.targets_there(&self.bin_of(domain)?)?.signed.signed;
-        let delegations = bin.delegations.unwrap_or_default();
-        if !delegations.roles.iter().any(|one| one.name == role) {
-            return Err(SubmissionError::NotAMember(domain.clone()).into());
-        }
-        let file = versioned(&role, checked.version);
-        metadata::signed_by_delegates(&file, &delegations, &sent.role, &role)?;
         let known = self.targets(&role)?;
         if let Some(known) = &known {
             if known.signed == sent.role {
@@ -317,6 +310,24 @@ impl Repository {
         }
         self.put(&role, &sent.role)?;
         Ok(true)
+    }
+
+    /// Whether what was sent is the word of the member that it says it is. Nothing is written.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn proven(&self, sent: &Submission, now: SystemTime) -> Result<Checked, RepositoryError> {
+        let checked = sent.check(now)?;
+        let domain = &checked.domain;
+        let role = names::role_of(domain);
+        let bin = self.targets_there(&self.bin_of(domain)?)?.signed.signed;
+        let delegations = bin.delegations.unwrap_or_default();
+        if !delegations.roles.iter().any(|one| one.name == role) {
+            return Err(SubmissionError::NotAMember(domain.clone()).into());
+        }
+        let file = versioned(&role, checked.version);
+        metadata::signed_by_delegates(&file, &delegations, &sent.role, &role)?;
+        Ok(checked)
     }
 
     /// Refuses a bundle that is older than the one that is there.
