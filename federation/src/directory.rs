@@ -12,6 +12,7 @@ pub mod marks;
 pub mod metadata;
 pub mod names;
 pub mod repository;
+pub mod serve;
 pub mod submit;
 
 #[cfg(test)]

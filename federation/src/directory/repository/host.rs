@@ -94,7 +94,7 @@ impl Repository {
     }
 
     /// The version of a role in the last snapshot, or zero.
-    pub(super) fn snapshot_version(&self, role: &str) -> Result<u64, RepositoryError> {
+    pub(crate) fn snapshot_version(&self, role: &str) -> Result<u64, RepositoryError> {
         let snapshot = self.snapshot()?;
         let meta = snapshot.and_then(|found| {
             let meta = found.signed.signed.meta.get(&format!("{role}.json"))?;

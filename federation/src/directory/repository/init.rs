@@ -133,6 +133,20 @@ pub(super) fn exactly_one(
 }
 
 impl Repository {
+    /// Whether there is no directory here yet.
+    ///
+    /// # Errors
+    /// When there is one, or the folder cannot be read.
+    pub fn may_begin(&self) -> Result<(), RepositoryError> {
+        if self.newest("root", 0) > 0 || self.draft("root")?.is_some() {
+            return Err(RepositoryError::Exists(format!(
+                "{}: there is a directory already",
+                self.folder.display()
+            )));
+        }
+        Ok(())
+    }
+
     /// Drafts a new directory in an empty folder, and signs what these keys may sign. What is complete
     /// is published at once; the rest is for the others to sign.
     ///
@@ -144,12 +158,7 @@ impl Repository {
         signers: &[&dyn Signer],
         now: SystemTime,
     ) -> Result<Vec<DraftState>, RepositoryError> {
-        if self.newest("root", 0) > 0 || self.draft("root")?.is_some() {
-            return Err(RepositoryError::Exists(format!(
-                "{}: there is a directory already",
-                self.folder.display()
-            )));
-        }
+        self.may_begin()?;
         if !names::BINS.contains(&init.bins) {
             return Err(RepositoryError::Refused("1, 16 or 256 bins".into()));
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Repository, RepositoryError, init::exactly_one, target_file, versioned};
 use crate::directory::{
-    continuity::{self, KeySet, SignedStatement, Statement, What},
+    continuity::{self, KeySet, SignedStatement, Statement, Verdict, What},
     descriptor::{self, Descriptor, DescriptorError},
     key::{KeyError, PublicKey, Signer},
     metadata::{self, Dated as _, MetadataError, SPEC, Signed, Targets},
@@ -328,6 +328,44 @@ impl Repository {
         let file = versioned(&role, checked.version);
         metadata::signed_by_delegates(&file, &delegations, &sent.role, &role)?;
         Ok(checked)
+    }
+
+    /// What becomes of the keys of a member by what it has sent, as other sites will judge it; `None` of
+    /// one that is no member.
+    ///
+    /// # Errors
+    /// When what was sent names no member, or files cannot be read.
+    pub fn verdict(&self, sent: &Submission) -> Result<Option<Verdict>, RepositoryError> {
+        let domain = parse_trust_domain(&sent.trust_domain)
+            .map_err(|error| SubmissionError::Form(error.to_string()))?;
+        let Some((known, _)) = self.member(&domain)? else {
+            return Ok(None);
+        };
+        let recovery = self.recovery_of(&domain)?;
+        let mut all = self.continuity(&domain)?;
+        if let Some(statement) = &sent.statement {
+            all.add(statement.clone());
+        }
+        let now = sent.keys.as_ref().unwrap_or(&known);
+        Ok(Some(all.judge(&known, recovery.as_deref(), now)))
+    }
+
+    /// The ID of the recovery key that a member has named last. A revocation names none: then what came
+    /// before it counts.
+    fn recovery_of(&self, member: &TrustDomain) -> Result<Option<String>, RepositoryError> {
+        let (role, target) = (names::role_of(member), names::target_of(member));
+        let known = self.targets(&role)?;
+        let mut version = known.map_or(0, |found| found.signed.signed.number());
+        while let Some(found) = self.version::<Targets>(&role, version)? {
+            if let Some(named) = metadata::target(&found.signed.signed, &target) {
+                let hash = sekisho_certs::hex(&named.hashes.sha256);
+                let bytes = self.read(&target_file(&hash, &target), descriptor::MOST)?;
+                let read = bytes.and_then(|bytes| Descriptor::read(member, &bytes).ok());
+                return Ok(read.and_then(|one| one.recovery));
+            }
+            version = version.saturating_sub(1);
+        }
+        Ok(None)
     }
 
     /// Refuses a bundle that is older than the one that is there.

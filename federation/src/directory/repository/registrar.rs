@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     time::SystemTime,
 };
 
@@ -35,6 +36,15 @@ pub enum Standing {
     Member,
     /// It is one whose keys count for nothing for now.
     Suspended,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Member => "member",
+            Self::Suspended => "suspended",
+        })
+    }
 }
 
 /// A member as a bin has it.
