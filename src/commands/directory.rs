@@ -50,8 +50,8 @@ pub(crate) enum DirectoryCommand {
         (sekisho directory key new) and gives its FILE.pub. Keys given with --key sign at once; who is \
         missing signs the drafts (sekisho directory root sign).\n\nExamples:\n  \
         sekisho directory init fed/ --new-keys keys/\n  \
-        sekisho directory init fed/ --institution tokyo.pub --institution kyoto.pub --institution osaka.pub \
-        --threshold 2 --registrar r1.pub --registrar r2.pub --registrar-threshold 2 --host host.pub --key tokyo.key"
+        sekisho directory init fed/ --institution tokyo.key.pub --institution kyoto.key.pub --institution osaka.key.pub \
+        --threshold 2 --registrar r1.key.pub --registrar r2.key.pub --registrar-threshold 2 --host host.key.pub --key tokyo.key"
     )]
     Init(init::Init),
     /// What institutions and registrars sign together, as drafts whose signatures travel as files

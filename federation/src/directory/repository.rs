@@ -18,6 +18,7 @@
 //! the small form.
 
 mod ceremony;
+mod change;
 mod draft;
 mod host;
 mod init;
@@ -48,6 +49,7 @@ use super::{
 use crate::directory::descriptor::DescriptorError;
 
 pub use ceremony::RootChange;
+pub use change::Changes;
 pub use draft::{DraftState, Lacking};
 pub use host::{Complaint, Hosted, Lives};
 pub use init::Init;

@@ -192,7 +192,10 @@ impl Admit {
         let mut states = Vec::new();
         if look.is_member {
             // Nothing for a registrar to sign; what it says may be new.
-            repository.accept(&sent, now())?;
+            let said = repository.said(&look.checked.domain)?;
+            if look.checked.version > said.map_or(0, |said| said.version) {
+                repository.accept(&sent, now())?;
+            }
         } else {
             states.push(repository.admit(&sent, &signers(&keys), now())?);
         }

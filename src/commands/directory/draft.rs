@@ -1,6 +1,6 @@
 //! Drafts as people and programs read them.
 
-use sekisho_federation::directory::repository::DraftState;
+use sekisho_federation::directory::repository::{Changes, DraftState};
 use serde_json::{Value, json};
 
 use crate::output;
@@ -64,6 +64,16 @@ pub(super) fn lines(states: &[DraftState]) -> String {
         bins.into_iter()
             .map(|(what, count)| format!("{count} bins: {what}")),
     );
+    lines.join("\n")
+}
+
+/// What drafts would change, in lines: nothing of those that are the same for longer.
+pub(super) fn changes(all: &[Changes]) -> String {
+    let mut lines = Vec::new();
+    for one in all {
+        let each = one.changes.iter();
+        lines.extend(each.map(|change| format!("{}: {change}", one.role)));
+    }
     lines.join("\n")
 }
 

@@ -42,8 +42,11 @@ pub(super) struct Data {
 #[serde(deny_unknown_fields)]
 pub(super) struct Last {
     trust_domain: String,
-    /// Zero where it was a request.
+    /// The version that was published last; zero before the first.
     pub(super) version: u64,
+    /// The version of the last request.
+    #[serde(default)]
+    pub(super) asked: u64,
     descriptor: String,
 }
 
@@ -152,10 +155,16 @@ impl Data {
     }
 
     /// Keeps what is said now.
-    pub(super) fn keep(&self, version: u64, descriptor: &Descriptor) -> anyhow::Result<()> {
+    pub(super) fn keep(
+        &self,
+        version: u64,
+        asked: u64,
+        descriptor: &Descriptor,
+    ) -> anyhow::Result<()> {
         let last = Last {
             trust_domain: descriptor.bundle.trust_domain().to_string(),
             version,
+            asked,
             descriptor: String::from_utf8(descriptor.to_json())?,
         };
         let file = self.file(SAID);
@@ -174,13 +183,12 @@ impl Last {
     pub(super) fn descriptor(&self, domain: &TrustDomain) -> anyhow::Result<Descriptor> {
         Ok(Descriptor::read(domain, self.descriptor.as_bytes())?)
     }
+}
 
-    /// The version that comes next, of what the member and the directory know.
-    pub(super) fn next_version(&self, there: u64) -> anyhow::Result<NonZeroU64> {
-        let next = self.version.max(there).checked_add(1);
-        next.and_then(NonZeroU64::new)
-            .context("there is no version after this one")
-    }
+/// The version that comes next.
+pub(super) fn next_version(known: u64) -> anyhow::Result<NonZeroU64> {
+    let next = known.checked_add(1).and_then(NonZeroU64::new);
+    next.context("there is no version after this one")
 }
 
 /// One key, which signs alone.

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::{
     Place, now,
-    own::{Data, Last, alone},
+    own::{Data, Last, alone, next_version},
     place, repository,
     said::Says,
     tell, wait,
@@ -62,6 +62,15 @@ impl Place {
                 })))
             }
         }
+    }
+
+    /// The version that is there of us; zero where there is none.
+    pub(super) fn version(&self, domain: &TrustDomain, data: &Data) -> anyhow::Result<u64> {
+        let said = match self {
+            Self::Folder(folder) => repository(folder).said(domain)?,
+            Self::Url(_) => wait(self.said(domain, &data.key()?))?,
+        };
+        Ok(said.map_or(0, |said| said.version))
     }
 
     /// Sends a word, and says whether it was taken.
@@ -201,7 +210,7 @@ impl Publish {
             );
             return Ok(cli::OK);
         };
-        let version = last.next_version(there.version)?;
+        let version = next_version(last.version.max(there.version))?;
         let sent = Submission::new(&descriptor, version, &[&key], time)?;
         let taken = self.place.send(&sent).await?;
         if !taken.accepted {
@@ -213,7 +222,7 @@ impl Publish {
             }
             bail!("the directory does not take it: {problem} ({reason})");
         }
-        let kept = self.data.keep(version.get(), &descriptor);
+        let kept = self.data.keep(version.get(), last.asked, &descriptor);
         kept.context("published, and that cannot be kept here")?;
         let value = json!({ "published": true, "version": version, "why": why.word() });
         let text = match why {

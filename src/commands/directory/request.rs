@@ -8,8 +8,9 @@ use sekisho_federation::directory::{continuity, key::Signer as _, repository::Su
 use serde_json::json;
 
 use super::{
-    now,
-    own::{Data, alone},
+    Place, now,
+    own::{Data, alone, next_version},
+    place,
     said::Says,
     tell, wait, write_file, wrong,
 };
@@ -28,6 +29,9 @@ pub(crate) struct Request {
     /// Where the request is written
     #[arg(long, value_name = "FILE", default_value = "request.json")]
     out: PathBuf,
+    /// The directory, of one that was a member before: its folder or URL
+    #[arg(long, value_name = "FOLDER or URL", value_parser = place)]
+    at: Option<Place>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,14 +65,15 @@ impl Request {
         let key = self.data.key()?;
         let keys = alone(key.public());
         let fingerprint = continuity::fingerprint(&keys);
-        let version = match &last {
-            Some(last) => last.next_version(0)?,
-            None => std::num::NonZeroU64::MIN,
+        let there = match &self.at {
+            Some(place) => place.version(&domain, &self.data)?,
+            None => 0,
         };
+        let published = last.map_or(0, |last| last.version);
+        let version = next_version(published.max(there))?;
         let sent = Submission::new(&descriptor, version, &[&key], now())?.with_keys(keys);
         write_file(&self.out, &sent.to_json()?)?;
-        self.data
-            .keep(last.map_or(0, |last| last.version), &descriptor)?;
+        self.data.keep(published, version.get(), &descriptor)?;
         let dns = dns(&domain, &fingerprint);
         let recovery = self.data.recovery_file();
         let value = json!({

@@ -53,8 +53,10 @@ pub(crate) enum RootCommand {
     /// Throw a draft away
     #[command(after_help = "Example:\n  sekisho directory root discard fed/ --of targets")]
     Discard(One),
-    /// Who keeps the directory, and which drafts there are
-    #[command(after_help = "Example:\n  sekisho directory root show fed/")]
+    /// Who keeps the directory, and which drafts there are and what they change
+    #[command(
+        after_help = "For who is to sign: in a copy of the folder too.\n\nExample:\n  sekisho directory root show fed/"
+    )]
     Show(Show),
 }
 
@@ -196,10 +198,12 @@ impl Propose {
         let _locked = repository.lock()?;
         let there = repository.drafts()?;
         if let Some(draft) = there.iter().find(|draft| draft.role == of && !self.anew) {
-            let signed: usize = draft.signatures.iter().map(|one| one.signed.len()).sum();
+            let signed = draft.signatures.iter().flat_map(|one| &one.signed);
+            let signed: std::collections::BTreeSet<_> = signed.collect();
             anyhow::bail!(
-                "there is a draft of {of} {} already, with {signed} signatures: sign that, or give --anew",
-                draft.version
+                "there is a draft of {of} {} already, which {} keys have signed: sign that, or give --anew",
+                draft.version,
+                signed.len()
             );
         }
         let mut change = RootChange::default();
@@ -358,6 +362,8 @@ impl Show {
     fn go(&self) -> anyhow::Result<u8> {
         let repository = repository(&self.folder);
         let drafts = repository.drafts()?;
+        let changes = drafts.iter().map(|draft| repository.changes(&draft.role));
+        let changes = changes.collect::<Result<Vec<_>, _>>()?;
         let institutions = repository.institutions_keys();
         // A directory that begins has drafts alone.
         if institutions.is_err() && !drafts.is_empty() {
@@ -375,6 +381,7 @@ impl Show {
                 "host": host,
                 "bins": bins.len(),
                 "drafts": drafts.iter().map(draft::value).collect::<Vec<_>>(),
+                "changes": changes,
             }));
             return Ok(cli::OK);
         }
@@ -396,6 +403,10 @@ impl Show {
         output::line(format_args!("host:\n  {host}\nbins: {}", bins.len()));
         if !drafts.is_empty() {
             output::line(format_args!("drafts:\n{}", draft::lines(&drafts)));
+            let changes = draft::changes(&changes);
+            if !changes.is_empty() {
+                output::line(format_args!("they change:\n{changes}"));
+            }
         }
         Ok(cli::OK)
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     Place, now,
-    own::{Data, alone},
+    own::{Data, alone, next_version},
     place, repository,
     request::dns,
     tell, wait, write_file,
@@ -45,14 +45,11 @@ impl Rotate {
         let (domain, last) = self.data.last_there()?;
         let descriptor = last.descriptor(&domain)?;
         let there = match &self.at {
+            Some(place) => place.version(&domain, &self.data)?,
             None => 0,
-            Some(Place::Folder(folder)) => {
-                let said = repository(folder).said(&domain)?;
-                said.map_or(0, |said| said.version)
-            }
-            Some(place) => wait(place.found(&domain, &self.data))?.1.version,
         };
-        let version = last.next_version(there)?;
+        // What was asked for has been published when it was admitted.
+        let version = next_version(last.version.max(last.asked).max(there))?;
         let from = self.data.known()?;
         let next = self.data.next_or_new()?;
         let to = alone(next.public());
@@ -129,7 +126,7 @@ impl SelfRevoke {
                 return Ok(cli::FAILED);
             }
         }
-        let version = last.next_version(there.version)?;
+        let version = next_version(last.version.max(there.version))?;
         let keys = alone(key.public());
         let sent = Submission::revocation(&domain, &keys, version, &[&key])?;
         let taken = self.place.send(&sent).await?;
@@ -141,7 +138,8 @@ impl SelfRevoke {
             );
         }
         // The next request counts on from here.
-        self.data.keep(version.get(), &last.descriptor(&domain)?)?;
+        let descriptor = last.descriptor(&domain)?;
+        self.data.keep(version.get(), last.asked, &descriptor)?;
         let value =
             json!({ "trust_domain": domain.to_string(), "revoked": true, "version": version });
         let text = "revoked: get the name back with `sekisho directory rotate --recovery-key FILE`";
@@ -193,7 +191,7 @@ impl Veto {
         if let Some(out) = &self.out {
             write_file(out, &serde_json::to_vec_pretty(&signed)?)?;
         }
-        repository.add_statement(&domain, signed, &own)?;
+        repository.take_statement(&domain, signed, &own)?;
         let against = continuity::fingerprint(&there);
         let value =
             json!({ "trust_domain": domain.to_string(), "against": against, "file": self.out });

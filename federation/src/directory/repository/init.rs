@@ -95,6 +95,10 @@ pub(super) fn targets(
     // Before the bins, whose prefixes it would be under too.
     let mut roles = vec![delegated(names::MARKS, exactly(names::MARKS_TARGET)?)];
     for (name, prefixes) in names::bins(bins) {
+        if bins == 1 {
+            roles.push(delegated(&name, exactly(names::ALL_MEMBERS)?));
+            continue;
+        }
         let prefixes = prefixes.into_iter().map(PathHashPrefix::new);
         let prefixes = prefixes.collect::<Result<_, _>>().map_err(refused)?;
         roles.push(delegated(&name, PathSet::PathHashPrefixes(prefixes)));

@@ -58,6 +58,13 @@ pub(super) struct Placed {
 }
 
 impl Placed {
+    /// Its keys, and how many of them sign.
+    pub(super) fn key_set(&self) -> Option<KeySet> {
+        let mut all = Delegations::default();
+        insert(&mut all, self.keys.clone(), self.role.clone());
+        KeySet::of_role(&all, &self.role)
+    }
+
     /// Puts it into a bin.
     pub(super) fn put(&self, bin: &mut Targets) {
         match self.standing {
@@ -135,7 +142,7 @@ fn bin_in(targets: &Targets, member: &TrustDomain) -> Result<String, RepositoryE
     found.ok_or_else(|| RepositoryError::Missing(format!("there is no bin for {member}")))
 }
 
-fn members_of(bin: &Targets) -> Vec<Placed> {
+pub(super) fn members_of(bin: &Targets) -> Vec<Placed> {
     let there = bin.delegations.clone().unwrap_or_default();
     let all = [
         (there, Standing::Member),
@@ -293,11 +300,7 @@ impl Repository {
         let found = members_of(&bin)
             .into_iter()
             .find(|one| one.domain == *member);
-        Ok(found.and_then(|one| {
-            let mut all = Delegations::default();
-            insert(&mut all, one.keys, one.role.clone());
-            Some((KeySet::of_role(&all, &one.role)?, one.standing))
-        }))
+        Ok(found.and_then(|one| Some((one.key_set()?, one.standing))))
     }
 
     /// The members, by name.
@@ -405,7 +408,7 @@ impl Repository {
         self.marks_of(&role)
     }
 
-    fn marks_of(&self, role: &Targets) -> Result<Marks, RepositoryError> {
+    pub(super) fn marks_of(&self, role: &Targets) -> Result<Marks, RepositoryError> {
         let named = metadata::target(role, names::MARKS_TARGET);
         let named = named.ok_or_else(|| {
             RepositoryError::Missing(format!("the role {} has no target", names::MARKS))

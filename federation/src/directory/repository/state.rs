@@ -130,7 +130,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it is none of this member, or is not signed by these keys.
-    pub fn add_statement(
+    pub fn take_statement(
         &self,
         member: &TrustDomain,
         statement: SignedStatement,

@@ -399,7 +399,7 @@ fn a_veto_is_taken_from_the_keys_it_speaks_of_alone() {
     let signed =
         |by: &Member| SignedStatement::new(&said, 1.try_into().unwrap(), &[&by.key]).unwrap();
     let repository = &here.repository;
-    let add = |by: &Member| repository.add_statement(&tokyo.domain, signed(by), &tokyo.set());
+    let add = |by: &Member| repository.take_statement(&tokyo.domain, signed(by), &tokyo.set());
     assert!(
         add(&other)
             .unwrap_err()
@@ -409,6 +409,71 @@ fn a_veto_is_taken_from_the_keys_it_speaks_of_alone() {
     add(&tokyo).unwrap();
     let all = repository.continuity(&tokyo.domain).unwrap();
     assert_eq!(all.judge(&tokyo.set(), None, &other.set()), Verdict::Vetoed);
+}
+
+#[test]
+fn who_signs_is_told_what_changes() {
+    let here = Federation::new(1);
+    let (tokyo, osaka) = (here.join("tokyo.example"), here.join("osaka.example"));
+    let (repository, one) = (&here.repository, signers(&here.registrars[..1]));
+    let now = here.now();
+    let changes = |role: &str| repository.changes(role).unwrap().changes;
+    repository
+        .propose_root(&RootChange::default(), now)
+        .unwrap();
+    assert_eq!(changes("root"), Vec::<String>::new(), "the same for longer");
+    let next = keys(2);
+    let change = RootChange {
+        institutions: Some(set(&next, two())),
+        registrars: Some(set(&here.registrars[..2], two())),
+        bins: Some(16),
+        ..RootChange::default()
+    };
+    repository.propose_root(&change, now).unwrap();
+    let said = changes("root").join("\n");
+    for word in ["institutions: 2 of 3 -> 2 of 2", &next[0].public().id()] {
+        assert!(said.contains(word), "{said}");
+    }
+    assert!(!said.contains("host"), "{said}");
+    repository.propose_targets(&change, now).unwrap();
+    let said = changes("targets").join("\n");
+    assert!(said.contains("bins: 1 -> 16"), "{said}");
+    let gone = format!("registrars: - {}", here.registrars[2].public().id());
+    assert!(said.contains(&gone), "{said}");
+    // Sorted anew, nobody is new.
+    for (name, _) in names::bins(16) {
+        assert_eq!(changes(&name), Vec::<String>::new());
+    }
+    for role in ["targets", "marks"] {
+        repository.discard_draft(role).unwrap();
+    }
+    let kyoto = Member::new("kyoto.example");
+    let mut other = Member::new("osaka.example");
+    other.sequence = 2;
+    for member in [&kyoto, &other] {
+        repository.admit(&member.request(&here), &one, now).unwrap();
+    }
+    repository.suspend(&tokyo.domain, &one, now).unwrap();
+    let said = changes("bin");
+    let fingerprint = |one: &Member| continuity::fingerprint(&one.set());
+    let expected = [
+        format!("+ kyoto.example {}", fingerprint(&kyoto)),
+        format!(
+            "~ osaka.example {} -> {}",
+            fingerprint(&osaka),
+            fingerprint(&other)
+        ),
+        "~ tokyo.example is suspended".into(),
+    ];
+    assert_eq!(said, expected);
+    let marks = ["hpci".parse().unwrap()].into();
+    repository
+        .set_marks(&osaka.domain, marks, &one, now)
+        .unwrap();
+    assert_eq!(changes("marks"), ["osaka.example: + hpci"]);
+    repository.discard_draft("bin").unwrap();
+    repository.expel(&osaka.domain, &one, now).unwrap();
+    assert_eq!(changes("bin"), ["- osaka.example"]);
 }
 
 #[test]
