@@ -115,6 +115,9 @@ enum Command {
     /// Where the authority fetches the bundles of other sites
     #[command(subcommand)]
     Federation(commands::federation::FederationCommand),
+    /// The directory of a federation: for those who keep it, and its members
+    #[command(subcommand)]
+    Directory(commands::directory::DirectoryCommand),
     /// X.509-SVIDs without an agent
     #[command(subcommand)]
     X509(commands::mint::X509Command),
@@ -236,6 +239,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Policy(command) => policy::policy(command),
         Command::Federation(command) => commands::federation::federation(&command),
+        Command::Directory(command) => commands::directory::directory(&command),
         Command::X509(command) => commands::mint::x509(&command),
         Command::Jwt(command) => commands::mint::jwt(&command),
         Command::Audit(command) => commands::audit::audit(&command),

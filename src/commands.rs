@@ -4,6 +4,7 @@ pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod ca;
+pub(crate) mod directory;
 pub(crate) mod entry;
 pub(crate) mod federation;
 pub(crate) mod mint;

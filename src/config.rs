@@ -36,6 +36,7 @@ pub(crate) mod kubeconfig;
 mod location;
 mod oidc;
 mod policy;
+pub(crate) mod services;
 mod top;
 mod tree;
 mod unit;

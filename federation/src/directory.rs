@@ -16,6 +16,8 @@ pub mod marks;
 pub mod metadata;
 pub mod names;
 pub mod repository;
+pub mod serve;
+pub mod submit;
 
 #[cfg(test)]
 pub(crate) mod fixture;

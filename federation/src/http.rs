@@ -1,12 +1,12 @@
 //! HTTP/1.1 for those who ask for a document: answers, and connections on which everything has a bound.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{convert::Infallible, error::Error, io, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{self, HeaderValue},
     server::conn::http1,
     service::service_fn,
@@ -40,13 +40,14 @@ pub(crate) async fn not_accepted(error: &io::Error) {
 }
 
 /// Answers the requests of a connection, which has its place until then.
-pub(crate) async fn answer<S, F>(
+pub(crate) async fn answer<S, F, B>(
     stream: S,
     place: Place,
     to: impl Fn(Request<Incoming>) -> F + Send + Sync,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = Answer> + Send,
+    F: Future<Output = Response<B>> + Send,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());

@@ -92,6 +92,15 @@ impl Told {
         })
     }
 
+    /// The bundle, JWT keys included.
+    ///
+    /// # Errors
+    /// When something in it cannot be used.
+    pub(crate) fn trust(&self) -> anyhow::Result<TrustBundle> {
+        let domain = self.trust.trust_domain().clone();
+        Ok(TrustBundle::from_value(domain, &self.document)?)
+    }
+
     fn name(&self) -> String {
         self.trust.trust_domain().to_string()
     }

@@ -101,7 +101,7 @@ async fn carry_out(channel: Channel, plan: &apply::Plan, args: &ApplyArgs) -> an
 }
 
 /// Asks, where somebody can answer.
-fn agreed() -> anyhow::Result<bool> {
+pub(super) fn agreed() -> anyhow::Result<bool> {
     let input = std::io::stdin();
     if !input.is_terminal() {
         output::complain("nobody can be asked here: give --yes to do it");

@@ -286,6 +286,20 @@ pub(super) const ENTRY: Keys = Keys {
     later: &[],
 };
 
+/// A file of services.
+pub(super) const SERVICES_FILE: Keys = Keys {
+    of: "a map with `services`",
+    known: &["site", "services"],
+    later: &[],
+};
+
+/// An item of `services` in a file of services.
+pub(super) const SERVICE: Keys = Keys {
+    of: "a map with `name` and `gateways`",
+    known: &["name", "gateways", "spiffe_id", "marks"],
+    later: &[],
+};
+
 /// `endpoints.NAME`.
 pub(super) const ENDPOINT: Keys = Keys {
     of: "a map with `listen` and `forward`",
@@ -432,6 +446,8 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("upstream.spire.", &UPSTREAM_SPIRE),
     ("", &ENTRIES_FILE),
     ("", &ENTRY),
+    ("", &SERVICES_FILE),
+    ("", &SERVICE),
     ("", &NODE_X509POP),
     ("sekisho_evidence.", &EVIDENCE),
     ("k8s_psat.", &NODE_K8S_PSAT),

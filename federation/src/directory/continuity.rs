@@ -22,8 +22,9 @@ pub const MOST: usize = 512 * 1024;
 pub const STATEMENTS: usize = 64;
 /// Where a statement stands in the metadata.
 const FIELD: &str = "continuity";
-/// A statement has no end: whoever comes back after years has to find the way.
-const END: &str = "9999-12-31T23:59:59Z";
+/// A statement has no end: whoever comes back after years has to find the way. Whole seconds, as TUF has
+/// them, and not the last that there are, which not every calendar knows.
+const END: &str = "9999-12-01T00:00:00Z";
 
 /// The keys of a member, and how many of them have to sign.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]

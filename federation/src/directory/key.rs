@@ -39,6 +39,16 @@ pub enum KeyError {
         /// What the system says.
         error: io::Error,
     },
+    /// The file holds no public key.
+    #[error(
+        "{file}: a public key is expected, as `sekisho directory key new` writes to FILE.pub: {problem}"
+    )]
+    NotPublic {
+        /// Which.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// Hardware has not signed.
     #[error("not signed: {0}")]
     Refused(String),
@@ -49,7 +59,53 @@ pub enum KeyError {
 #[serde(transparent)]
 pub struct PublicKey(pub(crate) Key);
 
+/// A public key as it is given to others: with its ID, for those who compare.
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    id: String,
+    key: PublicKey,
+}
+
 impl PublicKey {
+    /// Reads one from a file, as [`Self::to_json`] writes it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or its ID is not that of the key in it.
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        use io::Read as _;
+        let file = || path.display().to_string();
+        let not_public = |problem: String| KeyError::NotPublic {
+            file: file(),
+            problem,
+        };
+        let mut text = Zeroizing::new(Vec::with_capacity(1024));
+        let opened = std::fs::File::open(path);
+        let read = opened.and_then(|opened| opened.take(MOST).read_to_end(&mut text));
+        read.map_err(|error| KeyError::Io {
+            file: file(),
+            error,
+        })?;
+        let given: Given =
+            serde_json::from_slice(&text).map_err(|error| not_public(error.to_string()))?;
+        if given.id == given.key.id() {
+            return Ok(given.key);
+        }
+        let problem = format!("its ID is {}, and it says {}", given.key.id(), given.id);
+        Err(not_public(problem))
+    }
+
+    /// As it is given to others.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let given = Given {
+            id: self.id(),
+            key: self.clone(),
+        };
+        // Strings alone: nothing that could not be written.
+        serde_json::to_string_pretty(&given).unwrap_or_default() + "\n"
+    }
+
     pub(crate) fn keyid(&self) -> Decoded<Hex> {
         // JSON of a few strings: there is nothing in it that could not be written.
         self.0.key_id().unwrap_or_else(|_| Vec::<u8>::new().into())
@@ -179,6 +235,22 @@ mod tests {
         assert_eq!(key.public().id().len(), 64);
         let error = key.write(&path).unwrap_err().to_string();
         assert!(error.contains("there is a file already"), "{error}");
+        let public = folder.path().join("a.key.pub");
+        std::fs::write(&public, key.public().to_json()).unwrap();
+        assert_eq!(PublicKey::read(&public).unwrap(), key.public());
+        let other = FileKey::generate().unwrap().public();
+        let lies = key
+            .public()
+            .to_json()
+            .replace(&key.public().id(), &other.id());
+        std::fs::write(&public, lies).unwrap();
+        let error = PublicKey::read(&public).unwrap_err().to_string();
+        assert!(error.contains("its ID is"), "{error}");
+        let error = PublicKey::read(&path).unwrap_err().to_string();
+        assert!(
+            error.contains("FILE.pub") && !error.contains("BEGIN"),
+            "{error}"
+        );
         std::fs::write(&path, "nothing").unwrap();
         let error = FileKey::read(&path).unwrap_err().to_string();
         assert!(error.contains("Ed25519"), "{error}");

@@ -70,6 +70,12 @@ impl Marks {
         with.filter_map(|(member, _)| parse_trust_domain(member).ok())
     }
 
+    /// Everybody who has one, by name.
+    pub fn all(&self) -> impl Iterator<Item = TrustDomain> {
+        let all = self.0.keys();
+        all.filter_map(|member| parse_trust_domain(member).ok())
+    }
+
     /// Gives a member a mark.
     pub fn add(&mut self, member: &TrustDomain, mark: Mark) {
         self.0.entry(member.to_string()).or_default().insert(mark);

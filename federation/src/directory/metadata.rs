@@ -20,7 +20,10 @@ pub(crate) use tough::{
     },
 };
 
-use super::key::{KeyError, PublicKey, Signer};
+use super::{
+    key::{KeyError, PublicKey, Signer},
+    names,
+};
 
 /// The version of the TUF specification that is followed.
 pub(crate) const SPEC: &str = "1.0.31";
@@ -280,11 +283,11 @@ pub(crate) fn target<'a>(role: &'a Targets, name: &str) -> Option<&'a Target> {
     found.map(|(_, target)| target)
 }
 
-/// Whether a delegated role has the targets whose hash this is.
+/// Whether a delegated role has the members' targets whose hash this is.
 pub(crate) fn has_prefix(role: &DelegatedRole, hash: &str) -> bool {
     match &role.paths {
         PathSet::PathHashPrefixes(all) => all.iter().any(|prefix| hash.starts_with(prefix.value())),
-        PathSet::Paths(_) => false,
+        PathSet::Paths(all) => matches!(all.as_slice(), [one] if one.value() == names::ALL_MEMBERS),
     }
 }
 

@@ -12,6 +12,9 @@ const MEMBER: &str = "td-";
 pub const MARKS: &str = "marks";
 /// The target of the marks.
 pub const MARKS_TARGET: &str = "marks.json";
+/// The targets of all members, where they are in one bin: by a pattern, which go-tuf's client understands
+/// too. Up to 2.4.2 it does not find the prefixes of hashes (go-tuf#783).
+pub(crate) const ALL_MEMBERS: &str = "td-*.json";
 /// How many bins a directory may have: one more digit each time.
 pub const BINS: [usize; 3] = [1, 16, 256];
 

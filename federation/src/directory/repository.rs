@@ -18,6 +18,7 @@
 //! the small form.
 
 mod ceremony;
+mod change;
 mod draft;
 mod host;
 mod init;
@@ -25,6 +26,7 @@ mod member;
 #[cfg(test)]
 mod misuse;
 mod registrar;
+mod state;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -49,12 +51,14 @@ use super::{
 use crate::directory::descriptor::DescriptorError;
 
 pub use ceremony::RootChange;
+pub use change::Changes;
 pub use draft::{DraftState, Lacking};
 pub use host::{Complaint, Hosted, Lives};
 pub use init::Init;
 pub use member::{Checked, LIFE, MOST, Submission, SubmissionError};
 pub use registrar::Standing;
 pub(crate) use registrar::suspended as suspended_of;
+pub use state::{RoleState, Said};
 pub use verify::{MemberState, Report};
 
 /// Most bytes of a file of metadata, by what it is.
@@ -119,6 +123,12 @@ pub struct Repository {
     folder: PathBuf,
 }
 
+/// A directory's folder in one hand, until it is dropped.
+#[derive(Debug)]
+pub struct Locked {
+    _file: fs::File,
+}
+
 /// The last version of a role that is there, and its bytes.
 pub(crate) struct Latest<T> {
     pub(crate) file: String,
@@ -139,6 +149,28 @@ impl Repository {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Waits until nobody else on this machine changes the folder, and keeps others waiting: a version
+    /// that two have made would be lost.
+    ///
+    /// # Errors
+    /// When the folder cannot be made or written.
+    pub fn lock(&self) -> Result<Locked, RepositoryError> {
+        let path = self.path(".lock");
+        let failed = |error| RepositoryError::Io {
+            path: path.clone(),
+            error,
+        };
+        fs::create_dir_all(&self.folder).map_err(failed)?;
+        let file = fs::File::options()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(Locked { _file: file })
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -63,6 +63,8 @@ pub struct Hosted {
 const SNAPSHOTS: u64 = 8;
 /// Old versions of other roles that stay.
 const VERSIONS: u64 = 4;
+/// How far behind those what is left over is looked for.
+const LOOK_BACK: u64 = 64;
 
 impl Repository {
     /// The last timestamp; `None` before the first.
@@ -92,7 +94,7 @@ impl Repository {
     }
 
     /// The version of a role in the last snapshot, or zero.
-    pub(super) fn snapshot_version(&self, role: &str) -> Result<u64, RepositoryError> {
+    pub(crate) fn snapshot_version(&self, role: &str) -> Result<u64, RepositoryError> {
         let snapshot = self.snapshot()?;
         let meta = snapshot.and_then(|found| {
             let meta = found.signed.signed.meta.get(&format!("{role}.json"))?;
@@ -145,7 +147,7 @@ impl Repository {
             }
         };
         let timestamp = self.write_timestamp(snapshot.0, &snapshot.1, signer, lives, now)?;
-        self.put_away(snapshot.0.get(), &changed)?;
+        self.put_away(snapshot.0.get(), known, &changed)?;
         Ok(Hosted {
             snapshot: snapshot.0.get(),
             timestamp,
@@ -218,43 +220,63 @@ impl Repository {
     }
 
     /// Removes what nobody asks for any more. Roots stay for ever: who was away needs them all.
-    fn put_away(&self, snapshot: u64, changed: &[(String, u64)]) -> Result<(), RepositoryError> {
-        let old = |role: &str, version: u64| -> Result<(), RepositoryError> {
-            let file = versioned(role, version);
-            if role != "snapshot"
-                && let Some(member) = names::member_of(role)
-                && let Some(Latest { signed, .. }) = self.version::<Targets>(role, version)?
-            {
-                let target = names::target_of(&member);
-                let named = metadata::target(&signed.signed, &target);
-                let now = self.version::<Targets>(role, version + VERSIONS)?;
-                let same = now.and_then(|found| {
-                    Some(
-                        metadata::target(&found.signed.signed, &target)?
-                            .hashes
-                            .clone(),
-                    )
-                });
-                if let Some(named) = named
-                    && same.as_ref() != Some(&named.hashes)
-                {
-                    let file = target_file(&sekisho_certs::hex(&named.hashes.sha256), &target);
-                    self.remove(&file)?;
-                    self.remove(&format!("{file}.gz"))?;
-                }
-            }
-            self.remove(&file)?;
-            self.remove(&format!("{file}.gz"))
-        };
+    fn put_away(
+        &self,
+        snapshot: u64,
+        before: Option<&Snapshot>,
+        changed: &[(String, u64)],
+    ) -> Result<(), RepositoryError> {
         if let Some(version) = snapshot.checked_sub(SNAPSHOTS).filter(|one| *one > 0) {
-            old("snapshot", version)?;
+            self.remove_both(&versioned("snapshot", version))?;
         }
-        for (role, version) in changed {
-            if let Some(version) = version.checked_sub(VERSIONS).filter(|one| *one > 0) {
-                old(role, version)?;
+        for (role, current) in changed {
+            // Several may have come since the host was here last. What the snapshot before this one
+            // names is still asked for.
+            let known = before.and_then(|one| one.meta.get(&format!("{role}.json")));
+            let known = known.map(|meta| meta.version.get());
+            let last = current.saturating_sub(VERSIONS);
+            for version in last.saturating_sub(LOOK_BACK).max(1)..=last {
+                if Some(version) != known && self.is_there(&versioned(role, version)) {
+                    self.put_version_away(role, version, *current)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Removes a version of a role, and a descriptor that no later version names.
+    fn put_version_away(
+        &self,
+        role: &str,
+        version: u64,
+        current: u64,
+    ) -> Result<(), RepositoryError> {
+        if let Some(member) = names::member_of(role) {
+            let target = names::target_of(&member);
+            let of = |version| -> Result<Option<String>, RepositoryError> {
+                let found = self.version::<Targets>(role, version)?;
+                Ok(found.and_then(|found| {
+                    let named = metadata::target(&found.signed.signed, &target)?;
+                    Some(sekisho_certs::hex(&named.hashes.sha256))
+                }))
+            };
+            let mut is_named = false;
+            let own = of(version)?;
+            for later in version + 1..=current {
+                is_named |= of(later)? == own;
+            }
+            if let Some(hash) = own
+                && !is_named
+            {
+                self.remove_both(&target_file(&hash, &target))?;
+            }
+        }
+        self.remove_both(&versioned(role, version))
+    }
+
+    fn remove_both(&self, file: &str) -> Result<(), RepositoryError> {
+        self.remove(file)?;
+        self.remove(&format!("{file}.gz"))
     }
 }
 

@@ -95,6 +95,10 @@ pub(super) fn targets(
     // Before the bins, whose prefixes it would be under too.
     let mut roles = vec![delegated(names::MARKS, exactly(names::MARKS_TARGET)?)];
     for (name, prefixes) in names::bins(bins) {
+        if bins == 1 {
+            roles.push(delegated(&name, exactly(names::ALL_MEMBERS)?));
+            continue;
+        }
         let prefixes = prefixes.into_iter().map(PathHashPrefix::new);
         let prefixes = prefixes.collect::<Result<_, _>>().map_err(refused)?;
         roles.push(delegated(&name, PathSet::PathHashPrefixes(prefixes)));
@@ -133,6 +137,20 @@ pub(super) fn exactly_one(
 }
 
 impl Repository {
+    /// Whether there is no directory here yet.
+    ///
+    /// # Errors
+    /// When there is one, or the folder cannot be read.
+    pub fn may_begin(&self) -> Result<(), RepositoryError> {
+        if self.newest("root", 0) > 0 || self.draft("root")?.is_some() {
+            return Err(RepositoryError::Exists(format!(
+                "{}: there is a directory already",
+                self.folder.display()
+            )));
+        }
+        Ok(())
+    }
+
     /// Drafts a new directory in an empty folder, and signs what these keys may sign. What is complete
     /// is published at once; the rest is for the others to sign.
     ///
@@ -144,12 +162,7 @@ impl Repository {
         signers: &[&dyn Signer],
         now: SystemTime,
     ) -> Result<Vec<DraftState>, RepositoryError> {
-        if self.newest("root", 0) > 0 || self.draft("root")?.is_some() {
-            return Err(RepositoryError::Exists(format!(
-                "{}: there is a directory already",
-                self.folder.display()
-            )));
-        }
+        self.may_begin()?;
         if !names::BINS.contains(&init.bins) {
             return Err(RepositoryError::Refused("1, 16 or 256 bins".into()));
         }

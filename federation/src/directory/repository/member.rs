@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Repository, RepositoryError, init::exactly_one, target_file, versioned};
 use crate::directory::{
-    continuity::{self, KeySet, SignedStatement, Statement, What},
+    continuity::{self, KeySet, SignedStatement, Statement, Verdict, What},
     descriptor::{self, Descriptor, DescriptorError},
     key::{KeyError, PublicKey, Signer},
     metadata::{self, Dated as _, MetadataError, SPEC, Signed, Targets},
@@ -316,22 +316,10 @@ impl Repository {
     /// # Errors
     /// When it does not hold, is older than what is there, or cannot be written.
     pub fn accept(&self, sent: &Submission, now: SystemTime) -> Result<bool, RepositoryError> {
-        let checked = sent.check(now)?;
+        let checked = self.proven(sent, now)?;
         let domain = &checked.domain;
         let role = names::role_of(domain);
-        let bin = self.targets_there(&self.bin_of(domain)?)?.signed.signed;
-        let delegations = bin.delegations.unwrap_or_default();
-        if !delegations.roles.iter().any(|one| one.name == role) {
-            return Err(SubmissionError::NotAMember(domain.clone()).into());
-        }
-        let file = versioned(&role, checked.version);
-        metadata::signed_by_delegates(&file, &delegations, &sent.role, &role)?;
         let statements = self.continuity(domain)?;
-        let of_it = delegations.roles.iter().find(|one| one.name == role);
-        let keys = of_it.and_then(|one| KeySet::of_role(&delegations, one));
-        if checked.descriptor.is_some() && keys.is_some_and(|keys| statements.has_revoked(&keys)) {
-            return Err(SubmissionError::Revoked(domain.clone()).into());
-        }
         let known = self.targets(&role)?;
         if let Some(known) = &known {
             if known.signed == sent.role {
@@ -363,6 +351,68 @@ impl Repository {
         }
         self.put(&role, &sent.role)?;
         Ok(true)
+    }
+
+    /// Whether what was sent is the word of the member that it says it is. Nothing is written.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn proven(&self, sent: &Submission, now: SystemTime) -> Result<Checked, RepositoryError> {
+        let checked = sent.check(now)?;
+        let domain = &checked.domain;
+        let role = names::role_of(domain);
+        let bin = self.targets_there(&self.bin_of(domain)?)?.signed.signed;
+        let delegations = bin.delegations.unwrap_or_default();
+        if !delegations.roles.iter().any(|one| one.name == role) {
+            return Err(SubmissionError::NotAMember(domain.clone()).into());
+        }
+        let file = versioned(&role, checked.version);
+        metadata::signed_by_delegates(&file, &delegations, &sent.role, &role)?;
+        let of_it = delegations.roles.iter().find(|one| one.name == role);
+        let keys = of_it.and_then(|one| KeySet::of_role(&delegations, one));
+        let statements = self.continuity(domain)?;
+        if checked.descriptor.is_some() && keys.is_some_and(|keys| statements.has_revoked(&keys)) {
+            return Err(SubmissionError::Revoked(domain.clone()).into());
+        }
+        Ok(checked)
+    }
+
+    /// What becomes of the keys of a member by what it has sent, as other sites will judge it; `None` of
+    /// one that is no member.
+    ///
+    /// # Errors
+    /// When what was sent names no member, or files cannot be read.
+    pub fn verdict(&self, sent: &Submission) -> Result<Option<Verdict>, RepositoryError> {
+        let domain = parse_trust_domain(&sent.trust_domain)
+            .map_err(|error| SubmissionError::Form(error.to_string()))?;
+        let Some((known, _)) = self.member(&domain)? else {
+            return Ok(None);
+        };
+        let recovery = self.recovery_of(&domain)?;
+        let mut all = self.continuity(&domain)?;
+        if let Some(statement) = &sent.statement {
+            all.add(statement.clone());
+        }
+        let now = sent.keys.as_ref().unwrap_or(&known);
+        Ok(Some(all.judge(&known, false, recovery.as_deref(), now)))
+    }
+
+    /// The ID of the recovery key that a member has named last. A revocation names none: then what came
+    /// before it counts.
+    fn recovery_of(&self, member: &TrustDomain) -> Result<Option<String>, RepositoryError> {
+        let (role, target) = (names::role_of(member), names::target_of(member));
+        let known = self.targets(&role)?;
+        let mut version = known.map_or(0, |found| found.signed.signed.number());
+        while let Some(found) = self.version::<Targets>(&role, version)? {
+            if let Some(named) = metadata::target(&found.signed.signed, &target) {
+                let hash = sekisho_certs::hex(&named.hashes.sha256);
+                let bytes = self.read(&target_file(&hash, &target), descriptor::MOST)?;
+                let read = bytes.and_then(|bytes| Descriptor::read(member, &bytes).ok());
+                return Ok(read.and_then(|one| one.recovery));
+            }
+            version = version.saturating_sub(1);
+        }
+        Ok(None)
     }
 
     /// Refuses a bundle that is older than the one that is there.

@@ -1,7 +1,8 @@
 //! What registrars do: admit, suspend and expel members, and give marks.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     time::SystemTime,
 };
 
@@ -37,6 +38,15 @@ pub enum Standing {
     Suspended,
 }
 
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Member => "member",
+            Self::Suspended => "suspended",
+        })
+    }
+}
+
 /// A member as a bin has it.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
@@ -48,6 +58,13 @@ pub(super) struct Placed {
 }
 
 impl Placed {
+    /// Its keys, and how many of them sign.
+    pub(super) fn key_set(&self) -> Option<KeySet> {
+        let mut all = Delegations::default();
+        insert(&mut all, self.keys.clone(), self.role.clone());
+        KeySet::of_role(&all, &self.role)
+    }
+
     /// Puts it into a bin.
     pub(super) fn put(&self, bin: &mut Targets) {
         match self.standing {
@@ -111,7 +128,21 @@ fn remove(
     Some((keys, role))
 }
 
-fn members_of(bin: &Targets) -> Vec<Placed> {
+/// What a member has sent, and how its bin is to have it.
+type Admitted<'a> = (&'a Submission, HashMap<Decoded<Hex>, Key>, DelegatedRole);
+
+/// The bin that a member is in, by the targets.
+fn bin_in(targets: &Targets, member: &TrustDomain) -> Result<String, RepositoryError> {
+    let hash = names::path_hash(&names::target_of(member));
+    let found = targets.delegations.as_ref().and_then(|all| {
+        let mut roles = all.roles.iter();
+        let bin = roles.find(|role| metadata::has_prefix(role, &hash))?;
+        Some(bin.name.clone())
+    });
+    found.ok_or_else(|| RepositoryError::Missing(format!("there is no bin for {member}")))
+}
+
+pub(super) fn members_of(bin: &Targets) -> Vec<Placed> {
     let there = bin.delegations.clone().unwrap_or_default();
     let all = [
         (there, Standing::Member),
@@ -156,16 +187,7 @@ impl Repository {
     /// # Errors
     /// When there is no directory.
     pub fn bin_of(&self, member: &TrustDomain) -> Result<String, RepositoryError> {
-        let targets = self.targets_there("targets")?.signed.signed;
-        let hash = names::path_hash(&names::target_of(member));
-        let found = targets.delegations.as_ref().and_then(|all| {
-            let bin = all
-                .roles
-                .iter()
-                .find(|role| metadata::has_prefix(role, &hash))?;
-            Some(bin.name.clone())
-        });
-        found.ok_or_else(|| RepositoryError::Missing(format!("there is no bin for {member}")))
+        bin_in(&self.targets_there("targets")?.signed.signed, member)
     }
 
     /// Drafts a change of a role that registrars sign, and signs it by these keys. Where the same
@@ -216,25 +238,54 @@ impl Repository {
         signers: &[&dyn Signer],
         now: SystemTime,
     ) -> Result<DraftState, RepositoryError> {
-        let checked = sent.check(now)?;
-        let set = checked.keys.clone().ok_or_else(|| {
-            RepositoryError::Refused("it names no keys: it is no request to be a member".into())
-        })?;
-        let domain = &checked.domain;
-        let (keys, mut role) = set.delegation(&names::role_of(domain));
-        role.paths = exactly(&names::target_of(domain))?;
-        let bin = self.bin_of(domain)?;
-        let state = self.change(&bin, signers, now, |bin| {
-            let mut out = suspended(bin);
-            remove(&mut out, &role.name);
-            set_suspended(bin, &out);
-            insert(bin.delegations.get_or_insert_default(), keys, role);
-            Ok(())
-        })?;
-        if state.is_complete() {
-            self.accept(sent, now)?;
+        let states = self.admit_all(&[sent], signers, now)?;
+        let state = states.into_iter().next();
+        state.ok_or_else(|| RepositoryError::Missing("there is no bin".into()))
+    }
+
+    /// The same for several at a time: each bin is signed once.
+    ///
+    /// # Errors
+    /// When what one has sent does not hold: then nothing is done.
+    pub fn admit_all(
+        &self,
+        sent: &[&Submission],
+        signers: &[&dyn Signer],
+        now: SystemTime,
+    ) -> Result<Vec<DraftState>, RepositoryError> {
+        let targets = self.targets_there("targets")?.signed.signed;
+        let mut by_bin: BTreeMap<String, Vec<Admitted<'_>>> = BTreeMap::new();
+        for one in sent {
+            let checked = one.check(now)?;
+            let set = checked.keys.ok_or_else(|| {
+                RepositoryError::Refused("it names no keys: it is no request to be a member".into())
+            })?;
+            let domain = &checked.domain;
+            let (keys, mut role) = set.delegation(&names::role_of(domain));
+            role.paths = exactly(&names::target_of(domain))?;
+            let all = by_bin.entry(bin_in(&targets, domain)?).or_default();
+            all.push((one, keys, role));
         }
-        Ok(state)
+        let mut states = Vec::new();
+        for (name, admitted) in by_bin {
+            let state = self.change(&name, signers, now, |bin| {
+                let mut out = suspended(bin);
+                for (_, keys, role) in &admitted {
+                    remove(&mut out, &role.name);
+                    let there = bin.delegations.get_or_insert_default();
+                    insert(there, keys.clone(), role.clone());
+                }
+                set_suspended(bin, &out);
+                Ok(())
+            })?;
+            if state.is_complete() {
+                for (one, ..) in admitted {
+                    self.accept(one, now)?;
+                }
+            }
+            states.push(state);
+        }
+        Ok(states)
     }
 
     /// The keys of a member, by its bin, and how it stands.
@@ -249,11 +300,7 @@ impl Repository {
         let found = members_of(&bin)
             .into_iter()
             .find(|one| one.domain == *member);
-        Ok(found.and_then(|one| {
-            let mut all = Delegations::default();
-            insert(&mut all, one.keys, one.role.clone());
-            Some((KeySet::of_role(&all, &one.role)?, one.standing))
-        }))
+        Ok(found.and_then(|one| Some((one.key_set()?, one.standing))))
     }
 
     /// The members, by name.
@@ -361,7 +408,7 @@ impl Repository {
         self.marks_of(&role)
     }
 
-    fn marks_of(&self, role: &Targets) -> Result<Marks, RepositoryError> {
+    pub(super) fn marks_of(&self, role: &Targets) -> Result<Marks, RepositoryError> {
         let named = metadata::target(role, names::MARKS_TARGET);
         let named = named.ok_or_else(|| {
             RepositoryError::Missing(format!("the role {} has no target", names::MARKS))

@@ -1,0 +1,236 @@
+//! `sekisho directory publish`: a member's word, again where it has changed or it is time.
+
+use std::time::SystemTime;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use sekisho_certs::TrustDomain;
+use sekisho_federation::directory::{
+    descriptor::Descriptor,
+    key::{FileKey, Signer as _},
+    repository::{LIFE, Said, Standing, Submission},
+    submit::Taken,
+};
+use serde_json::json;
+
+use super::{
+    Place, now,
+    own::{Data, Last, alone, next_version},
+    place, repository,
+    said::Says,
+    tell, wait,
+};
+use crate::{cli, output};
+
+/// Options of `publish`.
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The directory: its folder, or the URL of a `directory serve`
+    #[arg(value_name = "FOLDER or URL", value_parser = place)]
+    place: Place,
+    #[command(flatten)]
+    data: Data,
+    #[command(flatten)]
+    says: Says,
+    /// Sign again, even if nothing has changed and it is not time
+    #[arg(long)]
+    again: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Place {
+    /// What is there of us by this key; `None` where there is nothing by it.
+    async fn said(&self, domain: &TrustDomain, key: &FileKey) -> anyhow::Result<Option<Said>> {
+        let keys = alone(key.public());
+        match self {
+            Self::Url(url) => Ok(Self::hosting(url)?.said(domain, &keys).await?),
+            Self::Folder(folder) => {
+                let repository = repository(folder);
+                let known = repository.member(domain)?;
+                if !known.is_some_and(|(known, _)| known.id() == keys.id()) {
+                    return Ok(None);
+                }
+                let said = repository.said(domain)?;
+                // Admitted, and the first word was lost.
+                Ok(Some(said.unwrap_or(Said {
+                    version: 0,
+                    expires: SystemTime::UNIX_EPOCH,
+                    descriptor: None,
+                    sha256: None,
+                })))
+            }
+        }
+    }
+
+    /// The version that is there of us; zero where there is none.
+    pub(super) fn version(&self, domain: &TrustDomain, data: &Data) -> anyhow::Result<u64> {
+        let said = match self {
+            Self::Folder(folder) => repository(folder).said(domain)?,
+            Self::Url(_) => wait(self.said(domain, &data.key()?))?,
+        };
+        Ok(said.map_or(0, |said| said.version))
+    }
+
+    /// Sends a word, and says whether it was taken.
+    pub(super) async fn send(&self, sent: &Submission) -> anyhow::Result<Taken> {
+        match self {
+            Self::Url(url) => Ok(Self::hosting(url)?.send(sent).await?),
+            Self::Folder(folder) => {
+                let repository = repository(folder);
+                let _locked = repository.lock()?;
+                repository.accept(sent, now())?;
+                Ok(Taken {
+                    accepted: true,
+                    reason: None,
+                    problem: None,
+                })
+            }
+        }
+    }
+
+    /// What is there of us, by our key or by the next one, which becomes ours then.
+    pub(super) async fn found(
+        &self,
+        domain: &TrustDomain,
+        data: &Data,
+    ) -> anyhow::Result<(FileKey, Said)> {
+        let key = data.key()?;
+        if let Some(said) = self.said(domain, &key).await? {
+            return Ok((key, said));
+        }
+        if let Some(next) = data.next()?
+            && let Some(said) = self.said(domain, &next).await?
+        {
+            data.promote()?;
+            output::complain("the next key is this member's now");
+            return Ok((next, said));
+        }
+        if let Self::Folder(folder) = self
+            && let Some((keys, standing)) = repository(folder).member(domain)?
+        {
+            if standing == Standing::Suspended {
+                bail!("{domain} is suspended");
+            }
+            bail!(
+                "the directory has other keys for {domain}: {}. If they are not yours, say so: sekisho directory veto",
+                sekisho_federation::directory::continuity::fingerprint(&keys)
+            );
+        }
+        bail!(
+            "the directory has nothing of {domain} by this key: it is not admitted yet, or others have taken its place"
+        )
+    }
+}
+
+/// Why there is something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Asked,
+    Changed,
+    Time,
+}
+
+impl Why {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Asked => "asked",
+            Self::Changed => "changed",
+            Self::Time => "time",
+        }
+    }
+}
+
+/// Whether there is something to say, where this was the last word.
+fn why(
+    again: bool,
+    descriptor: &Descriptor,
+    there: &Said,
+    last: &Last,
+    own: Option<&Descriptor>,
+    now: SystemTime,
+) -> Option<Why> {
+    // What is hosted may be a little behind what was sent.
+    let known = if last.version > there.version {
+        own
+    } else {
+        there.descriptor.as_ref()
+    };
+    let left = there.expires.duration_since(now).unwrap_or_default();
+    if known != Some(descriptor) {
+        Some(Why::Changed)
+    } else if again {
+        Some(Why::Asked)
+    } else if left < LIFE * 2 / 3 {
+        Some(Why::Time)
+    } else {
+        None
+    }
+}
+
+impl Publish {
+    /// Does it.
+    pub(super) fn go(&self) -> anyhow::Result<u8> {
+        wait(self.publish())
+    }
+
+    async fn publish(&self) -> anyhow::Result<u8> {
+        let (domain, last) = self.data.last_there()?;
+        let (key, there) = self.place.found(&domain, &self.data).await?;
+        let own = last.descriptor(&domain).ok();
+        let before = if last.version >= there.version {
+            own.clone()
+        } else {
+            there.descriptor.clone().or_else(|| own.clone())
+        };
+        let mut descriptor = self.says.descriptor(&domain, before).await?;
+        descriptor.recovery = Some(self.data.recovery_id()?);
+        let sequence = |one: &Descriptor| one.bundle.sequence().unwrap_or_default();
+        let known = [
+            there.descriptor.as_ref(),
+            own.as_ref().filter(|_| last.version > 0),
+        ];
+        let known = known.into_iter().flatten().map(sequence).max();
+        if let Some(known) = known
+            && sequence(&descriptor) < known
+        {
+            bail!(
+                "the bundle has spiffe_sequence {}, and {known} was published: others would take it for an old one",
+                sequence(&descriptor)
+            );
+        }
+        let time = now();
+        let Some(why) = why(self.again, &descriptor, &there, &last, own.as_ref(), time) else {
+            let value = json!({ "published": false, "version": there.version, "why": null });
+            tell(
+                self.json,
+                &value,
+                "nothing to do: it is as it was said last",
+            );
+            return Ok(cli::OK);
+        };
+        let version = next_version(last.version.max(there.version))?;
+        let sent = Submission::new(&descriptor, version, &[&key], time)?;
+        let taken = self.place.send(&sent).await?;
+        if !taken.accepted {
+            let reason = taken.reason.as_deref().unwrap_or("refused");
+            let problem = taken.problem.as_deref().unwrap_or(reason);
+            if self.json {
+                let value = json!({ "published": false, "version": version, "reason": reason });
+                output::json(&value);
+            }
+            bail!("the directory does not take it: {problem} ({reason})");
+        }
+        let kept = self.data.keep(version.get(), last.asked, &descriptor);
+        kept.context("published, and that cannot be kept here")?;
+        let value = json!({ "published": true, "version": version, "why": why.word() });
+        let text = match why {
+            Why::Asked => "signed again",
+            Why::Changed => "published",
+            Why::Time => "signed again: it was time",
+        };
+        tell(self.json, &value, format_args!("{text}, version {version}"));
+        Ok(cli::OK)
+    }
+}

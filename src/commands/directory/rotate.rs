@@ -1,0 +1,203 @@
+//! `sekisho directory rotate`, `self-revoke` and `veto`: what a member says of its own keys.
+
+use std::{num::NonZeroU64, path::PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use sekisho_federation::directory::{
+    continuity::{self, SignedStatement, Statement, What},
+    key::{FileKey, Signer},
+    repository::Submission,
+};
+use serde_json::json;
+
+use super::{
+    Place, now,
+    own::{Data, alone, next_version},
+    place, repository,
+    request::dns,
+    tell, wait, write_file,
+};
+use crate::{cli, commands::apply::agreed, output};
+
+/// Options of `rotate`.
+#[derive(Debug, Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    data: Data,
+    /// The recovery key, which signs in place of the old one
+    #[arg(long, value_name = "FILE")]
+    recovery_key: Option<PathBuf>,
+    /// Where the request is written
+    #[arg(long, value_name = "FILE", default_value = "rotate.json")]
+    out: PathBuf,
+    /// The directory, to take the version from what is there: its folder or URL
+    #[arg(long, value_name = "FOLDER or URL", value_parser = place)]
+    at: Option<Place>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Rotate {
+    /// Does it.
+    pub(super) fn go(&self) -> anyhow::Result<u8> {
+        let (domain, last) = self.data.last_there()?;
+        let descriptor = last.descriptor(&domain)?;
+        let there = match &self.at {
+            Some(place) => place.version(&domain, &self.data)?,
+            None => 0,
+        };
+        // What was asked for has been published when it was admitted.
+        let version = next_version(last.version.max(last.asked).max(there))?;
+        let from = self.data.known()?;
+        let next = self.data.next_or_new()?;
+        let to = alone(next.public());
+        let sent = Submission::new(&descriptor, version, &[&next], now())?;
+        let sent = match &self.recovery_key {
+            None => {
+                let old = self.data.key()?;
+                sent.with_rekey(&from, to.clone(), None, &[&old])?
+            }
+            Some(file) => {
+                let recovery = FileKey::read(file)?;
+                let public = recovery.public();
+                if descriptor.recovery.as_ref() != Some(&public.id()) {
+                    bail!(
+                        "{}: this is not the recovery key that {domain} has named",
+                        file.display()
+                    );
+                }
+                sent.with_rekey(&from, to.clone(), Some(public), &[&recovery])?
+            }
+        };
+        write_file(&self.out, &sent.to_json()?)?;
+        let fingerprint = continuity::fingerprint(&to);
+        let dns = dns(&domain, &fingerprint);
+        let value = json!({
+            "trust_domain": domain.to_string(),
+            "file": self.out,
+            "fingerprint": fingerprint,
+            "dns": dns,
+            "version": version,
+        });
+        let text = format!(
+            "{} asks for new keys of {domain}\n{fingerprint}\n{dns}\n\
+             The registrars admit it as they did the first. Say nothing new until then: this is version \
+             {version}, and would have to be made again. The first `publish` after that takes the new key.",
+            self.out.display()
+        );
+        tell(self.json, &value, text);
+        Ok(cli::OK)
+    }
+}
+
+/// Options of `self-revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct SelfRevoke {
+    /// The directory: its folder, or the URL of a `directory serve`
+    #[arg(value_name = "FOLDER or URL", value_parser = place)]
+    place: Place,
+    #[command(flatten)]
+    data: Data,
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl SelfRevoke {
+    /// Does it.
+    pub(super) fn go(&self) -> anyhow::Result<u8> {
+        wait(self.revoke())
+    }
+
+    async fn revoke(&self) -> anyhow::Result<u8> {
+        let (domain, last) = self.data.last_there()?;
+        let (key, there) = self.place.found(&domain, &self.data).await?;
+        if !self.yes {
+            output::complain(format_args!(
+                "Nobody will trust {domain} any more until its recovery key has named other keys."
+            ));
+            if !agreed()? {
+                output::complain("nothing was done");
+                return Ok(cli::FAILED);
+            }
+        }
+        let version = next_version(last.version.max(there.version))?;
+        let keys = alone(key.public());
+        let sent = Submission::revocation(&domain, &keys, version, &[&key])?;
+        let taken = self.place.send(&sent).await?;
+        if !taken.accepted {
+            let reason = taken.reason.unwrap_or_default();
+            bail!(
+                "the directory does not take it: {} ({reason})",
+                taken.problem.as_deref().unwrap_or(&reason)
+            );
+        }
+        // The next request counts on from here.
+        let descriptor = last.descriptor(&domain)?;
+        self.data.keep(version.get(), last.asked, &descriptor)?;
+        let value =
+            json!({ "trust_domain": domain.to_string(), "revoked": true, "version": version });
+        let text = "revoked: get the name back with `sekisho directory rotate --recovery-key FILE`";
+        tell(self.json, &value, text);
+        Ok(cli::OK)
+    }
+}
+
+/// Options of `veto`.
+#[derive(Debug, Args)]
+pub(crate) struct Veto {
+    /// The folder of the directory, which has the keys that are not ours
+    folder: PathBuf,
+    #[command(flatten)]
+    data: Data,
+    /// Write the statement to this file too, for those who cannot get it from the folder
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Veto {
+    /// Does it.
+    pub(super) fn go(&self) -> anyhow::Result<u8> {
+        let (domain, last) = self.data.last_there()?;
+        let key = self.data.key()?;
+        let own = alone(key.public());
+        let repository = repository(&self.folder);
+        let _locked = repository.lock()?;
+        let Some((there, _)) = repository.member(&domain)? else {
+            bail!("{domain} is not a member: there are no keys to speak against");
+        };
+        let next = self.data.next()?.map(|next| alone(next.public()).id());
+        if there.id() == own.id() || Some(there.id()) == next {
+            bail!("the keys that the directory has for {domain} are its own");
+        }
+        let statement = Statement {
+            member: domain.to_string(),
+            from: own.id(),
+            what: What::Veto {
+                against: there.id(),
+            },
+        };
+        let version = NonZeroU64::new(last.version).unwrap_or(NonZeroU64::MIN);
+        let signers: [&dyn Signer; 1] = [&key];
+        let signed = SignedStatement::new(&statement, version, &signers)?;
+        if let Some(out) = &self.out {
+            write_file(out, &serde_json::to_vec_pretty(&signed)?)?;
+        }
+        repository.take_statement(&domain, signed, &own)?;
+        let against = continuity::fingerprint(&there);
+        let value =
+            json!({ "trust_domain": domain.to_string(), "against": against, "file": self.out });
+        let text =
+            format!("{domain} says that {against} is not its own: continuity/{domain}.json has it");
+        tell(self.json, &value, text);
+        Ok(cli::OK)
+    }
+}
