@@ -27,10 +27,12 @@ use sekisho_authority::{
         upstream::{Disk, Spire, SpireSpec, Upstream},
     },
     core::{Core, Settings},
+    directory,
     serve::{Doors, Serving},
     store::Store,
 };
 use sekisho_certs::{SystemClock, TrustDomain, hex, id::id_below, tls};
+use sekisho_federation::directory::following::Following;
 use sekisho_kube::KubeServer;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
@@ -214,9 +216,12 @@ async fn serve(
         attestors: attestors(&config.attest)?,
         admin_ids: config.admins.clone(),
         federation: federation::settings(file),
+        member: federation::member(file, data)?,
         ..Settings::new(file.site.clone())
     };
-    let core = Arc::new(Core::new(settings, store, ca, clock).with_log(log));
+    let core = Core::new(settings, store, ca, clock).with_log(log);
+    let (core, following) = follow(core, file, data, &provider)?;
+    let core = Arc::new(core);
     let doors = Doors {
         tcp: config.listen,
         socket: Some(config.socket.clone()),
@@ -230,8 +235,12 @@ async fn serve(
         authority = core.ca.x509().id(),
         "started"
     );
+    let following = following.map(|following| tokio::spawn(following.run()));
     asked(&mut term, &mut int).await;
     tracing::info!("ending");
+    if let Some(following) = following {
+        following.abort();
+    }
     tokio::select! {
         () = serving.stop() => {}
         // A second signal does not wait.
@@ -239,6 +248,22 @@ async fn serve(
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// Opens the directories that the site follows, if it does.
+fn follow(
+    core: Core,
+    file: &Config,
+    data: &Path,
+    provider: &Arc<CryptoProvider>,
+) -> anyhow::Result<(Core, Option<Following>)> {
+    let Some(settings) = federation::directories(file, data) else {
+        return Ok((core, None));
+    };
+    let web = (&core.settings.web_roots, &core.settings.federation.allowed);
+    let opened = directory::open(&settings, &file.site, web, provider, &core.clock)?;
+    let (core, following) = core.following(opened);
+    Ok((core, Some(following)))
 }
 
 /// Waits until its end is asked for.

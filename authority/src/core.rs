@@ -21,6 +21,7 @@ use crate::{
     authorized::Arrangement,
     ca::Ca,
     caller::{Caller, denied},
+    directory::MemberSettings,
     entry::Entry,
     federation::{Federation, FederationSettings},
     limit::Limits,
@@ -80,6 +81,8 @@ pub struct Settings {
     pub web_roots: WebRoots,
     /// With whom it is federated, and how.
     pub federation: FederationSettings,
+    /// How it speaks to the directories that it is a member of. Default: not at all.
+    pub member: Option<MemberSettings>,
 }
 
 impl Settings {
@@ -99,6 +102,7 @@ impl Settings {
             connections: ConnectionLimits::default(),
             web_roots: WebRoots::default(),
             federation: FederationSettings::default(),
+            member: None,
         }
     }
 }

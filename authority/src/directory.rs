@@ -3,18 +3,20 @@
 
 mod keep;
 mod neighbours;
+mod publish;
 #[cfg(test)]
 mod tests;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::crypto::CryptoProvider;
-use sekisho_certs::{Clock, TrustDomain};
+use sekisho_certs::{Clock, TrustDomain, members::Service};
 use sekisho_federation::{
     client::{Allowed, WebRoots},
     directory::{
         client::{Client, Settings, Source, SourceError, SyncError, Web},
         combined::Directories,
+        descriptor::Endpoint,
         following::{Following, Handle},
     },
 };
@@ -29,6 +31,7 @@ use crate::{
 
 pub(crate) use keep::keep;
 pub(crate) use neighbours::listen;
+pub(crate) use publish::publish;
 
 /// One directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,20 @@ pub struct DirectorySettings {
     /// After so long in public without a veto, new keys are taken that the old ones have not named.
     /// Default: never.
     pub rekey_wait: Option<Duration>,
+}
+
+/// How the site speaks as a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberSettings {
+    /// The directories that it speaks to. To a folder somebody else speaks.
+    pub places: Vec<Place>,
+    /// The folder of its key (`sekisho directory member request --data`). Without a key there, it does
+    /// not speak.
+    pub data: PathBuf,
+    /// What may be reached at it.
+    pub services: Vec<Service>,
+    /// Its bundle endpoints.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// Opens them, with what is remembered of each.

@@ -28,7 +28,7 @@ use crate::{
     core::Core,
     store::{Bundle, EndpointProfile, Peer, Refreshed, Relationship, Rollback, StoreError},
 };
-pub(crate) use published::Published;
+pub(crate) use published::{Published, trust_bundle};
 use schedule::Schedule;
 pub use settings::{EndpointSettings, FederationSettings, HINTS, Shown};
 pub use state::{PeerState, States};

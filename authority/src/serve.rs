@@ -181,6 +181,15 @@ impl Serving {
                 () = stopped => {}
             }
         });
+        if let Some(member) = core.settings.member.clone() {
+            let (spoken, stopped) = (Arc::clone(&core), serving.stopped());
+            serving.run(async move {
+                tokio::select! {
+                    () = directory::publish(spoken, member) => {}
+                    () = stopped => {}
+                }
+            });
+        }
         if let Some(handle) = core.followed().cloned() {
             let (kept, asked) = (Arc::clone(&core), Arc::clone(&core));
             let (first, second) = (serving.stopped(), serving.stopped());

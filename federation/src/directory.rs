@@ -13,6 +13,7 @@ pub mod following;
 pub mod gossip;
 pub mod key;
 pub mod marks;
+pub mod membership;
 pub mod metadata;
 pub mod names;
 pub mod repository;

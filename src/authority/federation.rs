@@ -4,19 +4,88 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use sekisho_authority::{
+    directory::{self, DirectorySettings, MemberSettings},
     federation::{self, EndpointSettings, FederationSettings, HINTS, Shown},
     store::{Bundle, Declared, EndpointProfile, Origin, Relationship},
 };
 use sekisho_certs::{TrustBundle, TrustDomain, bundle::json::MAX_BYTES};
 use sekisho_federation::client::Allowed;
 
-use crate::config::{BundleEndpointConfig, Config, PeerConfig, ShownConfig};
+use crate::config::{
+    BundleEndpointConfig, Config, DirectoryPlace, PeerConfig, ShownConfig, services,
+};
+
+/// For so long a new CA is in the directory before it signs.
+const DIRECTORY: Duration = Duration::from_secs(1800);
 
 /// How long a new CA is in the bundle before it signs; zero where nobody fetches that.
 pub(super) fn announced(file: &Config) -> Duration {
-    let endpoint = file.federation.as_ref();
-    let endpoint = endpoint.and_then(|own| own.endpoint.as_ref());
-    endpoint.map_or(Duration::ZERO, |endpoint| endpoint.refresh * HINTS)
+    let Some(own) = &file.federation else {
+        return Duration::ZERO;
+    };
+    let endpoint = own.endpoint.as_ref();
+    let endpoint = endpoint.map_or(Duration::ZERO, |endpoint| endpoint.refresh * HINTS);
+    // The host signs every ten minutes, and others ask every five: twice that, or what the life of a CA
+    // has room for.
+    let room = file
+        .authority
+        .as_ref()
+        .map_or(DIRECTORY, |own| own.ca_ttl / 3);
+    let directory = own
+        .directory
+        .as_ref()
+        .map_or(Duration::ZERO, |_| DIRECTORY.min(room));
+    endpoint.max(directory)
+}
+
+/// What is told of the directories; `None` without any.
+pub(super) fn directories(file: &Config, data: &Path) -> Option<DirectorySettings> {
+    let own = file.federation.as_ref()?.directory.as_ref()?;
+    let places = own
+        .places
+        .iter()
+        .map(|(at, root)| directory::DirectoryPlace {
+            at: place(at),
+            root: root.clone(),
+        });
+    Some(DirectorySettings {
+        places: places.collect(),
+        threshold: own.threshold,
+        data: data.join("directory"),
+        max_stale: own.max_stale,
+        rekey_wait: own.rekey_wait,
+    })
+}
+
+/// How the site speaks to the directories; `None` without any.
+///
+/// # Errors
+/// When the file of services cannot be used: every line of what is wrong.
+pub(super) fn member(file: &Config, data: &Path) -> anyhow::Result<Option<MemberSettings>> {
+    let own = file
+        .federation
+        .as_ref()
+        .and_then(|own| own.directory.as_ref());
+    let Some(own) = own else { return Ok(None) };
+    let services = match &own.services {
+        None => Vec::new(),
+        Some(path) => services::load(path, &file.site)
+            .map_err(|errors| anyhow::anyhow!("{}", errors.render(false)))?,
+    };
+    Ok(Some(MemberSettings {
+        places: own.places.iter().map(|(at, _)| place(at)).collect(),
+        data: own.member.clone().unwrap_or_else(|| data.join("member")),
+        services,
+        // Those that the member has named in its request.
+        endpoints: Vec::new(),
+    }))
+}
+
+fn place(at: &DirectoryPlace) -> directory::Place {
+    match at {
+        DirectoryPlace::Url(url) => directory::Place::Url(url.clone()),
+        DirectoryPlace::Folder(folder) => directory::Place::Folder(folder.clone()),
+    }
 }
 
 /// What `federation` says; the defaults without it. A bundle to begin with that cannot be read is logged:

@@ -1,5 +1,7 @@
 //! `federation`: with whom this site exchanges trust bundles.
 
+mod directory;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
@@ -25,6 +27,8 @@ use super::{
 /// `federation`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FederationConfig {
+    /// The directories that are followed. Default: none.
+    pub(crate) directory: Option<DirectoryConfig>,
     /// Where others fetch our bundle. Default: nowhere.
     pub(crate) endpoint: Option<BundleEndpointConfig>,
     /// Whose bundles are fetched, in the order of the file. Default: nobody's.
@@ -73,6 +77,10 @@ pub(crate) struct PeerConfig {
     pub(crate) bundle: Option<PathBuf>,
 }
 
+use directory::DirectoryConfig;
+pub(crate) use directory::DirectoryPlace;
+
+const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 /// How often others are to ask, unless it is given.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -112,6 +120,7 @@ pub(super) fn federation(
     {
         field.rule(format!("expected {}", keys::FEDERATION.of), report);
     }
+    let directory = directory::directory(&map, report);
     let endpoint = map.get_or("endpoint", None, report, |field, report| {
         endpoint(field, authority, report).map(Some)
     });
@@ -128,6 +137,7 @@ pub(super) fn federation(
         return None;
     }
     let mut config = FederationConfig {
+        directory: directory?,
         endpoint: endpoint?,
         peers: peers?,
         allow: allow?,

@@ -112,6 +112,11 @@ impl<'a> Field<'a> {
         value
     }
 
+    /// Whether a list stands here.
+    pub(super) const fn is_list(&self) -> bool {
+        matches!(self.node.kind, Kind::List(_))
+    }
+
     /// The items of a list that is not empty.
     pub(super) fn list(&self, expected: &str, report: &mut Report) -> Option<Vec<Self>> {
         match &self.node.kind {

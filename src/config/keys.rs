@@ -80,9 +80,21 @@ pub(super) const UPSTREAM_SPIRE: Keys = Keys {
 
 /// `federation`.
 pub(super) const FEDERATION: Keys = Keys {
-    of: "a map such as {endpoint: {listen: ADDRESS:PORT}, peers: {TRUST DOMAIN: {…}}}",
-    known: &["endpoint", "peers", "allow"],
-    later: &["directory", "root", "threshold"],
+    of: "a map such as {directory: URL, root: FILE}, or {endpoint: {listen: ADDRESS:PORT}, peers: \
+         {TRUST DOMAIN: {…}}}",
+    known: &[
+        "directory",
+        "root",
+        "threshold",
+        "member",
+        "services",
+        "max_stale",
+        "rekey_wait",
+        "endpoint",
+        "peers",
+        "allow",
+    ],
+    later: &[],
 };
 
 /// `federation.endpoint`.

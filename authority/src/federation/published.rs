@@ -40,9 +40,13 @@ impl Published {
     }
 }
 
-/// Only CAs and JWT keys are ever written (SPIFFE Trust Domain and Bundle §4.2.2): SPIRE refuses a whole
-/// bundle over a `use` that it does not know.
 fn document(bundle: &Bundle) -> Result<Document, BundleError> {
+    Ok(Document::new(trust_bundle(bundle)?.to_json().to_string()))
+}
+
+/// A bundle as it is told. Only CAs and JWT keys ever are (SPIFFE Trust Domain and Bundle §4.2.2): SPIRE
+/// refuses a whole bundle over a `use` that it does not know.
+pub(crate) fn trust_bundle(bundle: &Bundle) -> Result<TrustBundle, BundleError> {
     let keys: Vec<_> = bundle
         .jwt
         .iter()
@@ -53,10 +57,11 @@ fn document(bundle: &Bundle) -> Result<Document, BundleError> {
         .collect();
     let sequence = (bundle.sequence > 0).then_some(bundle.sequence);
     let hint = (!bundle.refresh_hint.is_zero()).then_some(bundle.refresh_hint);
-    let trust = TrustBundle::new(bundle.domain.clone(), certificates(bundle))?
-        .with_jwt_keys(&keys)
-        .with_hints(sequence, hint);
-    Ok(Document::new(trust.to_json().to_string()))
+    Ok(
+        TrustBundle::new(bundle.domain.clone(), certificates(bundle))?
+            .with_jwt_keys(&keys)
+            .with_hints(sequence, hint),
+    )
 }
 
 impl Documents for Published {

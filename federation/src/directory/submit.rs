@@ -104,6 +104,8 @@ pub struct Taken {
 pub struct Hosting {
     base: Url,
     client: Client,
+    /// `None`: wherever its name leads, by whoever has typed it.
+    allowed: Option<Allowed>,
 }
 
 impl Hosting {
@@ -139,7 +141,15 @@ impl Hosting {
         Ok(Self {
             base,
             client: Client::new(roots, Allowed::default(), provider, clock),
+            allowed: None,
         })
+    }
+
+    /// The same, which is connected to only where it is `allowed`.
+    #[must_use]
+    pub fn with_allowed(mut self, allowed: Allowed) -> Self {
+        self.allowed = Some(allowed);
+        self
     }
 
     /// What is there of a member, signed by these keys of it; `None` where there is nothing by them.
@@ -289,7 +299,17 @@ impl Hosting {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| failed(io::Error::other(error)))?;
-        let stream = TcpStream::connect((host.as_str(), port)).await;
+        let found = tokio::net::lookup_host((host.as_str(), port)).await;
+        let may = |address: &std::net::SocketAddr| {
+            let allowed = self.allowed.as_ref();
+            allowed.is_none_or(|allowed| allowed.permits(address.ip()))
+        };
+        let found: Vec<_> = found.map_err(failed)?.filter(may).collect();
+        if found.is_empty() {
+            let text = "no address of it is on the public Internet, or in `federation.allow`";
+            return Err(failed(io::Error::other(text)));
+        }
+        let stream = TcpStream::connect(found.as_slice()).await;
         let stream = stream.map_err(failed)?;
         if self.base.scheme() == "http" {
             return self.spoken(name, stream, request, most).await;

@@ -408,7 +408,10 @@ fn a_veto_is_taken_from_the_keys_it_speaks_of_alone() {
     );
     add(&tokyo).unwrap();
     let all = repository.continuity(&tokyo.domain).unwrap();
-    assert_eq!(all.judge(&tokyo.set(), false, None, &other.set()), Verdict::Vetoed);
+    assert_eq!(
+        all.judge(&tokyo.set(), false, None, &other.set()),
+        Verdict::Vetoed
+    );
 }
 
 #[test]

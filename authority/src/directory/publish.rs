@@ -1,0 +1,95 @@
+//! Saying to the directories what becomes of our own bundle: by the member's key of this site, whenever it
+//! changes, and before what was signed ends.
+
+use std::{sync::Arc, time::Duration};
+
+use sekisho_federation::directory::{
+    membership::{Membership, MembershipError, Says, Spoken},
+    submit::Hosting,
+};
+use tokio::time::Instant;
+
+use super::{MemberSettings, Place};
+use crate::{core::Core, federation::trust_bundle};
+
+/// Between two looks, where nothing changes.
+const LOOK: Duration = Duration::from_secs(3600);
+/// After one that failed.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// Says it for as long as it is let.
+pub(crate) async fn publish(core: Arc<Core>, settings: MemberSettings) {
+    let mut bundle = core.ca.bundle();
+    loop {
+        let pause = match speak(&core, &settings).await {
+            true => LOOK,
+            false => AGAIN,
+        };
+        let next = Instant::now() + pause;
+        tokio::select! {
+            changed = bundle.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep_until(next) => {}
+        }
+    }
+}
+
+/// False where it has to be said again soon.
+async fn speak(core: &Core, settings: &MemberSettings) -> bool {
+    // The operator may ask to be a member while we run.
+    let Some(membership) = Membership::open(&settings.data) else {
+        return false;
+    };
+    let own = Arc::clone(&core.ca.bundle().borrow());
+    let own = match trust_bundle(&own) {
+        Ok(own) => own,
+        Err(error) => {
+            // What is stored was checked before.
+            tracing::error!(%error, "our own bundle cannot be told");
+            return false;
+        }
+    };
+    let says = Says {
+        services: settings.services.clone(),
+        endpoints: settings.endpoints.clone(),
+    };
+    let mut all = true;
+    for place in &settings.places {
+        let Place::Url(url) = place else {
+            // Whoever has the folder publishes there (sekisho directory publish).
+            continue;
+        };
+        let hosting = match hosting(core, url) {
+            Ok(hosting) => hosting,
+            Err(error) => {
+                tracing::error!(url, error, "not said to the directory");
+                all = false;
+                continue;
+            }
+        };
+        match membership.speak(&own, &says, &hosting, core.now()).await {
+            Ok(Spoken::AsBefore) => {}
+            Ok(Spoken::Taken(version)) => tracing::info!(url, version, "said to the directory"),
+            Err(MembershipError::NotAdmitted(_)) => {
+                tracing::info!(url, "not a member of the directory yet");
+                all = false;
+            }
+            Err(error) => {
+                tracing::warn!(url, %error, "not said to the directory");
+                all = false;
+            }
+        }
+    }
+    all
+}
+
+fn hosting(core: &Core, url: &str) -> Result<Hosting, String> {
+    let settings = &core.settings;
+    let hosting = Hosting::new(
+        url,
+        settings.web_roots.clone(),
+        Arc::new(sekisho_certs::tls::provider()),
+        Arc::clone(&core.clock),
+    );
+    let hosting = hosting.map_err(|error| error.to_string())?;
+    Ok(hosting.with_allowed(settings.federation.allowed.clone()))
+}
