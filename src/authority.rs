@@ -213,7 +213,7 @@ async fn serve(
         jwt_issuer: config.jwt_issuer.clone(),
         attestors: attestors(&config.attest)?,
         admin_ids: config.admins.clone(),
-        federation: federation::settings(file),
+        federation: federation::settings(file, &config.data)?,
         ..Settings::new(file.site.clone())
     };
     let core = Arc::new(Core::new(settings, store, ca, clock).with_log(log));

@@ -56,7 +56,7 @@ pub(crate) use self::{
         k8s_psat::ClusterConfig,
     },
     error::ConfigErrors,
-    federation::{BundleEndpointConfig, FederationConfig, PeerConfig, ShownConfig},
+    federation::{AcmeConfig, BundleEndpointConfig, FederationConfig, PeerConfig, ShownConfig},
     location::Location,
     oidc::{OidcConfig, OidcListen},
     policy::PolicyConfig,

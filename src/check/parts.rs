@@ -16,7 +16,7 @@ use sekisho_federation::oidc::Certificate;
 
 use super::world::{Found, exposed};
 use crate::{
-    authority::federation::bundle,
+    authority::federation::{bundle, roots},
     config::{
         AgentConfig, Attest, AuthorityConfig, FederationConfig, OidcConfig, OidcListen,
         ShownConfig, UpstreamConfig,
@@ -84,10 +84,15 @@ pub(super) fn federation(own: &FederationConfig, now: SystemTime) -> Found {
     let mut found = Found::default();
     let unwise = own.warnings.iter().map(ToString::to_string);
     found.warnings.extend(unwise);
-    if let Some(endpoint) = &own.endpoint
-        && let ShownConfig::Web { cert, key } = &endpoint.shown
-    {
-        certificate(&mut found, cert, key, now);
+    match own.endpoint.as_ref().map(|endpoint| &endpoint.shown) {
+        Some(ShownConfig::Web { cert, key }) => drop(certificate(&mut found, cert, key, now)),
+        Some(ShownConfig::Acme(acme)) => {
+            let wrong = roots(acme).err();
+            found
+                .problems
+                .extend(wrong.map(|error| format!("{error:#}")));
+        }
+        Some(ShownConfig::Spiffe) | None => {}
     }
     for peer in &own.peers {
         let Some(path) = &peer.bundle else { continue };

@@ -88,8 +88,15 @@ pub(super) const FEDERATION: Keys = Keys {
 /// `federation.endpoint`.
 pub(super) const BUNDLE_ENDPOINT: Keys = Keys {
     of: "a map such as {listen: ADDRESS:PORT, profile: https_spiffe}",
-    known: &["listen", "profile", "refresh", "cert", "key"],
-    later: &["acme"],
+    known: &["listen", "profile", "refresh", "cert", "key", "acme"],
+    later: &[],
+};
+
+/// `federation.endpoint.acme`.
+pub(super) const ACME: Keys = Keys {
+    of: "a map such as {directory: URL, domain: NAME}",
+    known: &["directory", "domain", "email", "ca"],
+    later: &[],
 };
 
 /// One of `federation.peers`.
@@ -426,6 +433,7 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("oidc.", &OIDC),
     ("federation.", &FEDERATION),
     ("federation.endpoint.", &BUNDLE_ENDPOINT),
+    ("federation.endpoint.acme.", &ACME),
     ("", &PEER),
     ("upstream.", &UPSTREAM),
     ("upstream.disk.", &UPSTREAM_DISK),

@@ -1,6 +1,7 @@
 //! Three authorities in a triangle, over both profiles: two of ours, and one made of go-spiffe's
 //! `federation` server and client. Each rotates its CA twice, while all of them speak with all.
 
+mod acme;
 mod endpoint;
 mod sites;
 

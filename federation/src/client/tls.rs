@@ -17,7 +17,7 @@ use super::{Client, FetchError, Profile, WebRoots};
 
 impl Client {
     /// A configuration by which only an endpoint of `profile` is spoken to.
-    pub(super) async fn tls(&self, profile: &Profile) -> Result<Arc<ClientConfig>, FetchError> {
+    pub(crate) async fn tls(&self, profile: &Profile) -> Result<Arc<ClientConfig>, FetchError> {
         let verifier: Arc<dyn ServerCertVerifier> = match profile {
             Profile::Spiffe { id, bundle } => self.by_id(id, bundle)?,
             Profile::Web => {
