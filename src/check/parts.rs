@@ -188,4 +188,68 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn what_federation_names_is_looked_at() {
+        use sekisho_testkit::Site;
+
+        use crate::config::{AcmeConfig, BundleEndpointConfig, PeerConfig};
+
+        let folder = tempfile::tempdir().unwrap();
+        let (b, c) = (Site::new("b.example"), Site::new("c.example"));
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let peer = |bundle| PeerConfig {
+            domain: b.domain().clone(),
+            url: "https://b.example".parse().unwrap(),
+            id: Some(b.id("/spire/server")),
+            bundle: Some(bundle),
+        };
+        let looked = |peer: Option<PeerConfig>, shown| {
+            let own = FederationConfig {
+                endpoint: Some(BundleEndpointConfig {
+                    listen: "127.0.0.1:1".parse().unwrap(),
+                    refresh: Duration::from_secs(300),
+                    shown,
+                }),
+                peers: peer.into_iter().collect(),
+                ..FederationConfig::default()
+            };
+            federation(&own, SystemTime::UNIX_EPOCH).problems
+        };
+        let spiffe = || ShownConfig::Spiffe;
+        let good = file("b.pem", &b.ca().pem());
+        assert_eq!(looked(Some(peer(good)), spiffe()), [""; 0]);
+        let empty = file("empty.json", r#"{"keys": []}"#);
+        for (bundle, said) in [
+            (file("c.pem", &c.ca().pem()), "another trust domain"),
+            (empty, "no CA of b.example"),
+            (folder.path().join("gone"), "gone: "),
+        ] {
+            let problems = looked(Some(peer(bundle)), spiffe());
+            assert!(
+                problems.len() == 1 && problems[0].contains(said),
+                "{problems:?}"
+            );
+        }
+        let web = ShownConfig::Web {
+            cert: folder.path().join("none.pem"),
+            key: folder.path().join("none.key"),
+        };
+        assert_eq!(looked(None, web).len(), 1);
+        let acme = AcmeConfig {
+            directory: "https://acme.example".into(),
+            domain: "a.example".into(),
+            email: None,
+            ca: Some(file("ca.pem", "no PEM")),
+        };
+        let problems = looked(None, ShownConfig::Acme(acme));
+        assert!(
+            problems[0].contains("ca.pem: CA certificates in PEM"),
+            "{problems:?}"
+        );
+    }
 }
