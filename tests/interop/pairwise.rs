@@ -3,6 +3,7 @@
 
 mod acme;
 mod endpoint;
+mod restored;
 mod sites;
 
 use std::{path::Path, thread, time::Duration};
