@@ -215,7 +215,7 @@ async fn serve(
         jwt_issuer: config.jwt_issuer.clone(),
         attestors: attestors(&config.attest)?,
         admin_ids: config.admins.clone(),
-        federation: federation::settings(file),
+        federation: federation::settings(file, &config.data)?,
         member: federation::member(file, data)?,
         ..Settings::new(file.site.clone())
     };

@@ -57,7 +57,9 @@ pub(crate) use self::{
         k8s_psat::ClusterConfig,
     },
     error::ConfigErrors,
-    federation::{BundleEndpointConfig, DirectoryPlace, FederationConfig, PeerConfig, ShownConfig},
+    federation::{
+        AcmeConfig, BundleEndpointConfig, DirectoryPlace, FederationConfig, PeerConfig, ShownConfig,
+    },
     location::Location,
     oidc::{OidcConfig, OidcListen},
     policy::PolicyConfig,

@@ -11,6 +11,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::{crypto::CryptoProvider, server::ResolvesServerCert};
 use sekisho_federation::{
+    acme::{Acme, AcmeError},
     endpoint,
     oidc::{Certificate, CertificateError},
 };
@@ -73,6 +74,9 @@ pub struct Doors {
 /// Why an authority does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The certificate of the bundle endpoint cannot be asked for.
+    #[error(transparent)]
+    Acme(#[from] AcmeError),
     /// The certificate of the bundle endpoint cannot be shown.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -259,6 +263,7 @@ impl Serving {
         };
         let listener = TcpListener::bind(endpoint.listen).await.map_err(failed)?;
         self.bundles = Some(listener.local_addr().map_err(failed)?);
+        let acme = matches!(endpoint.shown, Shown::Acme(_));
         let shown: Arc<dyn ResolvesServerCert> = match endpoint.shown {
             Shown::Own => Arc::<ServerIdentity>::clone(own),
             Shown::Web { cert, key } => {
@@ -273,12 +278,24 @@ impl Serving {
                 });
                 files
             }
+            Shown::Acme(settings) => {
+                let clock = Arc::clone(&core.clock);
+                let acme = Arc::new(Acme::open(settings, Arc::clone(provider), clock)?);
+                let (kept, stopped) = (Arc::clone(&acme), self.stopped());
+                self.run(async move {
+                    tokio::select! {
+                        () = kept.keep() => {}
+                        () = stopped => {}
+                    }
+                });
+                acme
+            }
         };
         let documents = Arc::new(Published::new(Arc::clone(core)));
         let (provider, stopped) = (Arc::clone(provider), self.stopped());
         self.run(async move {
             tokio::select! {
-                served = endpoint::serve(listener, shown, false, documents, provider) => {
+                served = endpoint::serve(listener, shown, acme, documents, provider) => {
                     if let Err(error) = served {
                         tracing::error!(%error, "the bundle endpoint has closed");
                     }

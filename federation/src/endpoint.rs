@@ -17,6 +17,7 @@ use sekisho_certs::{TrustDomain, hex, id::parse_trust_domain, sha256};
 
 use crate::http::{Answer, json, method_not_allowed, text};
 
+pub(crate) use door::ACME;
 pub use door::serve;
 
 /// Below it are the bundles of other domains.

@@ -5,6 +5,7 @@
 //! profile that an administrator has named; and guess any of trust domain, address and profile from
 //! one another (§7.2); and answer by a name that is not on the list.
 
+pub mod acme;
 pub mod client;
 pub mod directory;
 pub mod endpoint;

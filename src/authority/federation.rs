@@ -3,16 +3,20 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sekisho_authority::{
     directory::{self, DirectorySettings, MemberSettings},
     federation::{self, EndpointSettings, FederationSettings, HINTS, Shown},
     store::{Bundle, Declared, EndpointProfile, Origin, Relationship},
 };
 use sekisho_certs::{TrustBundle, TrustDomain, bundle::json::MAX_BYTES};
-use sekisho_federation::client::Allowed;
+use sekisho_federation::{
+    acme::AcmeSettings,
+    client::{Allowed, WebRoots},
+};
 
 use crate::config::{
-    BundleEndpointConfig, Config, DirectoryPlace, PeerConfig, ShownConfig, services,
+    AcmeConfig, BundleEndpointConfig, Config, DirectoryPlace, PeerConfig, ShownConfig, services,
 };
 
 /// For so long a new CA is in the directory before it signs.
@@ -90,19 +94,23 @@ fn place(at: &DirectoryPlace) -> directory::Place {
 
 /// What `federation` says; the defaults without it. A bundle to begin with that cannot be read is logged:
 /// it may not be needed any more.
-pub(super) fn settings(file: &Config) -> FederationSettings {
+///
+/// # Errors
+/// When the CAs of an ACME server cannot be read.
+pub(super) fn settings(file: &Config, data: &Path) -> anyhow::Result<FederationSettings> {
     let Some(own) = &file.federation else {
-        return FederationSettings::default();
+        return Ok(FederationSettings::default());
     };
-    FederationSettings {
+    let endpoint = own.endpoint.as_ref();
+    Ok(FederationSettings {
         allowed: Allowed::with(own.allow.iter().copied()),
         peers: own.peers.iter().map(declared).collect(),
-        endpoint: own.endpoint.as_ref().map(endpoint),
-    }
+        endpoint: endpoint.map(|own| self::endpoint(own, data)).transpose()?,
+    })
 }
 
-fn endpoint(own: &BundleEndpointConfig) -> EndpointSettings {
-    EndpointSettings {
+fn endpoint(own: &BundleEndpointConfig, data: &Path) -> anyhow::Result<EndpointSettings> {
+    Ok(EndpointSettings {
         listen: own.listen,
         refresh: own.refresh,
         shown: match &own.shown {
@@ -111,8 +119,32 @@ fn endpoint(own: &BundleEndpointConfig) -> EndpointSettings {
                 cert: cert.clone(),
                 key: key.clone(),
             },
+            ShownConfig::Acme(own) => Shown::Acme(AcmeSettings {
+                directory: own.directory.clone(),
+                email: own.email.clone(),
+                domain: own.domain.clone(),
+                roots: roots(own)?,
+                folder: data.join("acme"),
+            }),
         },
-    }
+    })
+}
+
+/// By what an ACME server is known.
+///
+/// # Errors
+/// When the file cannot be read, or has no certificate.
+pub(crate) fn roots(own: &AcmeConfig) -> anyhow::Result<WebRoots> {
+    let Some(path) = &own.ca else {
+        return Ok(WebRoots::System);
+    };
+    let wrong = || format!("{}: CA certificates in PEM are expected", path.display());
+    let roots: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
+        .with_context(wrong)?
+        .collect::<Result<_, _>>()
+        .with_context(wrong)?;
+    anyhow::ensure!(!roots.is_empty(), wrong());
+    Ok(WebRoots::Given(roots))
 }
 
 fn declared(peer: &PeerConfig) -> Declared {

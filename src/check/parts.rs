@@ -16,7 +16,7 @@ use sekisho_federation::oidc::Certificate;
 
 use super::world::{Found, exposed};
 use crate::{
-    authority::federation::bundle,
+    authority::federation::{bundle, roots},
     config::{
         AgentConfig, Attest, AuthorityConfig, FederationConfig, OidcConfig, OidcListen,
         ShownConfig, UpstreamConfig,
@@ -84,10 +84,15 @@ pub(super) fn federation(own: &FederationConfig, now: SystemTime) -> Found {
     let mut found = Found::default();
     let unwise = own.warnings.iter().map(ToString::to_string);
     found.warnings.extend(unwise);
-    if let Some(endpoint) = &own.endpoint
-        && let ShownConfig::Web { cert, key } = &endpoint.shown
-    {
-        certificate(&mut found, cert, key, now);
+    match own.endpoint.as_ref().map(|endpoint| &endpoint.shown) {
+        Some(ShownConfig::Web { cert, key }) => drop(certificate(&mut found, cert, key, now)),
+        Some(ShownConfig::Acme(acme)) => {
+            let wrong = roots(acme).err();
+            found
+                .problems
+                .extend(wrong.map(|error| format!("{error:#}")));
+        }
+        Some(ShownConfig::Spiffe) | None => {}
     }
     for peer in &own.peers {
         let Some(path) = &peer.bundle else { continue };
@@ -182,5 +187,69 @@ mod tests {
                 "{told:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_federation_names_is_looked_at() {
+        use sekisho_testkit::Site;
+
+        use crate::config::{AcmeConfig, BundleEndpointConfig, PeerConfig};
+
+        let folder = tempfile::tempdir().unwrap();
+        let (b, c) = (Site::new("b.example"), Site::new("c.example"));
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let peer = |bundle| PeerConfig {
+            domain: b.domain().clone(),
+            url: "https://b.example".parse().unwrap(),
+            id: Some(b.id("/spire/server")),
+            bundle: Some(bundle),
+        };
+        let looked = |peer: Option<PeerConfig>, shown| {
+            let own = FederationConfig {
+                endpoint: Some(BundleEndpointConfig {
+                    listen: "127.0.0.1:1".parse().unwrap(),
+                    refresh: Duration::from_secs(300),
+                    shown,
+                }),
+                peers: peer.into_iter().collect(),
+                ..FederationConfig::default()
+            };
+            federation(&own, SystemTime::UNIX_EPOCH).problems
+        };
+        let spiffe = || ShownConfig::Spiffe;
+        let good = file("b.pem", &b.ca().pem());
+        assert_eq!(looked(Some(peer(good)), spiffe()), [""; 0]);
+        let empty = file("empty.json", r#"{"keys": []}"#);
+        for (bundle, said) in [
+            (file("c.pem", &c.ca().pem()), "another trust domain"),
+            (empty, "no CA of b.example"),
+            (folder.path().join("gone"), "gone: "),
+        ] {
+            let problems = looked(Some(peer(bundle)), spiffe());
+            assert!(
+                problems.len() == 1 && problems[0].contains(said),
+                "{problems:?}"
+            );
+        }
+        let web = ShownConfig::Web {
+            cert: folder.path().join("none.pem"),
+            key: folder.path().join("none.key"),
+        };
+        assert_eq!(looked(None, web).len(), 1);
+        let acme = AcmeConfig {
+            directory: "https://acme.example".into(),
+            domain: "a.example".into(),
+            email: None,
+            ca: Some(file("ca.pem", "no PEM")),
+        };
+        let problems = looked(None, ShownConfig::Acme(acme));
+        assert!(
+            problems[0].contains("ca.pem: CA certificates in PEM"),
+            "{problems:?}"
+        );
     }
 }

@@ -62,6 +62,21 @@ pub(crate) enum ShownConfig {
         /// Its key, PEM.
         key: PathBuf,
     },
+    /// `https_web`, by a certificate from an ACME server.
+    Acme(AcmeConfig),
+}
+
+/// `federation.endpoint.acme`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AcmeConfig {
+    /// The URL of the server's directory.
+    pub(crate) directory: String,
+    /// For which name.
+    pub(crate) domain: String,
+    /// To whom the server writes. Default: nobody.
+    pub(crate) email: Option<String>,
+    /// By what the server itself is known, PEM. Default: the host's roots.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 /// One of `federation.peers`.
@@ -90,6 +105,9 @@ const BUNDLE: &str =
     "a file with the bundle of this site, by which its endpoint is known the first time";
 const CERT: &str = "a PEM file: the certificate of the endpoint, then those between it and a root";
 const KEY: &str = "a PEM file: the key of the certificate";
+const DIRECTORY: &str =
+    "the directory of an ACME server, as in https://acme-v02.api.letsencrypt.org/directory";
+const DOMAIN: &str = "the name by which others ask, in lower case";
 const PEERS: &str = "a map of trust domain to {url, profile, id, bundle}";
 
 /// The two profiles (SPIFFE_Federation.md §5.2).
@@ -173,8 +191,15 @@ fn endpoint(
     let shown = match profile? {
         Profile::Spiffe => {
             let rule = "with `profile: https_spiffe` the endpoint shows a certificate of the site's own CA";
-            map.refuse(&["cert", "key"], rule, report);
+            map.refuse(&["cert", "key", "acme"], rule, report);
             Some(ShownConfig::Spiffe)
+        }
+        Profile::Web if map.get("acme").is_some() => {
+            let rule = "a certificate comes from files or by `acme`";
+            map.refuse(&["cert", "key"], rule, report);
+            let field = map.get("acme");
+            let acme = field.and_then(|field| acme(&field, report));
+            acme.map(ShownConfig::Acme)
         }
         Profile::Web => {
             let mut file = |key, expected| {
@@ -193,6 +218,39 @@ fn endpoint(
         listen: listen?,
         refresh: refresh?,
         shown: shown?,
+    })
+}
+
+fn acme(field: &Field<'_>, report: &mut Report) -> Option<AcmeConfig> {
+    let map = field.map(&keys::ACME, report)?;
+    let directory = map.required("directory", DIRECTORY, report);
+    let directory = directory.and_then(|field| {
+        // The same form: https, a host, no user.
+        let parse = |text: &str| text.parse::<EndpointUrl>().ok().map(|url| url.to_string());
+        field.parse(DIRECTORY, report, parse)
+    });
+    let domain = map.required("domain", DOMAIN, report).and_then(|field| {
+        let parse = |text: &str| address::is_dns_name(text).then(|| text.to_owned());
+        field.parse(DOMAIN, report, parse)
+    });
+    let email = map.get_or("email", None, report, |field, report| {
+        let parse = |text: &str| {
+            let (name, host) = text.split_once('@')?;
+            let plain = |byte: u8| byte.is_ascii_graphic() && !b"@<>,;?&%\"".contains(&byte);
+            let good = !name.is_empty() && name.bytes().all(plain);
+            (good && address::is_dns_name(&host.to_ascii_lowercase())).then(|| text.to_owned())
+        };
+        field.parse("an e-mail address", report, parse).map(Some)
+    });
+    let ca = map.get_or("ca", None, report, |field, report| {
+        let expected = "a PEM file with the CAs by which the ACME server itself is known";
+        field.path(expected, report).map(Some)
+    });
+    Some(AcmeConfig {
+        directory: directory?,
+        domain: domain?,
+        email: email?,
+        ca: ca?,
     })
 }
 

@@ -1,7 +1,9 @@
 //! Three authorities in a triangle, over both profiles: two of ours, and one made of go-spiffe's
 //! `federation` server and client. Each rotates its CA twice, while all of them speak with all.
 
+mod acme;
 mod endpoint;
+mod restored;
 mod sites;
 
 use std::{path::Path, thread, time::Duration};

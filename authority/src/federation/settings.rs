@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use sekisho_federation::client::Allowed;
+use sekisho_federation::{acme::AcmeSettings, client::Allowed};
 
 use crate::store::Declared;
 
@@ -44,4 +44,6 @@ pub enum Shown {
         /// Its key.
         key: PathBuf,
     },
+    /// `https_web`: by a certificate from an ACME server.
+    Acme(AcmeSettings),
 }

@@ -351,3 +351,10 @@ async fn nobody_delivers_our_own_bundle() {
     assert!(matches!(refreshed, Err(RefreshError::OwnDomain)));
     assert_eq!(world.stored(&site).await.as_ref(), Some(&*before));
 }
+
+#[test]
+fn a_fetch_is_earlier_by_a_tenth_at_most() {
+    for _ in 0..1000 {
+        assert!((0.0..=0.1).contains(&earlier()));
+    }
+}

@@ -32,7 +32,7 @@ const AT_ONCE: u32 = 200;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What an ACME server shows to see that a name is ours (RFC 8737 §4); no request comes with it.
-pub(super) const ACME: &[u8] = b"acme-tls/1";
+pub(crate) const ACME: &[u8] = b"acme-tls/1";
 
 /// Answers requests for as long as it is let, by the certificate that `shown` has at each moment. With
 /// `acme` it takes part in handshakes of `acme-tls/1`, for which `shown` has another.

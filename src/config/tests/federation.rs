@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use super::{errors, load_text};
-use crate::config::{FederationConfig, ShownConfig};
+use crate::config::{AcmeConfig, FederationConfig, ShownConfig};
 
 const SITE: &str = "site: b.example\nauthority: {}\n";
 const PEER: &str = "url: \"https://osaka.example:8443\", profile: https_spiffe, \
@@ -50,6 +50,17 @@ fn an_address_is_enough_for_an_endpoint_and_a_peer_says_everything() {
     assert_eq!(osaka.bundle.as_deref(), Some(Path::new("etc/osaka.json")));
     assert_eq!((tokyo.id.as_ref(), tokyo.bundle.as_ref()), (None, None));
     assert_eq!(own.allow.len(), 2);
+    let own = federation(
+        "{endpoint: {listen: 0.0.0.0:443, profile: https_web, acme: {directory: \"https://acme.example/dir\", \
+         domain: bundle.b.example, email: admin@b.example, ca: acme.pem}}}",
+    );
+    let acme = AcmeConfig {
+        directory: "https://acme.example/dir".into(),
+        domain: "bundle.b.example".into(),
+        email: Some("admin@b.example".into()),
+        ca: Some("etc/acme.pem".into()),
+    };
+    assert_eq!(own.endpoint.unwrap().shown, ShownConfig::Acme(acme));
     // The endpoint of another domain is known by the bundle of that one.
     federation(
         "{peers: {c.example: {url: \"https://hub.example\", profile: https_spiffe, \
@@ -83,6 +94,26 @@ fn what_is_wrong_with_it_is_told_with_its_place() {
         (
             "{endpoint: {listen: 0.0.0.0:1, profile: https_web, cert: c}}".into(),
             "3:14: federation.endpoint.key: missing: expected a PEM file",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, profile: https_web, cert: c, acme: {domain: a.example}}}".into(),
+            "3:64: federation.endpoint.cert: a certificate comes from files or by `acme`",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, profile: https_web, acme: {domain: a.example}}}".into(),
+            "3:64: federation.endpoint.acme.directory: missing: expected the directory of an ACME server",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, profile: https_web, acme: {directory: \"http://a\", domain: A}}}".into(),
+            "federation.endpoint.acme.directory: expected the directory of an ACME server",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, profile: https_web, acme: {directory: \"https://a\", domain: a, email: a}}}".into(),
+            "federation.endpoint.acme.email: expected an e-mail address, found \"a\"",
+        ),
+        (
+            "{endpoint: {listen: 0.0.0.0:1, acme: {}}}".into(),
+            "3:44: federation.endpoint.acme: with `profile: https_spiffe` the endpoint shows",
         ),
         (
             "{endpoint: {listen: 0.0.0.0:1, cert: c, key: k}}".into(),

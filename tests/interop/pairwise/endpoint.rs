@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 /// An authority with an endpoint at this address.
-fn authority(world: &World, endpoint: &str) -> Process {
+pub(super) fn authority(world: &World, endpoint: &str) -> Process {
     world.write(
         "authority.yaml",
         &format!(
