@@ -3,6 +3,7 @@
 mod agent;
 mod bundle;
 mod debug;
+mod directories;
 mod entry;
 mod federation_admin;
 mod health;

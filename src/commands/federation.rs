@@ -1,5 +1,6 @@
 //! `sekisho federation`: from where the bundles of other sites are fetched.
 
+mod directories;
 mod peers;
 mod said;
 mod show;
@@ -7,7 +8,10 @@ mod show;
 use clap::{Args, Subcommand};
 use sekisho_certs::TrustDomain;
 use sekisho_spire_api::{
-    federation_admin::{AcceptRollbackRequest, federation_admin_client::FederationAdminClient},
+    federation_admin::{
+        AcceptRekeyRequest, AcceptRollbackRequest, EndAlarmsRequest,
+        federation_admin_client::FederationAdminClient,
+    },
     server::trust_domain::{
         BatchCreateFederationRelationshipRequest, BatchDeleteFederationRelationshipRequest,
         BatchUpdateFederationRelationshipRequest, GetFederationRelationshipRequest,
@@ -69,6 +73,48 @@ pub(crate) enum FederationCommand {
         Example:\n  sekisho federation accept-rollback osaka.example"
     )]
     AcceptRollback(One),
+    /// The directories that are followed, and the members of them that are known
+    #[command(
+        after_help = "Exit code 1 where a host has two faces, or a directory could not be followed.\n\n\
+        Examples:\n  sekisho federation directory\n  sekisho federation directory --refresh --json"
+    )]
+    Directory(Directory),
+    /// Take the keys that a directory says are a member's, though neither its old keys nor its recovery
+    /// key say so
+    #[command(
+        after_help = "Ask its operator first, by other means, for the beginning of the keys' name.\n\n\
+        Example:\n  sekisho federation accept-rekey osaka.example 3f:09:…"
+    )]
+    AcceptRekey(AcceptRekey),
+    /// End the alarm of a directory whose host has two faces
+    #[command(
+        after_help = "The two statements stay in the authority's data, as evidence for the institutions \
+        that keep the directory.\n\nExample:\n  sekisho federation end-alarm"
+    )]
+    EndAlarm(Asked),
+}
+
+/// Options of `directory`.
+#[derive(Debug, Args)]
+pub(crate) struct Directory {
+    #[command(flatten)]
+    asked: Asked,
+    /// Follow them first
+    #[arg(long)]
+    refresh: bool,
+}
+
+/// Options of `accept-rekey`.
+#[derive(Debug, Args)]
+pub(crate) struct AcceptRekey {
+    #[command(flatten)]
+    asked: Asked,
+    /// Whose keys
+    #[arg(value_name = "TRUST DOMAIN", value_parser = value::trust_domain)]
+    name: TrustDomain,
+    /// The beginning of the keys' name, as its operator has told it
+    #[arg(value_name = "FINGERPRINT")]
+    fingerprint: String,
 }
 
 /// A trust domain, as the only word or as an option.
@@ -173,6 +219,27 @@ pub(crate) fn federation(command: &FederationCommand) -> u8 {
                 .await;
             answer.found("AcceptRollback", MISSING)?;
             done_to(one.asked.json, "accepted", one.whose.domain())
+        }),
+        FederationCommand::Directory(said) => run_at(&said.asked.at, async |channel| {
+            directories::show(channel, said.refresh, said.asked.json).await
+        }),
+        FederationCommand::AcceptRekey(said) => run_at(&said.asked.at, async |channel| {
+            let request = AcceptRekeyRequest {
+                trust_domain: said.name.to_string(),
+                fingerprint: said.fingerprint.clone(),
+            };
+            let answer = FederationAdminClient::new(channel)
+                .accept_rekey(request)
+                .await;
+            answer.found("AcceptRekey", "")?;
+            done_to(said.asked.json, "accepted", said.name.to_string())
+        }),
+        FederationCommand::EndAlarm(asked) => run_at(&asked.at, async |channel| {
+            let answer = FederationAdminClient::new(channel)
+                .end_alarms(EndAlarmsRequest {})
+                .await;
+            answer.answered("EndAlarms")?;
+            done_to(asked.json, "ended", "alarm".into())
         }),
     }
 }

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use sekisho_certs::TrustDomain;
+use sekisho_federation::directory::following::Handle;
 use sekisho_spire_api::federation_admin::{
-    AcceptRollbackRequest, AcceptRollbackResponse, ListPeersRequest, ListPeersResponse,
-    Origin as ToldOrigin, Peer as Told, RemovePeerRequest, RemovePeerResponse,
+    AcceptRekeyRequest, AcceptRekeyResponse, AcceptRollbackRequest, AcceptRollbackResponse,
+    EndAlarmsRequest, EndAlarmsResponse, ListDirectoriesRequest, ListDirectoriesResponse,
+    ListPeersRequest, ListPeersResponse, Origin as ToldOrigin, Peer as Told,
+    RefreshDirectoriesRequest, RefreshDirectoriesResponse, RemovePeerRequest, RemovePeerResponse,
     federation_admin_server::FederationAdmin as Service,
 };
 use tonic::{Request, Response, Status};
 
-use super::{status, wire};
+use super::{directories, status, wire};
 use crate::{
     caller::Caller,
     core::Core,
@@ -97,7 +100,10 @@ impl Service for FederationAdminService {
         let accepted =
             accepted.map_err(|error| status::store("failed to accept a rollback", &error))?;
         if !accepted {
-            return Err(Status::not_found("federation relationship not found"));
+            // One that the directory has, then.
+            return self
+                .directory_rollback(caller, &request.get_ref().trust_domain)
+                .await;
         }
         self.0.federation.changed();
         Ok(Response::new(AcceptRollbackResponse {}))
@@ -119,5 +125,93 @@ impl Service for FederationAdminService {
             Removal::Missing => Err(Status::not_found("federation relationship not found")),
             Removal::OfFile => Err(of_file(&domain)),
         }
+    }
+
+    async fn list_directories(
+        &self,
+        _: Request<ListDirectoriesRequest>,
+    ) -> Result<Response<ListDirectoriesResponse>, Status> {
+        let status = self.0.followed().map(Handle::status).unwrap_or_default();
+        let directories = status.iter().map(directories::told).collect();
+        Ok(Response::new(ListDirectoriesResponse { directories }))
+    }
+
+    async fn refresh_directories(
+        &self,
+        _: Request<RefreshDirectoriesRequest>,
+    ) -> Result<Response<RefreshDirectoriesResponse>, Status> {
+        let followed = self.handle()?.refresh().await.map_err(directories::ended)?;
+        let problems = followed.into_iter();
+        let problems = problems.map(|one| one.err().unwrap_or_default()).collect();
+        Ok(Response::new(RefreshDirectoriesResponse { problems }))
+    }
+
+    async fn accept_rekey(
+        &self,
+        request: Request<AcceptRekeyRequest>,
+    ) -> Result<Response<AcceptRekeyResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let sent = request.into_inner();
+        let domain = wire::trust_domain(&sent.trust_domain)?;
+        let handle = self.handle()?;
+        let object = format!("{domain} {}", sent.fingerprint);
+        self.note(caller, "directory.rekey", object).await?;
+        let taken = handle.accept_rekey(domain, sent.fingerprint).await;
+        if !directories::kept(taken)? {
+            return Err(Status::not_found(
+                "no keys of this name wait for this member: sekisho federation directory shows those that do",
+            ));
+        }
+        Ok(Response::new(AcceptRekeyResponse {}))
+    }
+
+    async fn end_alarms(
+        &self,
+        request: Request<EndAlarmsRequest>,
+    ) -> Result<Response<EndAlarmsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let handle = self.handle()?;
+        self.note(caller, "directory.alarms", String::new()).await?;
+        handle.quiet().await;
+        Ok(Response::new(EndAlarmsResponse {}))
+    }
+}
+
+impl FederationAdminService {
+    fn handle(&self) -> Result<&Handle, Status> {
+        let none =
+            || Status::failed_precondition("no directory is followed: `federation.directory`");
+        self.0.followed().ok_or_else(none)
+    }
+
+    /// Before it is done.
+    async fn note(
+        &self,
+        caller: Caller,
+        action: &'static str,
+        object: String,
+    ) -> Result<(), Status> {
+        let noted = self
+            .0
+            .store
+            .note(self.0.by(caller.name()), action, object)
+            .await;
+        noted.map_err(|error| status::store("failed to write the audit log", &error))
+    }
+
+    async fn directory_rollback(
+        &self,
+        caller: Caller,
+        domain: &str,
+    ) -> Result<Response<AcceptRollbackResponse>, Status> {
+        let missing = || Status::not_found("federation relationship not found");
+        let handle = self.0.followed().ok_or_else(missing)?;
+        let domain = wire::trust_domain(domain)?;
+        self.note(caller, "directory.rollback", domain.to_string())
+            .await?;
+        if !directories::kept(handle.accept_rollback(domain).await)? {
+            return Err(missing());
+        }
+        Ok(Response::new(AcceptRollbackResponse {}))
     }
 }

@@ -1,0 +1,61 @@
+//! What is told of directories.
+
+use sekisho_federation::directory::{
+    client::{self, MemberStatus, Status as Known, SyncError},
+    following::Ended,
+};
+use sekisho_spire_api::federation_admin::{Directory, DirectoryMember, Fault};
+use tonic::Status;
+
+fn fault(fault: &client::Fault) -> Fault {
+    Fault {
+        reason: fault.reason.clone(),
+        problem: fault.problem.clone(),
+        since: fault.since,
+    }
+}
+
+fn member(member: &MemberStatus) -> DirectoryMember {
+    DirectoryMember {
+        trust_domain: member.trust_domain.clone(),
+        standing: member.standing.into(),
+        version: member.version,
+        sequence: member.sequence,
+        keys: member.keys.clone(),
+        pending_keys: member.pending_keys.clone().unwrap_or_default(),
+        age: member.age,
+        used: member.used,
+        marks: member.marks.clone(),
+        fault: member.fault.as_ref().map(fault),
+    }
+}
+
+/// A directory as it is told.
+pub(super) fn told(known: &Known) -> Directory {
+    let broken = known.broken.iter();
+    Directory {
+        source: known.source.clone(),
+        root: known.root,
+        snapshot: known.snapshot,
+        snapshot_sha256: known.snapshot_sha256.clone(),
+        age: known.age,
+        roles: known.roles as u64,
+        members: known.members.iter().map(member).collect(),
+        fault: known.fault.as_ref().map(fault),
+        alarm: known.alarm.as_ref().map(fault),
+        broken: broken
+            .map(|(role, one)| (role.clone(), fault(one)))
+            .collect(),
+    }
+}
+
+/// The process ends.
+pub(super) fn ended(ended: Ended) -> Status {
+    Status::unavailable(ended.to_string())
+}
+
+/// Whether it was kept.
+pub(super) fn kept(kept: Result<Result<bool, SyncError>, Ended>) -> Result<bool, Status> {
+    let kept = kept.map_err(ended)?;
+    kept.map_err(|error| Status::internal(error.to_string()))
+}
