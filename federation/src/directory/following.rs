@@ -28,6 +28,9 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// Members that are fetched for those at the door: so many at once, and then so many a second.
 const AT_ONCE: f64 = 32.0;
 const A_SECOND: f64 = 4.0;
+/// Somebody at the door who is no member makes us look again, where the last sync is so long ago: it may
+/// be one since.
+const NEWCOMERS: Duration = Duration::from_secs(60);
 /// How many may wait at the door.
 const WAITING: usize = 256;
 
@@ -187,6 +190,7 @@ pub struct Following {
     counted: Instant,
     failures: u32,
     strangers: Strangers,
+    synced: Option<Instant>,
 }
 
 impl Following {
@@ -221,6 +225,7 @@ impl Following {
             counted: Instant::now(),
             failures: 0,
             strangers,
+            synced: None,
         };
         (following, handle)
     }
@@ -266,6 +271,7 @@ impl Following {
         let wanted = self.wanted.borrow_and_update().clone();
         let all = self.directories.sync(&wanted).await;
         self.strangers().clear();
+        self.synced = Some(Instant::now());
         let mut told = Vec::with_capacity(all.len());
         let mut failed = false;
         for synced in all {
@@ -381,7 +387,12 @@ impl Following {
             domains,
             ..Wanted::default()
         };
-        let strangers = self.directories.fetch(&wanted).await;
+        let mut strangers = self.directories.fetch(&wanted).await;
+        if !strangers.is_empty() && self.synced.is_none_or(|at| at.elapsed() >= NEWCOMERS) {
+            // It may have been admitted since the last sync.
+            self.sync().await;
+            strangers = self.directories.fetch(&wanted).await;
+        }
         let mut known = self.strangers();
         for domain in strangers {
             tracing::debug!(%domain, "no member of the directory");

@@ -66,14 +66,15 @@ pub enum MembershipError {
     Version(u64),
 }
 
-/// As it is kept.
+/// As it is kept; `sekisho directory` keeps more there, which stays.
 #[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 struct Last {
     trust_domain: String,
     /// Zero where it was a request.
     version: u64,
     descriptor: String,
+    #[serde(flatten)]
+    more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What a member has to say.
@@ -122,8 +123,14 @@ impl Membership {
         serde_json::from_slice(&text).map_err(|error| self.io(SAID, error.into()))
     }
 
-    fn keep(&self, version: u64, descriptor: &Descriptor) -> Result<(), MembershipError> {
+    fn keep(
+        &self,
+        before: Last,
+        version: u64,
+        descriptor: &Descriptor,
+    ) -> Result<(), MembershipError> {
         let last = Last {
+            more: before.more,
             trust_domain: descriptor.bundle.trust_domain().to_string(),
             version,
             descriptor: String::from_utf8_lossy(&descriptor.to_json()).into_owned(),
@@ -179,7 +186,7 @@ impl Membership {
             let problem = taken.problem.or(taken.reason);
             return Err(MembershipError::Refused(problem.unwrap_or_default()));
         }
-        self.keep(version.get(), &descriptor)?;
+        self.keep(last, version.get(), &descriptor)?;
         Ok(Spoken::Taken(version.get()))
     }
 }

@@ -145,3 +145,19 @@ async fn the_operators_word_is_taken_at_once() {
     handle.quiet().await;
     handle.hear(Gossip::default()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_at_the_door_is_looked_for_but_not_at_every_knock() {
+    let federation = Federation::new(1);
+    let data = tempfile::tempdir().unwrap();
+    let (handle, _task) = follow(&federation, data.path());
+    handle.refresh().await.unwrap().remove(0).unwrap();
+    let tokyo = federation.join("tokyo.example");
+    handle.want(tokyo.domain.clone());
+    handle.quiet().await;
+    assert!(handle.is_stranger(&tokyo.domain) || handle.members().borrow().is_empty());
+    tokio::time::advance(NEWCOMERS).await;
+    handle.want(tokyo.domain.clone());
+    until(&handle, has(&tokyo)).await;
+    assert!(!handle.is_stranger(&tokyo.domain));
+}
