@@ -1,6 +1,9 @@
 //! `sekisho directory member admit`: a registrar looks at a request, and says yes.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -43,7 +46,7 @@ pub(super) fn mark(text: &str) -> Result<Mark, String> {
 }
 
 /// Reads what a member has sent.
-pub(super) fn submission(file: &PathBuf) -> anyhow::Result<Submission> {
+pub(super) fn submission(file: &Path) -> anyhow::Result<Submission> {
     let bytes = read_file(file, MOST)?;
     let read = Submission::read(&bytes).map_err(wrong);
     read.with_context(|| file.display().to_string())

@@ -49,7 +49,7 @@ impl Place {
             Self::Folder(folder) => {
                 let repository = repository(folder);
                 let known = repository.member(domain)?;
-                if !known.is_some_and(|(known, _)| known.id() == keys.id()) {
+                if known.is_none_or(|(known, _)| known.id() != keys.id()) {
                     return Ok(None);
                 }
                 let said = repository.said(domain)?;
