@@ -222,7 +222,7 @@ impl Publish {
             }
             bail!("the directory does not take it: {problem} ({reason})");
         }
-        let kept = self.data.keep(version.get(), last.asked, &descriptor);
+        let kept = self.data.keep(version.get(), &descriptor);
         kept.context("published, and that cannot be kept here")?;
         let value = json!({ "published": true, "version": version, "why": why.word() });
         let text = match why {
