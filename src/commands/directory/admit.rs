@@ -171,7 +171,6 @@ impl Admit {
         let sent = submission(&self.request)?;
         let keys = self.keys.read()?;
         let repository = repository(&self.folder);
-        let _locked = repository.lock()?;
         let look = Look::at(&sent, &repository)?;
         // What is asked about is seen before, whatever the form of the answer.
         if !self.json {
@@ -191,6 +190,12 @@ impl Admit {
         if !is_sure {
             output::complain("nothing was done");
             return Ok(cli::FAILED);
+        }
+        // Not while somebody thinks: the host would wait.
+        let _locked = repository.lock()?;
+        let again = Look::at(&sent, &repository)?;
+        if (again.verdict, again.is_member) != (look.verdict, look.is_member) {
+            anyhow::bail!("the directory has changed meanwhile: nothing was done");
         }
         let mut states = Vec::new();
         if look.is_member {
