@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{child, floor, load::Load, namespace, peer::Builtin, run, site};
+use crate::{child, directory, floor, load::Load, namespace, peer::Builtin, run, site};
 
 /// The same load through sekisho, its peers and a plain copy, in turn
 #[derive(Debug, Parser)]
@@ -108,6 +108,12 @@ enum Other {
         bench/site --json > site.json"
     )]
     Site(site::Options),
+    /// What a directory of many members costs: on disk, and to host
+    #[command(
+        after_help = "Examples:\n  bench/directory\n  bench/directory --members 500 --bins 16\n  \
+        bench/directory --keep /tmp/fed --json > directory.json"
+    )]
+    Directory(directory::Options),
     /// Copies bytes, each direction of a connection in a thread of its own
     #[command(hide = true)]
     Floor {
@@ -168,6 +174,7 @@ impl Cli {
             }) => floor::run(listen, connect, buffer, splice).map(|()| ExitCode::SUCCESS),
             Some(Other::Hop { command }) => child::hop(&command),
             Some(Other::Site(options)) => site::run(&options),
+            Some(Other::Directory(options)) => directory::run(&options),
             None if self.options.inside => {
                 namespace::enter()?;
                 run::run(&self.options)

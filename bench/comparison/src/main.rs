@@ -6,6 +6,7 @@ mod aead;
 mod certificates;
 mod child;
 mod cli;
+mod directory;
 mod floor;
 mod goals;
 mod iperf3;

@@ -1,6 +1,9 @@
 //! `sekisho directory member admit`: a registrar looks at a request, and says yes.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -43,7 +46,7 @@ pub(super) fn mark(text: &str) -> Result<Mark, String> {
 }
 
 /// Reads what a member has sent.
-pub(super) fn submission(file: &PathBuf) -> anyhow::Result<Submission> {
+pub(super) fn submission(file: &Path) -> anyhow::Result<Submission> {
     let bytes = read_file(file, MOST)?;
     let read = Submission::read(&bytes).map_err(wrong);
     read.with_context(|| file.display().to_string())
@@ -168,7 +171,6 @@ impl Admit {
         let sent = submission(&self.request)?;
         let keys = self.keys.read()?;
         let repository = repository(&self.folder);
-        let _locked = repository.lock()?;
         let look = Look::at(&sent, &repository)?;
         // What is asked about is seen before, whatever the form of the answer.
         if !self.json {
@@ -188,6 +190,12 @@ impl Admit {
         if !is_sure {
             output::complain("nothing was done");
             return Ok(cli::FAILED);
+        }
+        // Not while somebody thinks: the host would wait.
+        let _locked = repository.lock()?;
+        let again = Look::at(&sent, &repository)?;
+        if (again.verdict, again.is_member) != (look.verdict, look.is_member) {
+            anyhow::bail!("the directory has changed meanwhile: nothing was done");
         }
         let mut states = Vec::new();
         if look.is_member {

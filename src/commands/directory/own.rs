@@ -44,9 +44,6 @@ pub(super) struct Last {
     trust_domain: String,
     /// The version that was published last; zero before the first.
     pub(super) version: u64,
-    /// The version of the last request.
-    #[serde(default)]
-    pub(super) asked: u64,
     descriptor: String,
 }
 
@@ -155,16 +152,10 @@ impl Data {
     }
 
     /// Keeps what is said now.
-    pub(super) fn keep(
-        &self,
-        version: u64,
-        asked: u64,
-        descriptor: &Descriptor,
-    ) -> anyhow::Result<()> {
+    pub(super) fn keep(&self, version: u64, descriptor: &Descriptor) -> anyhow::Result<()> {
         let last = Last {
             trust_domain: descriptor.bundle.trust_domain().to_string(),
             version,
-            asked,
             descriptor: String::from_utf8(descriptor.to_json())?,
         };
         let file = self.file(SAID);

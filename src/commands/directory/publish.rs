@@ -49,7 +49,7 @@ impl Place {
             Self::Folder(folder) => {
                 let repository = repository(folder);
                 let known = repository.member(domain)?;
-                if !known.is_some_and(|(known, _)| known.id() == keys.id()) {
+                if known.is_none_or(|(known, _)| known.id() != keys.id()) {
                     return Ok(None);
                 }
                 let said = repository.said(domain)?;
@@ -222,7 +222,7 @@ impl Publish {
             }
             bail!("the directory does not take it: {problem} ({reason})");
         }
-        let kept = self.data.keep(version.get(), last.asked, &descriptor);
+        let kept = self.data.keep(version.get(), &descriptor);
         kept.context("published, and that cannot be kept here")?;
         let value = json!({ "published": true, "version": version, "why": why.word() });
         let text = match why {

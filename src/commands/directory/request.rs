@@ -73,7 +73,7 @@ impl Request {
         let version = next_version(published.max(there))?;
         let sent = Submission::new(&descriptor, version, &[&key], now())?.with_keys(keys);
         write_file(&self.out, &sent.to_json()?)?;
-        self.data.keep(published, version.get(), &descriptor)?;
+        self.data.keep(published, &descriptor)?;
         let dns = dns(&domain, &fingerprint);
         let recovery = self.data.recovery_file();
         let value = json!({

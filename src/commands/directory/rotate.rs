@@ -48,8 +48,8 @@ impl Rotate {
             Some(place) => place.version(&domain, &self.data)?,
             None => 0,
         };
-        // What was asked for has been published when it was admitted.
-        let version = next_version(last.version.max(last.asked).max(there))?;
+        // The request was the first version, and was published when it was admitted.
+        let version = next_version(last.version.max(there).max(1))?;
         let from = self.data.known()?;
         let next = self.data.next_or_new()?;
         let to = alone(next.public());
@@ -139,7 +139,7 @@ impl SelfRevoke {
         }
         // The next request counts on from here.
         let descriptor = last.descriptor(&domain)?;
-        self.data.keep(version.get(), last.asked, &descriptor)?;
+        self.data.keep(version.get(), &descriptor)?;
         let value =
             json!({ "trust_domain": domain.to_string(), "revoked": true, "version": version });
         let text = "revoked: get the name back with `sekisho directory rotate --recovery-key FILE`";

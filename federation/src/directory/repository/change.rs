@@ -180,7 +180,7 @@ impl Repository {
         let new = placed(after);
         let mut old = before.map(placed).unwrap_or_default();
         if before.is_none() {
-            for (name, _) in &new {
+            for name in new.keys() {
                 let known = self.member(name).ok().flatten();
                 old.extend(known.map(|known| (name.clone(), known)));
             }
