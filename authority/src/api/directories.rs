@@ -15,7 +15,7 @@ fn fault(fault: &client::Fault) -> Fault {
     }
 }
 
-fn member(member: &MemberStatus) -> DirectoryMember {
+fn member(member: &MemberStatus, since: u64) -> DirectoryMember {
     DirectoryMember {
         trust_domain: member.trust_domain.clone(),
         standing: member.standing.into(),
@@ -23,24 +23,26 @@ fn member(member: &MemberStatus) -> DirectoryMember {
         sequence: member.sequence,
         keys: member.keys.clone(),
         pending_keys: member.pending_keys.clone().unwrap_or_default(),
-        age: member.age,
+        age: member.age.saturating_add(since),
         used: member.used,
         marks: member.marks.clone(),
         fault: member.fault.as_ref().map(fault),
     }
 }
 
-/// A directory as it is told.
-pub(super) fn told(known: &Known) -> Directory {
+/// A directory as it is told, at `now` in seconds since 1970.
+pub(super) fn told(known: &Known, now: u64) -> Directory {
     let broken = known.broken.iter();
+    let since = now.saturating_sub(known.at);
+    let members = known.members.iter().map(|one| member(one, since));
     Directory {
         source: known.source.clone(),
         root: known.root,
         snapshot: known.snapshot,
         snapshot_sha256: known.snapshot_sha256.clone(),
-        age: known.age,
+        age: known.age.map(|age| age.saturating_add(since)),
         roles: known.roles as u64,
-        members: known.members.iter().map(member).collect(),
+        members: members.collect(),
         fault: known.fault.as_ref().map(fault),
         alarm: known.alarm.as_ref().map(fault),
         broken: broken

@@ -132,7 +132,11 @@ impl Service for FederationAdminService {
         _: Request<ListDirectoriesRequest>,
     ) -> Result<Response<ListDirectoriesResponse>, Status> {
         let status = self.0.followed().map(Handle::status).unwrap_or_default();
-        let directories = status.iter().map(directories::told).collect();
+        let now = u64::try_from(wire::seconds(self.0.now())).unwrap_or_default();
+        let directories = status
+            .iter()
+            .map(|one| directories::told(one, now))
+            .collect();
         Ok(Response::new(ListDirectoriesResponse { directories }))
     }
 

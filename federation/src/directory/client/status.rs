@@ -36,6 +36,8 @@ pub struct MemberStatus {
 /// A directory, for whoever looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Status {
+    /// When this was so, in seconds since 1970: ages are those of then.
+    pub at: u64,
     /// Where it is.
     pub source: String,
     /// The version of its root.
@@ -93,6 +95,7 @@ pub(super) fn of(client: &Client) -> Status {
         .collect();
     broken.sort_by(|one, other| one.0.cmp(&other.0));
     Status {
+        at: seconds(now),
         source: client.settings.source.name(),
         root: client.trusted.root_version(),
         snapshot: client.trusted.snapshot.number,
