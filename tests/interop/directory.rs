@@ -5,3 +5,4 @@ mod commands;
 mod keeper;
 mod others;
 mod serving;
+mod sites;

@@ -2,7 +2,7 @@
 //! for whoever stands at the door.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -63,7 +63,7 @@ pub struct Handle {
 }
 
 /// Those who were found to be no members, until the next sync.
-type Strangers = Arc<Mutex<BTreeSet<String>>>;
+type Strangers = Arc<Mutex<BTreeMap<String, Instant>>>;
 /// How many of them are remembered.
 const STRANGERS: usize = 4096;
 
@@ -106,14 +106,15 @@ impl Handle {
         });
     }
 
-    /// Whether this trust domain was found to be no member since the last sync.
+    /// Whether this trust domain was found to be no member since the last sync, and not long ago.
     #[must_use]
     pub fn is_stranger(&self, domain: &TrustDomain) -> bool {
         let strangers = self
             .strangers
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        strangers.contains(domain.as_str())
+        let found = strangers.get(domain.as_str());
+        found.is_some_and(|at| at.elapsed() < NEWCOMERS)
     }
 
     /// Somebody of this trust domain stands at the door. Forgotten where too many do.
@@ -397,12 +398,12 @@ impl Following {
         for domain in strangers {
             tracing::debug!(%domain, "no member of the directory");
             if known.len() < STRANGERS {
-                known.insert(domain.to_string());
+                known.insert(domain.to_string(), Instant::now());
             }
         }
     }
 
-    fn strangers(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn strangers(&self) -> MutexGuard<'_, BTreeMap<String, Instant>> {
         self.strangers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
