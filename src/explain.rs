@@ -317,7 +317,8 @@ impl<'a> Case<'a> {
             unknown.push("sekisho.upstream.address (which one answers)".to_owned());
         }
         let mut peers = self.comes.iter().chain(&self.answers);
-        if peers.any(|peer| *peer.trust_domain() != spec.site) {
+        let foreign = peers.any(|peer| *peer.trust_domain() != spec.site);
+        if foreign && node::federation::socket(self.endpoint).is_some() {
             unknown.push("sekisho.federation (what is known of the other site)".to_owned());
         }
         if !spec.proxy_protocol.accept_from.is_empty() {

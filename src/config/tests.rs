@@ -16,6 +16,7 @@ mod federation;
 mod folder;
 mod kubeconfig;
 mod oidc;
+mod other_sites;
 mod refused;
 mod refused_endpoint;
 mod refused_settings;

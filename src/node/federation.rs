@@ -24,7 +24,7 @@ fn is_useful(spec: &EndpointSpec) -> bool {
 
 /// The socket of the agent that is asked, where it counts: that of the Workload API. A file with an
 /// identity of another kind has its bundles from files, and knows no members.
-pub(super) fn socket(endpoint: &EndpointConfig) -> Option<&PathBuf> {
+pub(crate) fn socket(endpoint: &EndpointConfig) -> Option<&PathBuf> {
     match &endpoint.identity {
         Some(SourceSpec::WorkloadApi { socket }) if is_useful(&endpoint.spec) => Some(socket),
         _ => None,

@@ -31,6 +31,7 @@ mod names;
 mod nested;
 mod network;
 mod oidc;
+mod other_sites;
 mod pairwise;
 mod partners;
 mod proxy_protocol;

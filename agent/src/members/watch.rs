@@ -219,17 +219,20 @@ impl Follower {
             self.held.retain(|domain, _| mentioned.contains(domain));
             changed |= self.held.len() != before;
         }
-        if changed {
-            match Members::new(&self.own, self.held.values().cloned()) {
-                Ok(members) => drop(self.members.send_replace(members)),
-                Err(error) => tracing::error!(%error, "members are not taken"),
-            }
-        }
         let unknown = answer.unknown.iter();
         let unknown: Vec<_> = unknown
             .filter_map(|name| id::parse_trust_domain(name).ok())
             .collect();
-        self.demand.answered(&self.members.borrow(), &unknown);
+        if !changed {
+            return self.demand.answered(&self.members.borrow(), &unknown);
+        }
+        match Members::new(&self.own, self.held.values().cloned()) {
+            Ok(members) => {
+                self.demand.answered(&members, &unknown);
+                self.members.send_replace(members);
+            }
+            Err(error) => tracing::error!(%error, "members are not taken"),
+        }
     }
 }
 

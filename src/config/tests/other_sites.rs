@@ -1,0 +1,111 @@
+//! Marks, services of other sites, and what a catalogue may name.
+
+use sekisho_certs::IdList;
+use sekisho_proxy::endpoint::spec::{Address, Forward};
+
+use super::{INBOUND, OUTBOUND, endpoint, errors, load_text, site};
+use crate::node::federation::is_needed;
+
+fn named(lines: &[&str]) -> IdList {
+    IdList::Named(lines.iter().map(|line| line.parse().unwrap()).collect())
+}
+
+#[test]
+fn a_list_may_have_lines_by_mark() {
+    let text = INBOUND.replace("[spiffe://a.example/w]", "[mark:hpci, mark:mdx/kafka/*]");
+    let read = endpoint(&site(&text));
+    let lists: Vec<_> = read.spec.lists().cloned().collect();
+    assert_eq!(lists, [named(&["mark:hpci", "mark:mdx/kafka/*"])]);
+    assert!(is_needed(&read.spec) && read.warnings.is_empty());
+    assert!(!is_needed(&endpoint(&site(INBOUND)).spec));
+    let wrong = INBOUND.replace("[spiffe://a.example/w]", "[mark:HPCI]");
+    let error = errors(&site(&wrong)).remove(0);
+    assert!(
+        error.starts_with("6:14: endpoints.x.accept[0]: mark \"HPCI\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_service_of_another_site_needs_no_list_and_may_have_one() {
+    let lines = OUTBOUND.replace("mtls://a.example:7000", "site://tokyo.example/mdx");
+    let narrowed = endpoint(&site(&lines)).spec;
+    assert_eq!(narrowed.forward.to_string(), "site://tokyo.example/mdx");
+    let lines = lines.replace("expect: [spiffe://a.example/w]\n", "");
+    let allow = "federation: {allow: [10.1.0.0/16, fd00::/8]}\n";
+    let read = endpoint(&format!("{allow}{}", site(&lines)));
+    let Forward::Mtls {
+        targets, expect, ..
+    } = &read.spec.forward
+    else {
+        panic!("plain");
+    };
+    assert_eq!(*expect, named(&["spiffe://tokyo.example/*"]));
+    let Address::Site(service) = &targets[0].address else {
+        panic!("no service");
+    };
+    assert_eq!(service.domain.as_str(), "tokyo.example");
+    assert_eq!(service.service, "mdx");
+    assert_eq!(service.allow.len(), 2);
+    assert!(is_needed(&read.spec));
+}
+
+#[test]
+fn beside_an_address_a_list_is_needed_and_our_own_site_is_no_other() {
+    let both = OUTBOUND.replace("mtls://a.example:7000", "[site://t.example/m, mtls://a:1]");
+    let both = both.replace("expect: [spiffe://a.example/w]\n", "");
+    let error = errors(&site(&both)).remove(0);
+    assert!(error.contains("endpoints.x.expect: missing"), "{error}");
+    let own = load_text(&site(OUTBOUND)).unwrap().site;
+    let ours = OUTBOUND.replace("mtls://a.example:7000", &format!("site://{own}/m"));
+    let error = errors(&site(&ours)).remove(0);
+    assert!(
+        error.contains("not looked up in its own catalogue"),
+        "{error}"
+    );
+    let mixed = OUTBOUND.replace("mtls://a.example:7000", "[site://t.example/m, tcp://b:1]");
+    let error = errors(&site(&mixed)).remove(0);
+    assert!(error.contains("or none is"), "{error}");
+    let name = OUTBOUND.replace("a.example:7000", "a.example:7000/n");
+    let name = name.replace("[spiffe://a.example/w]", "[mark:hpci]");
+    let error = errors(&site(&name)).remove(0);
+    assert!(error.contains("but a mark names none"), "{error}");
+}
+
+#[test]
+fn an_identity_that_knows_no_other_sites_is_warned_of() {
+    let embedded = "{embedded: {data: ca}}\nas: /w";
+    let marked = INBOUND.replace("[spiffe://a.example/w]", "[mark:hpci]");
+    let marked = marked.replace("unix:///run/a.sock", embedded);
+    let warnings = endpoint(&site(&marked)).warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|one| one.message.contains("lets nobody in"))
+    );
+    let found = OUTBOUND.replace("mtls://a.example:7000", "site://tokyo.example/mdx");
+    let found = found.replace("unix:///run/a.sock", embedded);
+    let warnings = endpoint(&site(&found)).warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|one| one.message.contains("will not be found"))
+    );
+}
+
+#[test]
+fn networks_of_a_catalogue_say_what_they_expect() {
+    let error = |line: &str| errors(&format!("{line}\n{}", site(INBOUND))).remove(0);
+    let text = error("federation: {allow: [10.1.0.1/16]}");
+    assert!(
+        text.contains("federation.allow[0]: 10.1.0.1/16 has bits set"),
+        "{text}"
+    );
+    let text = error("federation: {allow: all}");
+    assert!(
+        text.contains("federation.allow: expected a list of networks"),
+        "{text}"
+    );
+    let text = error("federation: {alow: []}");
+    assert!(text.contains("federation.alow"), "{text}");
+}
