@@ -312,7 +312,9 @@ impl<'a> Case<'a> {
             unknown.push("sekisho.client.pid".to_owned());
         }
         let targets = spec.forward.addresses();
-        let named = targets.iter().any(|at| matches!(at, Address::Name(..)));
+        let named = targets
+            .iter()
+            .any(|at| matches!(at, Address::Name(..) | Address::Site(_)));
         if self.answers.is_some() && (targets.len() > 1 || named) {
             unknown.push("sekisho.upstream.address (which one answers)".to_owned());
         }

@@ -1,8 +1,8 @@
 //! Prometheus metrics. Names are part of the interface: docs/metrics.md.
 
 use std::{
-    collections::HashSet,
-    sync::{PoisonError, RwLock, atomic::AtomicU64},
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use prometheus_client::{
@@ -85,6 +85,8 @@ pub struct Metrics {
     rotations: Family<OfEndpoint, Gauge>,
     ready: Family<OfEndpoint, Gauge>,
     targets: Family<OfTarget, Gauge>,
+    /// Targets that were read last, by endpoint: those of a catalogue come and go.
+    read_targets: Mutex<HashMap<String, Vec<String>>>,
     reloads: Family<OfResult, Counter>,
     resumed: Counter,
     key_updates: Family<OfKey, Counter>,
@@ -112,6 +114,7 @@ impl Default for Metrics {
             rotations: Family::default(),
             ready: Family::default(),
             targets: Family::default(),
+            read_targets: Mutex::default(),
             reloads: Family::default(),
             resumed: Counter::default(),
             key_updates: Family::default(),
@@ -341,6 +344,20 @@ impl Metrics {
                 self.not_after.remove(&label);
             }
         }
+        let names: Vec<_> = reading
+            .targets
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
+        let mut read = self
+            .read_targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = read.insert(endpoint.name().to_owned(), names.clone());
+        drop(read);
+        let mut gone = before.unwrap_or_default();
+        gone.retain(|name| !names.contains(name));
+        self.forget_targets(endpoint.name(), &gone);
         for (target, available) in &reading.targets {
             let label = OfTarget {
                 endpoint: endpoint.name().to_owned(),
@@ -384,6 +401,11 @@ impl Metrics {
             }
         }
         self.forget_targets(endpoint, targets);
+        let mut read = self
+            .read_targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        read.remove(endpoint);
     }
 
     pub(crate) fn forget_targets(&self, endpoint: &str, targets: &[String]) {

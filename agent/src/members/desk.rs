@@ -13,6 +13,8 @@ use tokio::sync::{Notify, watch};
 const RETAINED: Duration = Duration::from_secs(3600);
 /// Names that one proxy may want.
 const MOST_DOMAINS: usize = 20_000;
+/// Names that all proxies together may want.
+const MOST_OF_ALL: usize = 65_536;
 /// Marks that one proxy may want.
 const MOST_MARKS: usize = 64;
 /// Proxies that may want something at a time.
@@ -216,6 +218,16 @@ impl Seat {
             return Err(TooMuch("more than 64 marks"));
         }
         let mut wishes = self.desk.wishes();
+        let others = wishes
+            .seats
+            .iter()
+            .filter(|(number, _)| **number != self.number);
+        let others: usize = others.map(|(_, interest)| interest.domains.len()).sum();
+        if others + self.interest.domains.len() > MOST_OF_ALL {
+            return Err(TooMuch(
+                "more than 65,536 trust domains of all streams together",
+            ));
+        }
         wishes.seats.insert(self.number, self.interest.clone());
         if news {
             wishes.generation += 1;
@@ -294,6 +306,11 @@ mod tests {
         let many: Vec<String> = (0..=MOST_DOMAINS).map(|one| one.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert!(seat.update(wants(&many, &[])).is_err());
+        let full = |seat: &mut Seat| seat.update(wants(&many[..MOST_DOMAINS], &[]));
+        let mut others: Vec<_> = (0..4).map(|_| desk.join().unwrap()).collect();
+        let taken = others.iter_mut().map(|seat| full(seat).is_ok());
+        assert_eq!(taken.collect::<Vec<_>>(), [true, true, true, false]);
+        drop(others);
         let seats: Vec<_> = (1..MOST_SEATS).map(|_| desk.join().unwrap()).collect();
         assert!(desk.join().is_err());
         drop(seats);

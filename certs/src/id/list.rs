@@ -107,8 +107,9 @@ impl IdPattern {
         };
         let mark = name.parse::<Mark>()?;
         let (path, wildcard) = match path.strip_suffix("/*") {
-            Some(prefix) => (prefix, true),
-            None => (path, path.is_empty()),
+            Some(prefix) => (prefix, Some("/")),
+            // The mark alone: all that is below nothing.
+            None => (path, path.is_empty().then_some("")),
         };
         if path.contains('*') {
             return Err(IdError::Wildcard(text.into()));
@@ -123,12 +124,8 @@ impl IdPattern {
         }
         Ok(Self {
             whose: Whose::Mark(mark),
-            path: if wildcard {
-                format!("{path}/")
-            } else {
-                path.into()
-            },
-            wildcard,
+            path: format!("{path}{}", wildcard.unwrap_or_default()),
+            wildcard: wildcard.is_some(),
         })
     }
 }
@@ -171,7 +168,7 @@ impl fmt::Display for IdPattern {
         let star = if self.wildcard { "*" } else { "" };
         match &self.whose {
             Whose::Domain(domain) => write!(f, "spiffe://{domain}{}{star}", self.path),
-            Whose::Mark(mark) if self.wildcard && self.path == "/" => write!(f, "{MARK}{mark}"),
+            Whose::Mark(mark) if self.path.is_empty() => write!(f, "{MARK}{mark}"),
             Whose::Mark(mark) => write!(f, "{MARK}{mark}{}{star}", self.path),
         }
     }
@@ -339,7 +336,7 @@ mod tests {
         ] {
             assert!(text.parse::<IdPattern>().is_err(), "{text}");
         }
-        let written = ["mark:hpci", "mark:hpci/a/*", "mark:hpci/a"];
+        let written = ["mark:hpci", "mark:hpci/*", "mark:hpci/a/*", "mark:hpci/a"];
         for text in written {
             let line: IdPattern = text.parse().unwrap();
             assert_eq!(line.to_string(), text);

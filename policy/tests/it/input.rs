@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use sekisho_policy::{Client, Direction, Input, Upstream};
+use sekisho_policy::{Client, Direction, Federation, Input, Upstream};
 use serde_json::json;
 
 use crate::support::{id, inbound};
@@ -43,6 +43,26 @@ fn inbound_input_has_the_shape_of_network_ext_authz() {
         },
     });
     assert_eq!(input.to_json(), expected);
+}
+
+#[test]
+fn what_is_known_of_the_other_site_is_there_where_it_is_known() {
+    let mut input = inbound();
+    assert_eq!(input.to_json()["sekisho"].get("federation"), None);
+    input.federation = Some(Federation {
+        source: "directory",
+        age: 61,
+        marks: vec!["hpci".into()],
+    });
+    let expected = json!({"source": "directory", "age": 61, "marks": ["hpci"]});
+    assert_eq!(input.to_json()["sekisho"]["federation"], expected);
+    input.federation = Some(Federation {
+        source: "peer",
+        age: 0,
+        marks: Vec::new(),
+    });
+    let expected = json!({"source": "peer", "age": 0, "marks": []});
+    assert_eq!(input.to_json()["sekisho"]["federation"], expected);
 }
 
 #[test]

@@ -324,6 +324,14 @@ async fn a_service_is_asked_for_found_and_followed() {
     publish(&[world.gate]).await;
     let mut stream = TcpStream::connect(sender.app).await.unwrap();
     ping(&mut stream).await.unwrap();
+    let available = |world: &World| {
+        let text = world.proxy.metrics_text();
+        let lines = text.lines();
+        lines
+            .filter(|line| line.starts_with("sekisho_target_available{endpoint=\"out\""))
+            .count()
+    };
+    assert_eq!(available(&world), 1);
     let shown = world.proxy.endpoint_status();
     let out = shown.iter().find(|row| row.name == "out").unwrap();
     let name = format!("site://b.example/back ({})", world.gate);
@@ -352,6 +360,7 @@ async fn a_service_is_asked_for_found_and_followed() {
     })
     .await;
     ping(&mut stream).await.unwrap();
+    assert_eq!(available(&world), 0);
     refused(sender.app).await;
     world.until("refused", "upstream_unreachable", 2).await;
 }
