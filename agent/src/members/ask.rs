@@ -1,5 +1,8 @@
 //! Asking the authority.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -79,8 +82,8 @@ pub(crate) async fn ask(
             same(&answer, before, &question, &mut found, now);
         } else {
             take(&answer, own, before, &mut found, now);
-            left_out(&answer, &question, &mut questions);
         }
+        left_out(&answer, &question, &mut questions);
         answered.push((question, answer.revision));
     }
     asked.answered = answered;

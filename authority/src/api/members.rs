@@ -1,5 +1,6 @@
 //! `sekisho.federation.v1.Federation`: what is known of other sites, for agents.
 
+mod encoded;
 mod wire;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -12,6 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::status;
 use crate::{core::Core, members::Wanted};
+use encoded::Encoded;
 
 /// Names in one question.
 const MOST_DOMAINS: usize = 1024;
@@ -20,13 +22,19 @@ const MOST_MARKS: usize = 64;
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct MembersService(Arc<Core>);
+pub struct MembersService {
+    core: Arc<Core>,
+    encoded: Arc<Encoded>,
+}
 
 impl MembersService {
     /// On the state of an authority.
     #[must_use]
-    pub const fn new(core: Arc<Core>) -> Self {
-        Self(core)
+    pub fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            encoded: Arc::default(),
+        }
     }
 }
 
@@ -55,9 +63,15 @@ impl Service for MembersService {
     ) -> Result<Response<GetMembersResponse>, Status> {
         let request = request.into_inner();
         let wanted = wanted(&request)?;
-        let answer = self.0.members(&wanted).await;
+        let answer = self.core.members(&wanted).await;
         let answer = answer.map_err(|error| status::store("failed to look up members", &error))?;
-        let answer = wire::answer(answer, &wanted, self.0.now(), request.revision);
+        let answer = wire::answer(
+            answer,
+            &wanted,
+            self.core.now(),
+            request.revision,
+            &self.encoded,
+        );
         Ok(Response::new(answer))
     }
 }

@@ -10,6 +10,7 @@ use prost::Message as _;
 use sekisho_certs::{Member, members};
 use sekisho_spire_api::federation as wire;
 
+use super::encoded::Encoded;
 use crate::members::{Answer, Wanted};
 
 /// Bytes of an answer, with room below the 4 MiB that gRPC's clients take.
@@ -27,6 +28,7 @@ pub(super) fn answer(
     wanted: &Wanted,
     now: SystemTime,
     known: u64,
+    encoded: &Encoded,
 ) -> wire::GetMembersResponse {
     let Answer { members, unknown } = answer;
     let (named, marked): (Vec<_>, Vec<_>) = members
@@ -39,7 +41,7 @@ pub(super) fn answer(
     let mut room = MOST.saturating_sub(whole.encoded_len());
     let mut taken = Vec::new();
     for member in named {
-        let message = message(&member);
+        let message = message(&member, encoded);
         let size = message.encoded_len() + OVERHEAD;
         if size > room {
             whole.left_out.push(message.trust_domain);
@@ -52,7 +54,7 @@ pub(super) fn answer(
     let mut bundles = BUNDLES_BY_MARK;
     let mut count = 0;
     for member in loaded_first(marked) {
-        let message = message(&member);
+        let message = message(&member, encoded);
         let size = message.encoded_len() + OVERHEAD;
         // The others are asked for by name, by whoever meets them.
         if count >= BY_MARK || size > room || message.bundle.len() > bundles {
@@ -83,6 +85,7 @@ pub(super) fn answer(
         return wire::GetMembersResponse {
             revision: known,
             unchanged: true,
+            left_out: whole.left_out,
             ages: ages.collect(),
             ..Default::default()
         };
@@ -106,9 +109,9 @@ fn revision(answer: &wire::GetMembersResponse) -> u64 {
 }
 
 /// A member without its age.
-fn message(member: &Member) -> wire::Member {
+fn message(member: &Member, encoded: &Encoded) -> wire::Member {
     let bundle = member.bundle();
-    let bundle = bundle.map(|bundle| bundle.to_json().to_string().into_bytes());
+    let bundle = bundle.map(|bundle| encoded.document(bundle).to_vec());
     let source = match member.source() {
         members::Source::Peer => wire::Source::Peer,
         members::Source::Directory => wire::Source::Directory,

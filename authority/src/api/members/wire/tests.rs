@@ -22,7 +22,13 @@ fn sent(members: &[Arc<Member>], wanted: &Wanted, known: u64) -> wire::GetMember
         members: members.to_vec(),
         unknown: vec![parse_trust_domain("nobody.example").unwrap()],
     };
-    answer(whole, wanted, THEN + Duration::from_secs(7), known)
+    answer(
+        whole,
+        wanted,
+        THEN + Duration::from_secs(7),
+        known,
+        &Encoded::default(),
+    )
 }
 
 #[test]
@@ -90,6 +96,8 @@ fn what_has_no_place_is_named_or_left_to_whoever_meets_it() {
     assert!(by_name.encoded_len() <= MOST, "{}", by_name.encoded_len());
     assert!(!by_name.left_out.is_empty());
     assert_eq!(by_name.members.len() + by_name.left_out.len(), all.len());
+    let again = sent(&all, &named, by_name.revision);
+    assert!(again.unchanged && again.left_out == by_name.left_out);
     let by_mark = sent(&all, &Wanted::default(), 0);
     let bundles: usize = by_mark.members.iter().map(|one| one.bundle.len()).sum();
     assert!(bundles <= BUNDLES_BY_MARK && !by_mark.members.is_empty());
