@@ -228,3 +228,39 @@ fn what_policy_would_see_at_run_time_only_is_named() {
     ];
     assert_eq!(document["not_known_here"], serde_json::json!(expected));
 }
+
+#[test]
+fn what_a_mark_lets_in_is_known_at_run_time_and_said_so() {
+    let asked = Asked::new(|world| {
+        format!(
+            "  in:
+    listen: mtls://127.0.0.1:4000
+    forward: tcp://127.0.0.1:4001
+    identity: unix://{}
+    accept: [mark:hpci/kafka/*]
+",
+            world.name("api.sock")
+        )
+    });
+    let (code, said, _) = asked.run(&["in", "spiffe://b.example/kafka/1"]);
+    assert_eq!(code, Some(0), "{said}");
+    let line = "matches mark:hpci/kafka/*, if b.example carries that mark: known at run time";
+    assert!(said.contains(line), "{said}");
+    assert!(said.contains("sekisho.federation"), "{said}");
+    for other in ["spiffe://b.example/other", "spiffe://a.example/kafka/1"] {
+        let document = asked.json(&["in", other]);
+        assert_eq!(document["allowed"], false, "{other}");
+    }
+    // `check` says whose agent it has to be, where this file does not start it.
+    let mut check = Command::new(SEKISHO);
+    let check = check
+        .args(["check", "-c"])
+        .arg(asked.world.file("site.yaml"));
+    let output = check.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        text.contains("marks and site:// need sekisho's own agent"),
+        "{text}"
+    );
+    assert!(text.contains("reached by mark:hpci/kafka/*"), "{text}");
+}
