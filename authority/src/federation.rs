@@ -29,6 +29,7 @@ use crate::{
     store::{Bundle, EndpointProfile, Peer, Refreshed, Relationship, Rollback, StoreError},
 };
 pub(crate) use published::Published;
+pub(crate) use published::trust_bundle;
 use schedule::Schedule;
 pub use settings::{EndpointSettings, FederationSettings, HINTS, Shown};
 pub use state::{PeerState, States};

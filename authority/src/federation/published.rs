@@ -37,9 +37,11 @@ impl Published {
     }
 }
 
-/// Only CAs and JWT keys are ever written (SPIFFE Trust Domain and Bundle §4.2.2): SPIRE refuses a whole
-/// bundle over a `use` that it does not know.
-fn document(bundle: &Bundle) -> Result<Document, BundleError> {
+/// A stored bundle as others read it.
+///
+/// # Errors
+/// When it cannot be used.
+pub(crate) fn trust_bundle(bundle: &Bundle) -> Result<TrustBundle, BundleError> {
     let keys: Vec<_> = bundle
         .jwt
         .iter()
@@ -50,10 +52,14 @@ fn document(bundle: &Bundle) -> Result<Document, BundleError> {
         .collect();
     let sequence = (bundle.sequence > 0).then_some(bundle.sequence);
     let hint = (!bundle.refresh_hint.is_zero()).then_some(bundle.refresh_hint);
-    let trust = TrustBundle::new(bundle.domain.clone(), certificates(bundle))?
-        .with_jwt_keys(&keys)
-        .with_hints(sequence, hint);
-    Ok(Document::new(trust.to_json().to_string()))
+    let trust = TrustBundle::new(bundle.domain.clone(), certificates(bundle))?;
+    Ok(trust.with_jwt_keys(&keys).with_hints(sequence, hint))
+}
+
+/// Only CAs and JWT keys are ever written (SPIFFE Trust Domain and Bundle §4.2.2): SPIRE refuses a whole
+/// bundle over a `use` that it does not know.
+fn document(bundle: &Bundle) -> Result<Document, BundleError> {
+    Ok(Document::new(trust_bundle(bundle)?.to_json().to_string()))
 }
 
 impl Documents for Published {
