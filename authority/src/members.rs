@@ -9,15 +9,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::Arc,
-    time::Duration,
+    time::SystemTime,
 };
 
-use sekisho_certs::{Mark, Member, TrustBundle, TrustDomain, members::Source};
+use sekisho_certs::{Mark, Member, TrustDomain, members::Source};
 
 use crate::{
-    ca::certificates,
     core::Core,
-    store::{Bundle, StoreError},
+    federation::trust_bundle,
+    store::{Bundle, Peer, StoreError},
 };
 
 pub use followed::Followed;
@@ -75,19 +75,34 @@ impl Core {
             .into_iter()
             .map(|member| (member.trust_domain().clone(), member))
             .collect();
-        let related = self.store.relationships(0, usize::MAX).await?.items;
-        let related: BTreeSet<&TrustDomain> = related.iter().map(|one| &one.domain).collect();
+        let related = self.store.peers().await?;
+        let related: BTreeMap<&TrustDomain, &Peer> = related
+            .iter()
+            .map(|peer| (&peer.relationship.domain, peer))
+            .collect();
         let by_name = wanted.domains.iter().filter(|domain| *domain != own);
         let asked: BTreeSet<TrustDomain> = by_name
-            .filter(|domain| related.contains(*domain) || !members.contains_key(*domain))
-            .chain(members.keys().filter(|domain| related.contains(*domain)))
+            .filter(|domain| related.contains_key(*domain) || !members.contains_key(*domain))
+            .chain(
+                members
+                    .keys()
+                    .filter(|domain| related.contains_key(*domain)),
+            )
             .cloned()
             .collect();
         for domain in asked {
             let stored = self.store.bundle(domain.clone()).await?;
-            if stored.is_some() || related.contains(&domain) {
+            let peer = related.get(&domain).copied();
+            if stored.is_some() || peer.is_some() {
                 let listed = members.get(&domain);
-                let peer = self.peer(&domain, stored.as_ref(), listed);
+                // One that was never confirmed is as old as can be; what an administrator has set by
+                // hand nobody confirms, and it counts as of now.
+                let confirmed = peer.map_or_else(
+                    || self.now(),
+                    |peer| peer.confirmed.unwrap_or(SystemTime::UNIX_EPOCH),
+                );
+                let peer = Member::new(domain.clone(), Source::Peer, confirmed);
+                let peer = completed(peer, stored.as_ref(), listed);
                 members.insert(domain, Arc::new(peer));
             }
         }
@@ -97,38 +112,26 @@ impl Core {
         answer.members = members.into_values().collect();
         Ok(answer)
     }
+}
 
-    /// A pairwise peer, as it is stored.
-    fn peer(
-        &self,
-        domain: &TrustDomain,
-        stored: Option<&Bundle>,
-        listed: Option<&Arc<Member>>,
-    ) -> Member {
-        // Until the relationship tells when its endpoint last answered, what is stored counts as of now.
-        let mut peer = Member::new(domain.clone(), Source::Peer, self.now());
-        if let Some(listed) = listed {
-            let marks = peer.clone().with_marks(listed.marks().clone());
-            let all =
-                marks.and_then(|peer| peer.with_services(listed.services().values().cloned()));
-            match all {
-                Ok(all) => peer = all,
-                Err(error) => tracing::warn!(%domain, %error, "what a directory says is left out"),
-            }
+/// A pairwise peer with its bundle as it is stored, and what a directory says of it.
+fn completed(mut peer: Member, stored: Option<&Bundle>, listed: Option<&Arc<Member>>) -> Member {
+    let domain = peer.trust_domain().clone();
+    if let Some(listed) = listed {
+        let marks = peer.clone().with_marks(listed.marks().clone());
+        let all = marks.and_then(|peer| peer.with_services(listed.services().values().cloned()));
+        match all {
+            Ok(all) => peer = all,
+            Err(error) => tracing::warn!(%domain, %error, "what a directory says is left out"),
         }
-        let Some(stored) = stored else { return peer };
-        let bundle = TrustBundle::new(domain.clone(), certificates(stored));
-        match bundle {
-            Ok(bundle) => {
-                let hint = (stored.refresh_hint > Duration::ZERO).then_some(stored.refresh_hint);
-                let bundle = bundle.with_hints(Some(stored.sequence), hint);
-                // It is of this very domain.
-                peer.clone().with_bundle(Arc::new(bundle)).unwrap_or(peer)
-            }
-            Err(error) => {
-                tracing::warn!(%domain, %error, "a stored bundle cannot be used");
-                peer
-            }
+    }
+    let Some(stored) = stored else { return peer };
+    match trust_bundle(stored) {
+        // It is of this very domain.
+        Ok(bundle) => peer.clone().with_bundle(Arc::new(bundle)).unwrap_or(peer),
+        Err(error) => {
+            tracing::warn!(%domain, %error, "a stored bundle cannot be used");
+            peer
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What this crate refuses to do: verify a peer by any bundle but that of the peer's own trust
 //! domain, merge bundles, or hand out an identity that nobody asked for by name.
 
+pub mod allowed;
 pub mod bundle;
 pub mod clock;
 pub mod id;
@@ -18,6 +19,7 @@ pub mod tls;
 pub mod verify;
 mod x509;
 
+pub use allowed::Allowed;
 pub use bundle::{BundleError, BundleSet, TrustBundle};
 pub use clock::{Clock, SystemClock};
 pub use id::{IdList, IdPattern, SpiffeId, TrustDomain};

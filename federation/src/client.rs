@@ -1,6 +1,5 @@
 //! A client of SPIFFE bundle endpoints (SPIFFE_Federation.md §5), both profiles.
 
-mod allowed;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -23,7 +22,7 @@ use sekisho_certs::{BundleError, Clock, SpiffeId, TrustBundle, TrustDomain};
 use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 use tokio_rustls::TlsConnector;
 
-pub use allowed::Allowed;
+pub use sekisho_certs::Allowed;
 pub use url::{EndpointUrl, UrlError};
 
 /// Most bytes of an answer.

@@ -1,6 +1,5 @@
 //! The forwarding side: which target, at which of its addresses.
 
-mod allowed;
 mod catalogue;
 mod dial;
 mod health;

@@ -19,13 +19,14 @@ use super::{
     error::{Problem, Report},
     field::{Field, Map},
     keys,
+    location::Location,
     tree::Entry,
     unit::DAY,
     warning::Warning,
 };
 
 /// `federation`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FederationConfig {
     /// The directories that are followed. Default: none.
     pub(crate) directory: Option<DirectoryConfig>,
@@ -35,8 +36,26 @@ pub(crate) struct FederationConfig {
     pub(crate) peers: Vec<PeerConfig>,
     /// Networks in which endpoints may be, beside the public Internet. Default: none.
     pub(crate) allow: Vec<IpNet>,
+    /// Where it stands.
+    location: Location,
     /// What is legal but unwise.
     pub(crate) warnings: Vec<Warning>,
+}
+
+impl FederationConfig {
+    /// Warns where nothing reads it: neither an authority nor, of `allow`, an endpoint that is sent to a
+    /// service of another site.
+    pub(super) fn warn_of_no_reader(&mut self, authority: bool, site_services: bool) {
+        let allow_only = self.endpoint.is_none() && self.peers.is_empty();
+        if authority || (site_services && allow_only) {
+            return;
+        }
+        self.warnings.push(Warning {
+            location: self.location.clone(),
+            field: "federation".into(),
+            message: "nothing here reads it: it belongs beside `authority`".into(),
+        });
+    }
 }
 
 /// `federation.endpoint`.
@@ -154,21 +173,14 @@ pub(super) fn federation(
     if report.count() > before {
         return None;
     }
-    let mut config = FederationConfig {
+    Some(FederationConfig {
         directory: directory?,
         endpoint: endpoint?,
         peers: peers?,
         allow: allow?,
+        location: field.at().clone(),
         warnings: Vec::new(),
-    };
-    if authority.is_none() {
-        config.warnings.push(Warning {
-            location: field.at().clone(),
-            field: "federation".into(),
-            message: "nothing here reads it: it belongs beside `authority`".into(),
-        });
-    }
-    Some(config)
+    })
 }
 
 fn endpoint(

@@ -107,6 +107,12 @@ pub(super) fn read(
         .into_iter()
         .filter_map(|entry| endpoint::read(entry, &shared, report))
         .collect();
+    let mut federation = federation.flatten();
+    if let Some(own) = &mut federation {
+        let mut all = parsed.iter();
+        let reads = all.any(|one| one.config.spec.site_services().next().is_some());
+        own.warn_of_no_reader(authority.is_some(), reads);
+    }
     let admin = admin?;
     let admin_at = admin.as_ref().map(|(admin, at)| (admin, at));
     apart::check(&parsed, admin_at, report);
@@ -117,7 +123,7 @@ pub(super) fn read(
         authority: authority.flatten(),
         agent: agent.flatten(),
         oidc: oidc.flatten(),
-        federation: federation.flatten(),
+        federation,
         endpoints: parsed.into_iter().map(|parsed| parsed.config).collect(),
         workers: workers?,
         admin: admin.map(|(admin, _)| admin),

@@ -17,6 +17,7 @@ use super::*;
 use crate::{
     ca::{Ca, CaSettings, keys::KeyFolder},
     core::Settings,
+    members::Wanted,
     store::{Bundle, By, Origin, Store, X509Authority},
 };
 
@@ -192,6 +193,34 @@ async fn a_bundle_is_fetched_at_once_and_then_as_often_as_it_says() {
     let lines = world.core().store.audit_lines(0, 100).await.unwrap();
     let stored = lines.iter().filter(|line| line.action == "bundle.set");
     assert_eq!(stored.count(), 2);
+}
+
+#[tokio::test]
+async fn a_peers_age_is_that_of_its_endpoints_last_answer() {
+    let (mut world, site) = (World::new().await, Site::new("b.example"));
+    let endpoint = endpoint(&site, 60).await;
+    world.relate(&site, &endpoint.url).await;
+    let wanted = Wanted {
+        domains: [site.domain().clone()].into(),
+        ..Wanted::default()
+    };
+    // Its bundle came with the relationship, and no endpoint has said that it is so.
+    let mut answer = world.core().members(&wanted).await.unwrap();
+    let peer = answer.members.remove(0);
+    assert!(peer.bundle().is_some());
+    assert_eq!(peer.confirmed(), std::time::UNIX_EPOCH);
+    world.turn(&endpoint).await;
+    world.clock.advance(Duration::from_secs(10));
+    *endpoint.document.lock().unwrap() = "{}".into();
+    let mut answer = world.core().members(&wanted).await.unwrap();
+    let age = answer.members.remove(0).age(world.clock.now());
+    assert!((10..=11).contains(&age.as_secs()), "{age:?}");
+    // An answer that is no bundle confirms nothing.
+    world.clock.advance(Duration::from_secs(60));
+    world.turn(&endpoint).await;
+    let mut answer = world.core().members(&wanted).await.unwrap();
+    let age = answer.members.remove(0).age(world.clock.now());
+    assert!((70..=71).contains(&age.as_secs()), "{age:?}");
 }
 
 #[tokio::test]

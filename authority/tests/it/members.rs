@@ -172,6 +172,7 @@ async fn a_directory_tells_members_and_a_relationship_wins_over_it() {
     assert_eq!(peer.trust_domain, "b.example");
     assert_eq!(peer.source(), Source::Peer);
     assert_eq!(peer.marks, ["hpci"], "the directory's");
+    assert!(peer.age_seconds > 1_000_000_000, "never confirmed");
     let bundle = TrustBundle::from_json(domain("b.example"), &peer.bundle).unwrap();
     assert_eq!(bundle.authorities().len(), 1, "never merged");
     assert_eq!(bundle.authorities()[0].der(), b.ca().der());

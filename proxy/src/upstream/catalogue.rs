@@ -1,7 +1,6 @@
 //! Targets as the file and the catalogues of other sites have them now.
 
-use ipnet::IpNet;
-use sekisho_certs::{Members, SpiffeId, members::Gateway};
+use sekisho_certs::{Allowed, Members, SpiffeId, members::Gateway};
 
 use crate::endpoint::spec::{Address, EndpointSpec, Forward, SiteService};
 
@@ -21,8 +20,8 @@ pub(super) struct Planned {
 pub(super) struct Found {
     /// Who answers there, and nobody else.
     pub(super) id: SpiffeId,
-    /// Networks it may be in beside public ones.
-    pub(super) allow: Vec<IpNet>,
+    /// Where it may be: the address comes from another site.
+    pub(super) allowed: Allowed,
     /// The service, for messages.
     pub(super) service: String,
 }
@@ -76,7 +75,7 @@ impl Plan {
                 server_name: Some(service.server_name()),
                 found: Some(Found {
                     id: service.id().clone(),
-                    allow: wanted.allow.clone(),
+                    allowed: Allowed::with(wanted.allow.clone()),
                     service: wanted.to_string(),
                 }),
             });

@@ -10,7 +10,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::{allowed::is_allowed, catalogue::Planned, resolve::Resolved};
+use super::{catalogue::Planned, resolve::Resolved};
 use crate::{
     endpoint::spec::{Address, SocketOptions},
     error::UpstreamError,
@@ -38,7 +38,7 @@ pub(super) async fn target(
     } = planned;
     let failed = |error: io::Error| UpstreamError::Connect(format!("{called}: {error}"));
     let allowed = |ip: IpAddr| match found {
-        Some(found) if !is_allowed(ip, &found.allow) => Err(UpstreamError::NotAllowed {
+        Some(found) if !found.allowed.permits(ip) => Err(UpstreamError::NotAllowed {
             service: found.service.clone(),
             address: ip,
         }),

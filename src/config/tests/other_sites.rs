@@ -48,6 +48,11 @@ fn a_service_of_another_site_needs_no_list_and_may_have_one() {
     assert_eq!(service.service, "mdx");
     assert_eq!(service.allow.len(), 2);
     assert!(is_needed(&read.spec));
+    // It is read here, if by no authority.
+    let config = load_text(&format!("{allow}{}", site(&lines))).unwrap();
+    assert!(config.federation.unwrap().warnings.is_empty());
+    let config = load_text(&format!("{allow}{}", site(OUTBOUND))).unwrap();
+    assert_eq!(config.federation.unwrap().warnings.len(), 1);
 }
 
 #[test]
@@ -106,6 +111,9 @@ fn networks_of_a_catalogue_say_what_they_expect() {
         text.contains("federation.allow: expected a list of networks"),
         "{text}"
     );
-    let text = error("federation: {alow: []}");
-    assert!(text.contains("federation.alow"), "{text}");
+    let all = errors(&format!("federation: {{alow: []}}\n{}", site(INBOUND)));
+    assert!(
+        all.iter().any(|text| text.contains("federation.alow")),
+        "{all:?}"
+    );
 }

@@ -15,7 +15,9 @@ use serde_json::Value;
 
 use super::keeper::Keeper;
 use crate::support::{
-    Process, Upstream, http, node::SEKISHO, ports,
+    Process, Upstream, http,
+    node::SEKISHO,
+    ports,
     wait::{until, until_within},
 };
 
@@ -179,7 +181,12 @@ fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-const FOUR: [&str; 4] = ["tokyo.example", "osaka.example", "kyoto.example", "nara.example"];
+const FOUR: [&str; 4] = [
+    "tokyo.example",
+    "osaka.example",
+    "kyoto.example",
+    "nara.example",
+];
 
 #[test]
 fn a_fifth_site_joins_and_no_file_of_the_others_changes() {
@@ -210,7 +217,9 @@ fn a_fifth_site_joins_and_no_file_of_the_others_changes() {
     // Who has lost its mark is not let in any more, and its connections end.
     let mut held = kobe.connect("tokyo.example").unwrap();
     exchange(&mut held).unwrap();
-    federation.keeper.both(&format!("member mark {fifth} @/fed"));
+    federation
+        .keeper
+        .both(&format!("member mark {fifth} @/fed"));
     until_within(Duration::from_secs(60), "a new snapshot", || {
         let told = sites[0].sekisho("federation directory --refresh");
         let members = told[0]["members"].as_array().unwrap().clone();
@@ -248,14 +257,18 @@ fn a_site_rotates_its_ca_and_speaks_for_itself_and_is_cut_off_when_it_is_expelle
     for _ in 0..2 {
         // A new CA is said to the directory before it signs: by the authority, without anybody.
         tokyo.sekisho("ca prepare");
-        known = until_within(Duration::from_secs(90), "the new CA at the other site", || {
-            Some(sequence(&osaka, "tokyo.example")).filter(|now| *now > known)
-        });
+        known = until_within(
+            Duration::from_secs(90),
+            "the new CA at the other site",
+            || Some(sequence(&osaka, "tokyo.example")).filter(|now| *now > known),
+        );
         let shown = tokyo.sekisho("ca show");
         let text = shown.to_string();
         let slots = shown.as_array().unwrap_or_else(|| panic!("{text}"));
         let prepared = slots.iter().find(|slot| slot["slot"] == "prepared");
-        let id = prepared.unwrap_or_else(|| panic!("{text}"))["id"].as_str().unwrap();
+        let id = prepared.unwrap_or_else(|| panic!("{text}"))["id"]
+            .as_str()
+            .unwrap();
         tokyo.sekisho(&format!("ca activate {id} --force"));
         exchange(&mut held).unwrap();
         tokyo.reaches("osaka.example");
@@ -266,7 +279,9 @@ fn a_site_rotates_its_ca_and_speaks_for_itself_and_is_cut_off_when_it_is_expelle
     until_within(Duration::from_secs(60), "that it is gone", || {
         let told = osaka.sekisho("federation directory --refresh");
         let members = told[0]["members"].as_array().unwrap().clone();
-        let one = members.iter().find(|one| one["trust_domain"] == "tokyo.example")?;
+        let one = members
+            .iter()
+            .find(|one| one["trust_domain"] == "tokyo.example")?;
         (one["standing"] == "expelled").then_some(())
     });
     until_within(Duration::from_secs(30), "the end of what was held", || {

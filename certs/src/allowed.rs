@@ -1,5 +1,5 @@
-//! To which addresses a connection may go: whoever writes the name of an endpoint, or lets one redirect,
-//! must not make us talk to what only we can reach.
+//! To which addresses a connection may go: whoever writes the name of an endpoint, lets one redirect, or
+//! lists a gateway in a catalogue, must not make us talk to what only we can reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
