@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sekisho_certs::{BundleError, TrustBundle, TrustDomain, bundle::jwk::JwtKey};
+use sekisho_certs::{BundleError, TrustBundle, bundle::jwk::JwtKey};
 use sekisho_federation::endpoint::{Asked, Document, Documents, Found};
-use tokio::sync::Semaphore;
 
 use crate::{
     ca::certificates,
@@ -19,7 +18,7 @@ pub(crate) struct Published {
     /// Our own as it was written last.
     own: Mutex<Option<(Arc<Bundle>, Document)>>,
     /// Looks at the store that strangers may cause at a time: agents wait for the same store.
-    looks: Semaphore,
+    looks: tokio::sync::Semaphore,
 }
 
 /// Those looks; who comes then waits.
@@ -30,11 +29,11 @@ impl Published {
         Self {
             core,
             own: Mutex::default(),
-            looks: Semaphore::new(LOOKS),
+            looks: tokio::sync::Semaphore::new(LOOKS),
         }
     }
 
-    async fn look(&self, domain: TrustDomain) -> Result<Option<Bundle>, StoreError> {
+    async fn look(&self, domain: sekisho_certs::TrustDomain) -> Result<Option<Bundle>, StoreError> {
         // It is never closed.
         let _look = self.looks.acquire().await;
         self.core.store.bundle(domain).await
