@@ -8,7 +8,11 @@ use sekisho_federation::{
     endpoint::{Asked, Document, Documents, Found},
 };
 
-use crate::{ca::certificates, core::Core, store::Bundle};
+use crate::{
+    ca::certificates,
+    core::Core,
+    store::{Bundle, StoreError},
+};
 
 /// The documents of an authority.
 #[derive(Debug)]
@@ -16,14 +20,26 @@ pub(crate) struct Published {
     core: Arc<Core>,
     /// Our own as it was written last.
     own: Mutex<Option<(Arc<Bundle>, Document)>>,
+    /// Looks at the store that strangers may cause at a time: agents wait for the same store.
+    looks: tokio::sync::Semaphore,
 }
+
+/// Those looks; who comes then waits.
+const LOOKS: usize = 16;
 
 impl Published {
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
             core,
             own: Mutex::default(),
+            looks: tokio::sync::Semaphore::new(LOOKS),
         }
+    }
+
+    async fn look(&self, domain: sekisho_certs::TrustDomain) -> Result<Option<Bundle>, StoreError> {
+        // It is never closed.
+        let _look = self.looks.acquire().await;
+        self.core.store.bundle(domain).await
     }
 
     fn own(&self) -> Result<Document, BundleError> {
@@ -69,7 +85,7 @@ impl Documents for Published {
         let written = match asked {
             Asked::Own => self.own(),
             Asked::Of(domain) if domain == self.core.settings.domain => self.own(),
-            Asked::Of(domain) => match self.core.store.bundle(domain).await {
+            Asked::Of(domain) => match self.look(domain).await {
                 Ok(Some(bundle)) => document(&bundle),
                 Ok(None) => return Found::Nothing,
                 Err(error) => {

@@ -11,9 +11,10 @@ use rustls::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     time::timeout,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{Documents, answer};
 use crate::{
@@ -29,6 +30,10 @@ pub(super) const CONNECTIONS_OF_ONE: usize = 128;
 /// Connections a second from one network, and at once; the same of requests.
 const A_SECOND: u32 = 20;
 const AT_ONCE: u32 = 200;
+/// Handshakes that run at a time, and of one network: each costs a signature. Whoever comes then waits, or is
+/// one too many of its network.
+const HANDSHAKES: usize = 256;
+pub(super) const HANDSHAKES_OF_ONE: usize = 32;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// What an ACME server shows to see that a name is ours (RFC 8737 §4); no request comes with it.
@@ -56,7 +61,11 @@ pub async fn serve(
         Places::new(CONNECTIONS, CONNECTIONS_OF_ONE),
         Rate::new(A_SECOND, AT_ONCE),
     );
+    let turns = Arc::new(Semaphore::new(HANDSHAKES));
+    let handshakes = Places::new(HANDSHAKES, HANDSHAKES_OF_ONE);
     loop {
+        // It is never closed.
+        let turn = Arc::clone(&turns).acquire_owned().await.ok();
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -65,14 +74,23 @@ pub async fn serve(
             }
         };
         // Closed, and no more than that: whoever fills the door would fill the log too.
-        let Some(place) = places
-            .take(address.ip())
-            .filter(|_| rate.take(address.ip()))
-        else {
+        let from = address.ip();
+        let (Some(handshake), Some(place)) = (handshakes.take(from), places.take(from)) else {
             tracing::debug!(%address, "connection refused: there are too many");
             continue;
         };
-        tokio::spawn(Arc::clone(&door).take(stream, address, place));
+        if !rate.take(from) {
+            tracing::debug!(%address, "connection refused: they come too often");
+            continue;
+        }
+        let door = Arc::clone(&door);
+        tokio::spawn(async move {
+            let secured = door.secure(stream, address).await;
+            drop((turn, handshake));
+            if let Some(stream) = secured {
+                door.answer(stream, address, place).await;
+            }
+        });
     }
 }
 
@@ -101,15 +119,33 @@ struct Door<D> {
 }
 
 impl<D: Documents> Door<D> {
-    async fn take(self: Arc<Self>, stream: TcpStream, address: SocketAddr, place: Place) {
+    /// Shakes hands; `None` where there is nothing to answer.
+    async fn secure(&self, stream: TcpStream, address: SocketAddr) -> Option<TlsStream<TcpStream>> {
         let stream = match timeout(HANDSHAKE, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%address, %error, "no TLS"),
-            Err(_) => return tracing::debug!(%address, "the handshake took too long"),
+            Ok(Err(error)) => {
+                tracing::debug!(%address, %error, "no TLS");
+                return None;
+            }
+            Err(_) => {
+                tracing::debug!(%address, "the handshake took too long");
+                return None;
+            }
         };
         if stream.get_ref().1.alpn_protocol() == Some(ACME) {
-            return tracing::debug!(%address, "a name was proven to be ours");
+            tracing::debug!(%address, "a name was proven to be ours");
+            return None;
         }
+        Some(stream)
+    }
+
+    /// Answers the requests of a connection.
+    async fn answer(
+        self: Arc<Self>,
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        place: Place,
+    ) {
         http::answer(stream, place, move |request| {
             let door = Arc::clone(&self);
             async move {

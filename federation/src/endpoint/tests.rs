@@ -15,7 +15,7 @@ use sekisho_certs::tls;
 use sekisho_testkit::{Site, TestClock, danger};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -274,4 +274,23 @@ async fn connections_of_one_network_have_a_bound_and_long_heads_are_refused() {
     let _ = stream.read_to_end(&mut answer).await;
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn handshakes_that_are_not_finished_shut_out_their_own_network_only() {
+    let world = world().await;
+    let mut held = Vec::new();
+    for _ in 0..door::HANDSHAKES_OF_ONE {
+        held.push(TcpStream::connect(world.address).await.unwrap());
+    }
+    let mut stream = TcpStream::connect(world.address).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap_or(0), 0, "closed");
+    let other = TcpSocket::new_v4().unwrap();
+    other.bind("127.0.1.1:0".parse().unwrap()).unwrap();
+    let stream = other.connect(world.address).await.unwrap();
+    let config = Arc::new(danger::client_config(None, BOTH));
+    let name = "localhost".try_into().unwrap();
+    let stream = TlsConnector::from(config).connect(name, stream).await;
+    let mut other = Conversation::new(stream.unwrap()).await;
+    assert_eq!(other.ask("GET", "/", None).await.0, 200);
 }
