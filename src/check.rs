@@ -57,7 +57,7 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
     let oidc = config.oidc.as_ref();
     let oidc = oidc.map(|own| parts::oidc(own, agent, now));
     let federation = config.federation.as_ref();
-    let federation = federation.map(|own| parts::federation(own, now));
+    let federation = federation.map(|own| parts::federation(own, &config.site, now));
     let parts = [
         ("authority", authority),
         ("federation", federation),

@@ -12,14 +12,14 @@ use sekisho_authority::ca::{
     upstream::{Disk, trial},
 };
 use sekisho_certs::{TrustDomain, tls};
-use sekisho_federation::oidc::Certificate;
+use sekisho_federation::{directory::client::root_version, oidc::Certificate};
 
 use super::world::{Found, exposed};
 use crate::{
     authority::federation::{bundle, roots},
     config::{
         AgentConfig, Attest, AuthorityConfig, FederationConfig, OidcConfig, OidcListen,
-        ShownConfig, UpstreamConfig,
+        ShownConfig, UpstreamConfig, services,
     },
 };
 
@@ -79,8 +79,9 @@ fn past_evidence(attest: &[Attest]) -> Vec<String> {
     .collect()
 }
 
-/// Looks at what federation needs: the certificate of the endpoint, and the bundles to begin with.
-pub(super) fn federation(own: &FederationConfig, now: SystemTime) -> Found {
+/// Looks at what federation needs: roots of directories, services, the certificate of the endpoint, and
+/// the bundles to begin with.
+pub(super) fn federation(own: &FederationConfig, site: &TrustDomain, now: SystemTime) -> Found {
     let mut found = Found::default();
     let unwise = own.warnings.iter().map(ToString::to_string);
     found.warnings.extend(unwise);
@@ -93,6 +94,17 @@ pub(super) fn federation(own: &FederationConfig, now: SystemTime) -> Found {
                 .extend(wrong.map(|error| format!("{error:#}")));
         }
         Some(ShownConfig::Spiffe) | None => {}
+    }
+    if let Some(directory) = &own.directory {
+        for (_, root) in &directory.places {
+            let wrong = root_version(root).err();
+            found.problems.extend(wrong.map(|error| error.to_string()));
+        }
+        if let Some(path) = &directory.services {
+            let wrong = services::load(path, site).err();
+            let wrong = wrong.map(|errors| errors.render(false));
+            found.problems.extend(wrong);
+        }
     }
     for peer in &own.peers {
         let Some(path) = &peer.bundle else { continue };
@@ -216,9 +228,9 @@ mod tests {
                     shown,
                 }),
                 peers: peer.into_iter().collect(),
-                ..FederationConfig::default()
+                ..FederationConfig::nothing()
             };
-            federation(&own, SystemTime::UNIX_EPOCH).problems
+            federation(&own, b.domain(), SystemTime::UNIX_EPOCH).problems
         };
         let spiffe = || ShownConfig::Spiffe;
         let good = file("b.pem", &b.ca().pem());

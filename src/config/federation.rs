@@ -43,10 +43,24 @@ pub(crate) struct FederationConfig {
 }
 
 impl FederationConfig {
+    /// With nobody, for tests.
+    #[cfg(test)]
+    pub(crate) fn nothing() -> Self {
+        Self {
+            directory: None,
+            endpoint: None,
+            peers: Vec::new(),
+            allow: Vec::new(),
+            location: Location::whole(std::path::Path::new("test")),
+            warnings: Vec::new(),
+        }
+    }
+
     /// Warns where nothing reads it: neither an authority nor, of `allow`, an endpoint that is sent to a
     /// service of another site.
     pub(super) fn warn_of_no_reader(&mut self, authority: bool, site_services: bool) {
-        let allow_only = self.endpoint.is_none() && self.peers.is_empty();
+        let allow_only =
+            self.directory.is_none() && self.endpoint.is_none() && self.peers.is_empty();
         if authority || (site_services && allow_only) {
             return;
         }

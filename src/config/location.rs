@@ -15,7 +15,7 @@ pub(crate) struct Location {
 
 impl Location {
     /// The file as a whole.
-    pub(super) fn whole(file: &Path) -> Self {
+    pub(crate) fn whole(file: &Path) -> Self {
         Self {
             file: file.into(),
             line: 0,

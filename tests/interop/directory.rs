@@ -1,6 +1,7 @@
 //! The directory of a federation: with TUF clients that others wrote, on any static web server; and its
 //! commands, as those use them who keep it.
 
+mod authority;
 mod commands;
 mod keeper;
 mod others;

@@ -18,7 +18,7 @@ mod web;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -131,6 +131,14 @@ pub struct Settings {
     /// If set, new keys without a word of the old ones are taken after so long in public without a
     /// veto. Default: never.
     pub rekey_wait: Option<Duration>,
+}
+
+/// The version of the root in a file.
+///
+/// # Errors
+/// When it cannot be read, or is none that its own keys have signed.
+pub fn root_version(path: &Path) -> Result<u64, SyncError> {
+    sync::vouched(path).map(|trusted| trusted.root_version())
 }
 
 /// What is wanted of a directory, beside the members that are known already.

@@ -48,6 +48,13 @@ pub(super) struct Last {
 }
 
 impl Data {
+    #[cfg(test)]
+    pub(super) fn at(folder: &Path) -> Self {
+        Self {
+            data: folder.to_owned(),
+        }
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.data.join(name)
     }

@@ -234,3 +234,47 @@ impl Publish {
         Ok(cli::OK)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use sekisho_testkit::TestCa;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn there_is_something_to_say_when_it_is_news_or_time() {
+        let bundle = |name: &str| Arc::new(TestCa::new(name).bundle(name));
+        let (one, two) = (bundle("a.example"), bundle("a.example"));
+        let (one, two) = (Descriptor::new(one), Descriptor::new(two));
+        let then = SystemTime::UNIX_EPOCH + 365 * DAY;
+        let there = |version: u64, descriptor: &Descriptor| Said {
+            version,
+            expires: then + LIFE,
+            descriptor: Some(descriptor.clone()),
+            sha256: None,
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let data = Data::at(folder.path());
+        data.keep(3, &one).unwrap();
+        let (_, last) = data.last_there().unwrap();
+        let asked = |says: &Descriptor, there: &Said, days: u32| {
+            why(false, says, there, &last, Some(&one), then + days * DAY)
+        };
+        let same = there(3, &one);
+        assert_eq!(asked(&one, &same, 0), None);
+        assert_eq!(asked(&one, &same, 10), None);
+        assert_eq!(asked(&one, &same, 11), Some(Why::Time));
+        assert_eq!(asked(&one, &same, 40), Some(Why::Time), "it has ended");
+        assert_eq!(asked(&two, &same, 0), Some(Why::Changed));
+        // Sent, and not hosted yet.
+        assert_eq!(asked(&one, &there(2, &two), 0), None);
+        // Somebody else has published by our key: on another machine of ours.
+        assert_eq!(asked(&one, &there(4, &two), 0), Some(Why::Changed));
+        let again = why(true, &one, &same, &last, Some(&one), then);
+        assert_eq!(again, Some(Why::Asked));
+    }
+}

@@ -1,6 +1,6 @@
 //! `sekisho directory root`: what is signed by several together.
 
-use std::{num::NonZeroU64, path::PathBuf};
+use std::{fs, num::NonZeroU64, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -39,7 +39,8 @@ pub(crate) enum RootCommand {
         after_help = "On a machine of your own: a copy of the folder is enough, and --out writes the \
         signatures to be sent back. Look at the draft before (root show).\n\nExamples:\n  \
         sekisho directory root sign fed/ --key tokyo.key\n  \
-        sekisho directory root sign copy/ --of bin-0f --key registrar.key --out tokyo.sig"
+        sekisho directory root sign copy/ --of bin-0f --key registrar.key --out tokyo.sig\n  \
+        sekisho directory root sign copy/ --all --key registrar.key --out tokyo/"
     )]
     Sign(Sign),
     /// Take signatures that were sent into the drafts
@@ -109,9 +110,9 @@ pub(crate) struct Sign {
     #[command(flatten)]
     keys: Keys,
     /// Sign every draft that these keys may sign
-    #[arg(long, conflicts_with_all = ["of", "out"])]
+    #[arg(long, conflicts_with = "of")]
     all: bool,
-    /// Write the draft's signatures to this file
+    /// Write the draft's signatures to this file; with --all, to a file for each in this folder
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -286,8 +287,16 @@ impl Sign {
         } else {
             vec![repository.sign_draft(&self.one.of, &signers(&keys))?]
         };
-        if let Some(out) = &self.out {
-            write_file(out, &repository.signatures_of_draft(&self.one.of)?)?;
+        match &self.out {
+            Some(folder) if self.all => {
+                fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+                for state in &states {
+                    let file = folder.join(format!("{}.sig", state.role));
+                    write_file(&file, &repository.signatures_of_draft(&state.role)?)?;
+                }
+            }
+            Some(file) => write_file(file, &repository.signatures_of_draft(&self.one.of)?)?,
+            None => {}
         }
         draft::show(&states, self.one.json);
         Ok(cli::OK)

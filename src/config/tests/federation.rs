@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use super::{errors, load_text};
-use crate::config::{AcmeConfig, FederationConfig, ShownConfig};
+use crate::config::{AcmeConfig, DirectoryPlace, FederationConfig, ShownConfig};
 
 const SITE: &str = "site: b.example\nauthority: {}\n";
 const PEER: &str = "url: \"https://osaka.example:8443\", profile: https_spiffe, \
@@ -173,7 +173,31 @@ fn what_is_wrong_with_it_is_told_with_its_place() {
         ),
         (
             "{directory: \"https://d.example\"}".into(),
-            "3:14: federation.directory: `directory` is not in this version",
+            "3:1: federation.root: missing: expected a file with a root",
+        ),
+        (
+            "{directory: \"ftp://d.example\", root: r.json}".into(),
+            "3:25: federation.directory: expected the address of a directory",
+        ),
+        (
+            "{directory: \"https://d.example/?a=b\", root: r.json}".into(),
+            "3:25: federation.directory: expected the address of a directory",
+        ),
+        (
+            "{directory: [\"https://d.example\", fed], root: r.json}".into(),
+            "federation.root: 2 directories need as many roots, in the same order",
+        ),
+        (
+            "{directory: fed, root: r.json, threshold: 2}".into(),
+            "federation.threshold: expected a number from 1 to 1",
+        ),
+        (
+            "{directory: fed, root: r.json, rekey_wait: 1m}".into(),
+            "federation.rekey_wait: expected",
+        ),
+        (
+            "{root: r.json, peers: {}}".into(),
+            "federation.root: is of a directory: `directory` says where that is",
         ),
     ] {
         let text: String = text;
@@ -183,4 +207,32 @@ fn what_is_wrong_with_it_is_told_with_its_place() {
             "{text}: {all:#?}"
         );
     }
+}
+
+#[test]
+fn a_directory_is_two_lines_and_several_have_a_threshold() {
+    let text = format!(
+        "{SITE}federation: {{directory: \"https://directory.example\", root: root.json}}\n"
+    );
+    let own = load_text(&text).unwrap().federation.unwrap();
+    assert_eq!(own.warnings, []);
+    let one = own.directory.unwrap();
+    let [(DirectoryPlace::Url(url), root)] = one.places.as_slice() else {
+        panic!("{one:?}")
+    };
+    assert_eq!(url, "https://directory.example");
+    assert!(root.ends_with("root.json"));
+    assert_eq!(
+        (one.threshold, one.max_stale, one.rekey_wait),
+        (1, None, None)
+    );
+    let text = format!(
+        "{SITE}federation: {{directory: [\"https://jp.example\", fed], root: [a.json, b.json], \
+         threshold: 1, member: m, services: s.yaml, max_stale: 3d, rekey_wait: 7d}}\n"
+    );
+    let own = load_text(&text).unwrap().federation.unwrap();
+    let two = own.directory.unwrap();
+    assert_eq!((two.places.len(), two.threshold), (2, 1));
+    assert!(matches!(&two.places[1].0, DirectoryPlace::Folder(folder) if folder.ends_with("fed")));
+    assert!(two.member.unwrap().ends_with("m") && two.services.unwrap().ends_with("s.yaml"));
 }

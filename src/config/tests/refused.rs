@@ -22,8 +22,8 @@ fn keys_of_the_top_level_say_what_they_expect() {
     let table = [
         (
             "federation: {}",
-            "1:13: federation: expected a map such as {endpoint: {listen: ADDRESS:PORT}, peers: \
-             {TRUST DOMAIN: {…}}}"
+            "1:13: federation: expected a map such as {directory: URL, root: FILE}, or {endpoint: \
+             {listen: ADDRESS:PORT}, peers: {TRUST DOMAIN: {…}}}"
                 .into(),
         ),
         (

@@ -109,9 +109,18 @@ fn more_bins_are_signed_by_all_hands() {
     let keeper = Keeper::new(1);
     keeper.join("tokyo.example", " --mark hpci");
     keeper.ok("root propose @/fed --of targets --bins 16 --key @/keys/institution-3.key");
-    for key in ["institution-1", "registrar-1", "registrar-2"] {
+    for key in ["institution-1", "registrar-1"] {
         keeper.ok(&format!("root sign @/fed --all --key @/keys/{key}.key"));
     }
+    // The second registrar has a copy, and sends seventeen files back.
+    copy(&keeper, "fed", "copy");
+    keeper.ok("root sign @/copy --all --key @/keys/registrar-2.key --out @/sent");
+    let sent = fs::read_dir(keeper.file("sent")).unwrap();
+    let sent: Vec<String> = sent
+        .map(|file| format!(" @/sent/{}", file.unwrap().file_name().display()))
+        .collect();
+    assert_eq!(sent.len(), 17);
+    keeper.ok(&format!("root merge @/fed{}", sent.concat()));
     keeper.ok("root publish @/fed --all");
     keeper.host();
     let report = keeper.ok("verify --offline @/fed");

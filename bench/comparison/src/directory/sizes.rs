@@ -106,8 +106,12 @@ impl Sizes {
         )];
         all.extend(self.kinds.iter().map(|(name, kind)| {
             let each = kind.files.max(1);
+            let which = match *name {
+                "descriptors" => "all that are there",
+                _ => "the newest of each",
+            };
             format!(
-                "| {name}: the newest of each, plain and gzip | {} files, {}, {}; each {} B, {} B |",
+                "| {name}: {which}, plain and gzip | {} files, {}, {}; each {} B, {} B |",
                 kind.files,
                 kibi(kind.bytes),
                 kibi(kind.gzip),

@@ -64,6 +64,15 @@ pub(super) fn first_root(
     Ok((trusted, ahead))
 }
 
+/// The root in the operator's file.
+pub(super) fn vouched(path: &Path) -> Result<Trusted, SyncError> {
+    let bytes = std::fs::read(path).map_err(|error| SyncError::Folder {
+        path: path.to_owned(),
+        error,
+    })?;
+    Ok(Trusted::new(&path.display().to_string(), &bytes)?)
+}
+
 fn root_file(version: u64) -> String {
     format!("roots/{version}.json")
 }

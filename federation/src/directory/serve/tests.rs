@@ -1,6 +1,8 @@
 use std::{fs, os::unix::fs::symlink};
 
 use http_body_util::BodyExt as _;
+use sekisho_certs::SystemClock;
+use sekisho_testkit::{Profile, TestCa};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -10,6 +12,7 @@ use crate::{
         fixture::{Federation, Member},
         submit::{Hosting as There, SubmitError, Taken},
     },
+    oidc::Certificate,
 };
 
 const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -312,4 +315,32 @@ async fn a_member_asks_what_is_there_and_sends_the_next() {
         let error = error.unwrap_err().to_string();
         assert!(error.contains(word), "{url}: {error}");
     }
+}
+
+#[tokio::test]
+async fn behind_tls_it_is_asked_by_name() {
+    let here = Federation::new(1);
+    let tokyo = here.join("tokyo.example");
+    let ca = TestCa::new("web.example");
+    let profile = Profile::leaf("spiffe://web.example/web").with_dns_names(["localhost"]);
+    let files = tempfile::tempdir().unwrap();
+    let (cert, key) = ca.issue(&profile).write(files.path(), "web");
+    let crypto = Arc::new(sekisho_certs::tls::provider());
+    let certificate = Certificate::load(cert, key, Arc::clone(&crypto)).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let door = Door::Tls(listener, Arc::new(certificate));
+    let serving = tokio::spawn(serve(door, hosted(&here), Arc::clone(&crypto)));
+    let there = |roots: WebRoots| {
+        let url = format!("https://localhost:{port}/");
+        There::new(&url, roots, Arc::clone(&crypto), Arc::new(SystemClock)).unwrap()
+    };
+    let known = there(WebRoots::Given(vec![ca.der().clone()]));
+    let said = known.said(&tokyo.domain, &tokyo.set()).await.unwrap();
+    assert_eq!(said.unwrap().version, 1);
+    let stranger = TestCa::new("web.example").der().clone();
+    let unknown = there(WebRoots::Given(vec![stranger]));
+    let error = unknown.said(&tokyo.domain, &tokyo.set()).await;
+    assert!(matches!(error, Err(SubmitError::Io { .. })), "{error:?}");
+    serving.abort();
 }
