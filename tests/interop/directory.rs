@@ -3,6 +3,7 @@
 
 mod authority;
 mod commands;
+mod endpoint;
 mod keeper;
 mod others;
 mod serving;

@@ -99,7 +99,8 @@ impl Repository {
         let role = |role: &str| -> Result<Latest<Targets>, RepositoryError> {
             let file = versioned(role, version(role));
             let found = self.version::<Targets>(role, version(role))?;
-            let found = found.ok_or(RepositoryError::Missing(format!("{file} is missing")))?;
+            let missing = || RepositoryError::Missing(format!("{file} is missing"));
+            let found = found.ok_or_else(missing)?;
             metadata::is_version(&found.file, &found.signed.signed, version(role))?;
             Ok(found)
         };

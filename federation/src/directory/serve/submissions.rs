@@ -181,9 +181,12 @@ impl Submissions {
         let now = self.clock.now();
         let done = spawn_blocking(move || -> Result<(TrustDomain, bool), Refusal> {
             let sent = Submission::read(&bytes).map_err(RepositoryError::from)?;
-            // Who is nobody does not wait for the folder, nor use up what a member may say.
-            let member = repository.proven(&sent, now)?.domain;
-            if !members.take(&member) {
+            // Who is nobody does not wait for the folder, nor use up what a member may say. Nor does
+            // whoever sends again what was published, which everybody can.
+            let checked = repository.proven(&sent, now)?;
+            let member = checked.domain;
+            let known = repository.said(&member)?.map_or(0, |said| said.version);
+            if checked.version > known && !members.take(&member) {
                 let problem = "too many of this member: try again in a minute";
                 return Err(refusal(StatusCode::TOO_MANY_REQUESTS, "rate", problem));
             }

@@ -204,6 +204,25 @@ async fn who_sends_too_often_waits_and_no_other_member() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_repeats_a_members_words_does_not_silence_it() {
+    let here = Federation::new(1);
+    let mut tokyo = here.join("tokyo.example");
+    let served = hosted(&here);
+    let (first, mut words) = (word(&tokyo, &here), Vec::new());
+    assert_eq!(post(&served, &first).await.0, 200);
+    for _ in 0..12 {
+        assert_eq!(post(&served, &first).await.0, 200);
+    }
+    for sequence in 2..9 {
+        tokyo.sequence = sequence;
+        words.push(post(&served, &word(&tokyo, &here)).await.0);
+    }
+    assert_eq!(words, [200; 7]);
+    let old = post(&served, &first).await;
+    assert_eq!(old.1.reason.as_deref(), Some("rollback"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_changes_is_hosted_at_once_and_seldom() {
     let here = Federation::new(1);
     let (tokyo, osaka) = (here.join("tokyo.example"), here.join("osaka.example"));
