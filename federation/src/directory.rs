@@ -8,6 +8,7 @@
 pub mod client;
 pub mod combined;
 pub mod continuity;
+mod delta;
 pub mod descriptor;
 pub mod following;
 pub mod gossip;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    num::NonZeroU64,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::directory::{
     continuity::{self, Continuity, KeySet, Verdict},
+    delta::{self, Delta},
     descriptor::{self, Descriptor},
     marks::{self, Marks},
     metadata::{self, Dated as _, MetadataError, Root, Signed, Targets},
@@ -296,8 +298,14 @@ impl Client {
         if same {
             return Ok(());
         }
-        let file = versioned("snapshot", stated.snapshot);
-        let bytes = self.file(&file, most("snapshot"), traffic).await?;
+        let wanted = (stated.snapshot, stated.sha256.clone());
+        let bytes = match self.by_deltas(&wanted, traffic).await {
+            Some(bytes) => bytes,
+            None => {
+                let file = versioned("snapshot", wanted.0);
+                self.file(&file, most("snapshot"), traffic).await?
+            }
+        };
         let backwards = self.trusted.take_snapshot(&bytes, now)?;
         self.broken.retain(|_, fault| fault.reason != "rollback");
         for (role, found, known) in backwards.0 {
@@ -313,6 +321,44 @@ impl Client {
             self.broken.insert(role.into(), fault);
         }
         self.keep_file("snapshot.json", &bytes)
+    }
+
+    /// The snapshot that the host has named, built of the one that is held and what has changed since;
+    /// `None` where that does not give exactly the bytes that the host has named.
+    async fn by_deltas(
+        &mut self,
+        (number, sha256): &(u64, Option<String>),
+        traffic: &mut Traffic,
+    ) -> Option<Vec<u8>> {
+        let held = self.trusted.snapshot.number;
+        let steps = number.checked_sub(held)?;
+        if held == 0 || steps > delta::MOST_FOLLOWED {
+            return None;
+        }
+        let mut versions = self.trusted.snapshot.roles.clone();
+        for step in held.saturating_add(1)..=*number {
+            let file = delta::file_of(step);
+            let got = self
+                .settings
+                .source
+                .get_small(&file, delta::MOST, traffic)
+                .await;
+            let Ok(Got::Bytes(bytes)) = got else {
+                return None;
+            };
+            let delta: Delta = serde_json::from_slice(&bytes).ok()?;
+            for (role, version) in &delta.roles {
+                versions.insert(role.as_str().into(), *version);
+            }
+            if step == *number {
+                let number = NonZeroU64::new(step)?;
+                let all = versions.iter().map(|(role, version)| (&**role, *version));
+                let bytes = delta.snapshot(number, all).ok()?;
+                let is_it = sha256.as_ref()? == &metadata::sha256(&bytes);
+                return is_it.then_some(bytes);
+            }
+        }
+        None
     }
 
     async fn follow_marks(&mut self, traffic: &mut Traffic) -> Result<(), Wrong> {

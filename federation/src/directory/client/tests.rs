@@ -82,7 +82,7 @@ impl Here {
     }
 }
 
-fn settings(federation: &Federation, data: &TempDir, root: &std::path::Path) -> Settings {
+fn settings(federation: &Federation, data: &TempDir, root: &Path) -> Settings {
     Settings {
         own: domain("own.example"),
         source: Source::Folder(federation.path().to_owned()),
@@ -96,7 +96,7 @@ fn settings(federation: &Federation, data: &TempDir, root: &std::path::Path) -> 
 fn open(
     federation: &Federation,
     data: &TempDir,
-    root: &std::path::Path,
+    root: &Path,
 ) -> Result<Client, SyncError> {
     let clock = Arc::<sekisho_testkit::TestClock>::clone(&federation.clock);
     Client::open(settings(federation, data, root), clock)
@@ -342,4 +342,46 @@ async fn institutions_who_all_changed_are_followed() {
     here.sync(&[]).await;
     assert!(here.has(&tokyo));
     assert_eq!(here.client.status().fault, None);
+}
+
+#[tokio::test]
+async fn a_snapshot_is_built_of_what_has_changed_and_is_the_one_that_was_named() {
+    let federation = Federation::new(1);
+    let mut tokyo = federation.join("tokyo.example");
+    let mut here = Here::new(&federation);
+    here.sync(&["tokyo.example"]).await;
+    let snapshot = |federation: &Federation| {
+        let found = federation.repository.snapshot().unwrap().unwrap();
+        (found.file, found.bytes)
+    };
+    // Three steps at once, and the snapshots themselves cannot be had.
+    for _ in 0..3 {
+        tokyo.rotate_ca(&federation);
+        let (file, _) = snapshot(&federation);
+        let hidden = federation.path().join(format!("{file}.hidden"));
+        std::fs::copy(federation.path().join(&file), hidden).unwrap();
+    }
+    let (file, bytes) = snapshot(&federation);
+    std::fs::remove_file(federation.path().join(&file)).unwrap();
+    let _ = std::fs::remove_file(federation.path().join(format!("{file}.gz")));
+    here.sync(&[]).await;
+    assert!(here.has(&tokyo));
+    assert_eq!(
+        here.client.status().snapshot_sha256,
+        crate::directory::metadata::sha256(&bytes)
+    );
+    std::fs::write(federation.path().join(&file), &bytes).unwrap();
+    // A delta that lies changes nothing: the snapshot is fetched whole.
+    tokyo.rotate_ca(&federation);
+    let (file, _) = snapshot(&federation);
+    let delta = file.replace("snapshot", "snapshot-delta");
+    let path = federation.path().join(&delta);
+    let mut lie: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    lie["roles"]["td-tokyo.example"] = 99.into();
+    std::fs::write(&path, lie.to_string()).unwrap();
+    let _ = std::fs::remove_file(path.with_extension("json.gz"));
+    here.sync(&[]).await;
+    assert!(here.has(&tokyo));
+    assert_eq!(here.reason("tokyo.example"), None);
 }

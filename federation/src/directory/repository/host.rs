@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Latest, Repository, RepositoryError, ceremony::next, most, target_file, versioned};
 use crate::directory::{
     continuity,
+    delta::{self, Delta},
     key::Signer,
     metadata::{
         self, Dated as _, Delegations, Metafile, Root, SPEC, Signed, Snapshot, Targets, Timestamp,
@@ -166,18 +167,10 @@ impl Repository {
     ) -> Result<Vec<u8>, RepositoryError> {
         let expires = metadata::until(now, lives.snapshot);
         let mut snapshot = Snapshot::new(SPEC.into(), version, expires);
-        for (role, version) in versions {
-            let Some(version) = NonZeroU64::new(version) else {
-                continue;
-            };
-            let meta = Metafile {
-                length: None,
-                hashes: None,
-                version,
-                _extra: HashMap::new(),
-            };
-            snapshot.meta.insert(format!("{role}.json"), meta);
-        }
+        let versions = versions
+            .iter()
+            .map(|(role, version)| (role.as_str(), *version));
+        snapshot.meta = versions.filter_map(delta::of_role).collect();
         let mut signed = Signed {
             signed: snapshot,
             signatures: Vec::new(),
@@ -185,6 +178,11 @@ impl Repository {
         metadata::sign(&mut signed, &[signer])?;
         // Sorted, so that it becomes smaller.
         let bytes = metadata::canonical(&signed)?;
+        if let Some(before) = self.snapshot()? {
+            let before = roles(&before.signed.signed).collect();
+            let text = serde_json::to_vec(&Delta::between(&before, &signed))?;
+            self.publish(&delta::file_of(version.get()), &text)?;
+        }
         self.publish(&versioned("snapshot", version.get()), &bytes)?;
         Ok(bytes)
     }
@@ -228,6 +226,10 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         if let Some(version) = snapshot.checked_sub(SNAPSHOTS).filter(|one| *one > 0) {
             self.remove_both(&versioned("snapshot", version))?;
+        }
+        let followed = 2 * delta::MOST_FOLLOWED;
+        if let Some(version) = snapshot.checked_sub(followed).filter(|one| *one > 0) {
+            self.remove_both(&delta::file_of(version))?;
         }
         for (role, current) in changed {
             // Several may have come since the host was here last. What the snapshot before this one
@@ -280,6 +282,14 @@ impl Repository {
     }
 }
 
+/// The versions of a snapshot.
+fn roles(snapshot: &Snapshot) -> impl Iterator<Item = (String, u64)> {
+    snapshot.meta.iter().filter_map(|(file, meta)| {
+        let role = file.strip_suffix(".json")?;
+        Some((role.to_owned(), meta.version.get()))
+    })
+}
+
 /// Takes up what is new since a snapshot.
 struct Taking<'a> {
     repository: &'a Repository,
@@ -290,13 +300,7 @@ struct Taking<'a> {
 
 impl<'a> Taking<'a> {
     fn new(repository: &'a Repository, before: Option<&Snapshot>) -> Self {
-        let versions = before.map_or_else(HashMap::new, |snapshot| {
-            let all = snapshot.meta.iter().filter_map(|(file, meta)| {
-                let role = file.strip_suffix(".json")?;
-                Some((role.to_owned(), meta.version.get()))
-            });
-            all.collect()
-        });
+        let versions = before.map_or_else(HashMap::new, |snapshot| roles(snapshot).collect());
         Self {
             repository,
             versions,

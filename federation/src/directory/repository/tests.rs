@@ -293,7 +293,7 @@ fn old_files_are_put_away() {
         tokyo.rotate_ca(&here);
     }
     let count = |folder: &str| fs::read_dir(here.path().join(folder)).unwrap().count();
-    assert!(count("metadata") < 40, "{}", count("metadata"));
+    assert!(count("metadata") < 64, "{}", count("metadata"));
     assert!(count("targets") < 16, "{}", count("targets"));
     let report = here.repository.verify(None, here.now()).unwrap();
     assert_eq!(report.complaints, []);
