@@ -1,8 +1,9 @@
-//! What a directory of many members costs: on disk, and to host. Made by the editor that `sekisho
+//! What a directory of many members costs: on disk, to host, and to a site that follows it. Made by the editor that `sekisho
 //! directory` uses.
 
 mod made;
 mod names;
+mod site;
 mod sizes;
 
 use std::{
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 use crate::{machine::Machine, say};
 use made::Made;
+use site::AtSite;
 use sizes::Sizes;
 
 /// How large a directory.
@@ -83,6 +85,7 @@ struct Outcome {
     /// One member's word: proven and written.
     word: Cost,
     sizes: Sizes,
+    site: AtSite,
 }
 
 fn median(mut all: Vec<Cost>) -> anyhow::Result<Cost> {
@@ -115,6 +118,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         });
         changes.push(cost(|| made.host())?.1);
     }
+    let sizes = Sizes::of(&folder)?;
+    let site = site::measure(&mut made, &folder, options.changed)?;
     let outcome = Outcome {
         machine,
         members: options.members,
@@ -125,7 +130,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         changed: options.changed,
         changes: median(changes)?,
         word: median(words)?,
-        sizes: Sizes::of(&folder)?,
+        sizes,
+        site,
     };
     if options.json {
         say(serde_json::to_string_pretty(&outcome)?);
@@ -157,6 +163,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
         changes,
         word,
         sizes,
+        site,
     } = outcome;
     let mut all = machine.lines();
     all.extend([
@@ -182,5 +189,6 @@ fn lines(outcome: &Outcome) -> Vec<String> {
         ),
     ]);
     all.extend(sizes.lines());
+    all.extend(site.lines());
     all
 }

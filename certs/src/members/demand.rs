@@ -20,7 +20,7 @@ pub const MOST_WANTED: usize = 256;
 /// those that were not answered.
 pub const MOST_KEPT: usize = 16_384;
 /// For so long a name that stands for no member is not asked for again.
-pub const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+pub const UNKNOWN_FOR: Duration = Duration::from_secs(20);
 /// Names remembered as those of nobody.
 const MOST_UNKNOWN: usize = 1024;
 /// New names that are taken at once, and one more with every [`REFILL`].

@@ -117,6 +117,20 @@ impl Federation {
         site
     }
 
+    /// Each of these follows the directory now, which has shown what is in its folder.
+    fn look<'a>(&self, sites: impl IntoIterator<Item = &'a Site>) {
+        let kept = || self.keeper.ok("status @/fed");
+        until_within(Duration::from_secs(60), "a new snapshot", || {
+            let report = self.keeper.run("verify --offline @/fed --json");
+            let report: Value = serde_json::from_slice(&report.stdout).ok()?;
+            let (members, all) = (report["members"].as_array()?, kept());
+            (members.len() == all["members"].as_array()?.len()).then_some(())
+        });
+        for site in sites {
+            site.sekisho("federation directory --refresh");
+        }
+    }
+
     /// One command at the site, two registrars at the other side.
     fn join(&self, site: &Site, marks: &str) {
         let (name, data) = (site.name, site.folder.join("authority/member"));
@@ -202,6 +216,7 @@ fn a_fifth_site_joins_and_no_file_of_the_others_changes() {
     for site in &sites {
         federation.join(site, " --mark hpci");
     }
+    federation.look(&sites);
     for site in &sites {
         site.senders.keys().for_each(|other| site.reaches(other));
     }
@@ -209,6 +224,8 @@ fn a_fifth_site_joins_and_no_file_of_the_others_changes() {
     let kobe = federation.site(fifth, &FOUR);
     assert!(kobe.says("tokyo.example").is_err(), "it is no member yet");
     federation.join(&kobe, " --mark hpci");
+    // Within five minutes they would look by themselves.
+    federation.look(&sites);
     for other in FOUR {
         kobe.reaches(other);
     }
@@ -243,6 +260,7 @@ fn a_site_rotates_its_ca_and_speaks_for_itself_and_is_cut_off_when_it_is_expelle
     );
     federation.join(&tokyo, " --mark hpci");
     federation.join(&osaka, " --mark hpci");
+    federation.look([&tokyo, &osaka]);
     tokyo.reaches("osaka.example");
     osaka.reaches("tokyo.example");
     let mut held = tokyo.connect("osaka.example").unwrap();

@@ -160,13 +160,24 @@ impl Made {
         for _ in 0..count {
             let number = self.next % self.members.len();
             self.next += 1;
-            let member = self.members.get_mut(number).context("no such member")?;
-            member.sequence += 1;
-            member.version += 1;
-            let word = member.word()?;
-            self.repository.accept(&word, SystemClock.now())?;
+            self.speak_of(number)?;
         }
         Ok(())
+    }
+
+    /// This member says something new.
+    pub(super) fn speak_of(&mut self, number: usize) -> anyhow::Result<()> {
+        let member = self.members.get_mut(number).context("no such member")?;
+        member.sequence += 1;
+        member.version += 1;
+        let word = member.word()?;
+        self.repository.accept(&word, SystemClock.now())?;
+        Ok(())
+    }
+
+    /// The names of the members.
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
+        self.members.iter().map(|member| member.domain.to_string())
     }
 
     /// Hosts once. Whatever it complains of is an error.

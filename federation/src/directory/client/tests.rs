@@ -93,11 +93,7 @@ fn settings(federation: &Federation, data: &TempDir, root: &Path) -> Settings {
     }
 }
 
-fn open(
-    federation: &Federation,
-    data: &TempDir,
-    root: &Path,
-) -> Result<Client, SyncError> {
+fn open(federation: &Federation, data: &TempDir, root: &Path) -> Result<Client, SyncError> {
     let clock = Arc::<sekisho_testkit::TestClock>::clone(&federation.clock);
     Client::open(settings(federation, data, root), clock)
 }
