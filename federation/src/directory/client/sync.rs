@@ -97,17 +97,16 @@ impl Client {
     /// Takes up what was checked before, from the folder. What does not hold any more is fetched anew.
     pub(super) fn load(&mut self) {
         let read = |name: &str| self.folder.read(name).ok().flatten();
-        let long_ago = SystemTime::UNIX_EPOCH;
         let (timestamp, snapshot) = (read("timestamp.json"), read("snapshot.json"));
         let (targets, marks) = (read("targets.json"), read("marks.json"));
         if let Some(stated) = timestamp.and_then(|bytes| self.trusted.stated(&bytes).ok()) {
             // Whether they are over is asked when something is to be confirmed by them.
             let _ = self.trusted.take_timestamp(stated);
             if let Some(bytes) = snapshot {
-                let _ = self.trusted.take_snapshot(&bytes, long_ago);
+                let _ = self.trusted.take_snapshot(&bytes);
             }
             if let Some(bytes) = targets {
-                let _ = self.trusted.take_targets(&bytes, long_ago);
+                let _ = self.trusted.take_targets(&bytes);
             }
         }
         let version = read("marks.version").and_then(|bytes| String::from_utf8(bytes).ok());
@@ -189,9 +188,9 @@ impl Client {
 
     /// Root, timestamp, snapshot, targets and marks, in the order of TUF §5.
     async fn follow(&mut self, traffic: &mut Traffic, now: SystemTime) -> Result<(), SyncError> {
-        self.follow_root(traffic, now).await?;
-        self.follow_timestamp(traffic, now).await?;
-        self.follow_snapshot(traffic, now).await?;
+        self.follow_root(traffic).await?;
+        self.follow_timestamp(traffic).await?;
+        self.follow_snapshot(traffic).await?;
         let version = self.trusted.version_of("targets");
         if version == 0 {
             return Err(SyncError::Missing("the role `targets`".into()));
@@ -199,7 +198,7 @@ impl Client {
         if self.trusted.targets.as_ref().map(|one| one.number()) != Some(version) {
             let file = versioned("targets", version);
             let bytes = self.file(&file, most("targets"), traffic).await?;
-            self.trusted.take_targets(&bytes, now)?;
+            self.trusted.take_targets(&bytes)?;
             self.keep_file("targets.json", &bytes)?;
             self.place();
         }
@@ -215,11 +214,7 @@ impl Client {
         Ok(())
     }
 
-    async fn follow_root(
-        &mut self,
-        traffic: &mut Traffic,
-        now: SystemTime,
-    ) -> Result<(), SyncError> {
+    async fn follow_root(&mut self, traffic: &mut Traffic) -> Result<(), SyncError> {
         for _ in 0..trusted::ROOTS {
             let next = self.trusted.root_version().saturating_add(1);
             let file = versioned("root", next);
@@ -247,15 +242,10 @@ impl Client {
                 "{file}, which the operator vouches for,"
             )));
         }
-        let file = versioned("root", self.trusted.root_version());
-        Ok(metadata::fresh(&file, &self.trusted.root.signed, now)?)
+        Ok(())
     }
 
-    async fn follow_timestamp(
-        &mut self,
-        traffic: &mut Traffic,
-        now: SystemTime,
-    ) -> Result<(), SyncError> {
+    async fn follow_timestamp(&mut self, traffic: &mut Traffic) -> Result<(), SyncError> {
         let file = "metadata/timestamp.json";
         let most = most("timestamp");
         let source = &mut self.settings.source;
@@ -266,26 +256,17 @@ impl Client {
         };
         match got {
             Got::NotThere => Err(SyncError::Missing(file.into())),
-            Got::NotModified => match &self.trusted.timestamp {
-                Some(stated) => Ok(self
-                    .trusted
-                    .read_timestamp(&stated.bytes, now)
-                    .map(|_| ())?),
-                None => Err(SyncError::Missing(file.into())),
-            },
+            Got::NotModified if self.trusted.timestamp.is_some() => Ok(()),
+            Got::NotModified => Err(SyncError::Missing(file.into())),
             Got::Bytes(bytes) => {
-                let stated = self.trusted.read_timestamp(&bytes, now)?;
+                let stated = self.trusted.stated(&bytes)?;
                 self.trusted.take_timestamp(stated)?;
                 self.keep_file("timestamp.json", &bytes)
             }
         }
     }
 
-    async fn follow_snapshot(
-        &mut self,
-        traffic: &mut Traffic,
-        now: SystemTime,
-    ) -> Result<(), SyncError> {
+    async fn follow_snapshot(&mut self, traffic: &mut Traffic) -> Result<(), SyncError> {
         let Some(stated) = &self.trusted.timestamp else {
             return Ok(());
         };
@@ -306,7 +287,7 @@ impl Client {
                 self.file(&file, most("snapshot"), traffic).await?
             }
         };
-        let backwards = self.trusted.take_snapshot(&bytes, now)?;
+        let backwards = self.trusted.take_snapshot(&bytes)?;
         self.broken.retain(|_, fault| fault.reason != "rollback");
         for (role, found, known) in backwards.0 {
             tracing::error!(

@@ -90,23 +90,7 @@ impl Trusted {
         Ok(())
     }
 
-    /// Reads a statement of the host: signed, and not over (§5.4.2, §5.4.4).
-    pub(super) fn read_timestamp(
-        &self,
-        bytes: &[u8],
-        now: SystemTime,
-    ) -> Result<Stated, MetadataError> {
-        let stated = self.stated(bytes)?;
-        if stated.end <= now {
-            return Err(MetadataError::Expired {
-                file: "metadata/timestamp.json".into(),
-                at: metadata::until(stated.end, Default::default()).to_string(),
-            });
-        }
-        Ok(stated)
-    }
-
-    /// The same, of one that may be over: for comparing what the host has said.
+    /// Reads a statement of the host (§5.4.2). Whether it is over, [`in_force`] says.
     pub(super) fn stated(&self, bytes: &[u8]) -> Result<Stated, MetadataError> {
         let file = "metadata/timestamp.json";
         bounded(file, bytes, most("timestamp"))?;
@@ -147,11 +131,7 @@ impl Trusted {
 
     /// Takes the snapshot that the host has named (§5.5). A role whose version went back, or that is
     /// gone, keeps the version it had: that is the fault of one role and no reason to lose the others.
-    pub(super) fn take_snapshot(
-        &mut self,
-        bytes: &[u8],
-        now: SystemTime,
-    ) -> Result<Backwards, SyncError> {
+    pub(super) fn take_snapshot(&mut self, bytes: &[u8]) -> Result<Backwards, SyncError> {
         let Some(stated) = &self.timestamp else {
             return Ok(Backwards::default());
         };
@@ -168,7 +148,6 @@ impl Trusted {
         let snapshot = metadata::parse::<Snapshot>(&file, bytes)?;
         metadata::signed_by_root(&file, &self.root.signed, &snapshot)?;
         metadata::is_version(&file, &snapshot.signed, stated.snapshot)?;
-        metadata::fresh(&file, &snapshot.signed, now)?;
         let mut roles = HashMap::with_capacity(snapshot.signed.meta.len());
         for (file, meta) in &snapshot.signed.meta {
             if let Some(role) = file.strip_suffix(".json") {
@@ -198,18 +177,13 @@ impl Trusted {
     }
 
     /// Takes the role that delegates to the registrars (§5.6).
-    pub(super) fn take_targets(
-        &mut self,
-        bytes: &[u8],
-        now: SystemTime,
-    ) -> Result<(), MetadataError> {
+    pub(super) fn take_targets(&mut self, bytes: &[u8]) -> Result<(), MetadataError> {
         let version = self.version_of("targets");
         let file = versioned("targets", version);
         bounded(&file, bytes, most("targets"))?;
         let targets = metadata::parse::<Targets>(&file, bytes)?;
         metadata::signed_by_root(&file, &self.root.signed, &targets)?;
         metadata::is_version(&file, &targets.signed, version)?;
-        metadata::fresh(&file, &targets.signed, now)?;
         self.targets = Some(targets.signed);
         Ok(())
     }
@@ -270,7 +244,8 @@ fn bounded(file: &str, bytes: &[u8], limit: usize) -> Result<(), MetadataError> 
     Err(MetadataError::TooLarge { file, limit })
 }
 
-/// Whether all that was checked is in force at `now`: then what it says is confirmed.
+/// Whether all that was checked is in force at `now` (§5.3.10, §5.4.4, §5.5.6, §5.6.6): then what it says
+/// counts, and is confirmed. What is over may be held, so that nothing older is taken after it.
 pub(super) fn in_force(trusted: &Trusted, now: SystemTime) -> Result<(), MetadataError> {
     let over = |file: &str, end: SystemTime| MetadataError::Expired {
         file: file.into(),

@@ -61,7 +61,7 @@ async fn known(names: &[&str]) -> (Federation, Vec<Site>, Here) {
     (federation, sites, here)
 }
 
-/// Row 1: mirror or network controlled. Check: the timestamp ends after a day (`read_timestamp`).
+/// Row 1: mirror or network controlled. Check: the timestamp ends after a day (`in_force`).
 #[tokio::test]
 async fn a_mirror_that_shows_the_past_is_noticed_after_a_day() {
     let (federation, mut sites, mut here) = known(&["tokyo.example"]).await;
@@ -138,7 +138,8 @@ fn host_says(federation: &Federation, role: &str, version: u64) {
         .unwrap();
 }
 
-/// Row 2: the host's keys stolen, to go back. Check: versions of a snapshot (`take_snapshot`).
+/// Row 2: the host's keys stolen, to take a member's word back. Check: no version is confirmed that is
+/// older than what was seen (`confirm`).
 #[tokio::test]
 async fn the_hosts_keys_take_no_member_back() {
     let (federation, mut sites, mut here) = known(&["tokyo.example", "osaka.example"]).await;
@@ -158,6 +159,27 @@ async fn the_hosts_keys_take_no_member_back() {
     );
     assert!(here.has(&sites[1]), "nobody else is touched");
     assert_eq!(here.reason("osaka.example"), None);
+}
+
+/// Row 2: the host's keys stolen, to undo what registrars have done. Check: versions of a snapshot
+/// (`take_snapshot`).
+#[tokio::test]
+async fn the_hosts_keys_bring_nobody_back_who_was_expelled() {
+    let (federation, sites, mut here) = known(&["tokyo.example", "osaka.example"]).await;
+    let before = role(&federation, "bin", 3);
+    let all = federation.two_registrars();
+    federation
+        .repository
+        .expel(&sites[1].domain, &all, federation.now())
+        .unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    assert!(here.bundle("osaka.example").is_none());
+    assert!(before.signed.delegations.unwrap().roles.len() == 2);
+    host_says(&federation, "bin", 3);
+    here.sync(&["osaka.example"]).await;
+    assert!(here.bundle("osaka.example").is_none());
+    assert!(here.has(&sites[0]));
 }
 
 /// Row 2: the host's keys stolen, and changed by a root. Check: the version that a member's record has
@@ -347,7 +369,7 @@ async fn a_members_key_speaks_for_that_member_alone() {
         .repository
         .next_version(&sites[0].domain)
         .unwrap();
-    let text = lie.descriptor().to_json();
+    let text = br#"{"trust_domain":"osaka.example","bundle":{"keys":[]}}"#.to_vec();
     federation
         .repository
         .accept_text(&sites[0].domain, version, &text, &[&sites[0].key], now)
