@@ -228,7 +228,7 @@ mod tests {
                     shown,
                 }),
                 peers: peer.into_iter().collect(),
-                ..FederationConfig::nothing()
+                ..FederationConfig::default()
             };
             federation(&own, b.domain(), SystemTime::UNIX_EPOCH).problems
         };

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// `federation`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FederationConfig {
     /// The directories that are followed. Default: none.
     pub(crate) directory: Option<DirectoryConfig>,
@@ -36,36 +36,26 @@ pub(crate) struct FederationConfig {
     pub(crate) peers: Vec<PeerConfig>,
     /// Networks in which endpoints may be, beside the public Internet. Default: none.
     pub(crate) allow: Vec<IpNet>,
-    /// Where it stands.
-    location: Location,
     /// What is legal but unwise.
     pub(crate) warnings: Vec<Warning>,
 }
 
 impl FederationConfig {
-    /// With nobody, for tests.
-    #[cfg(test)]
-    pub(crate) fn nothing() -> Self {
-        Self {
-            directory: None,
-            endpoint: None,
-            peers: Vec::new(),
-            allow: Vec::new(),
-            location: Location::whole(std::path::Path::new("test")),
-            warnings: Vec::new(),
-        }
-    }
-
-    /// Warns where nothing reads it: neither an authority nor, of `allow`, an endpoint that is sent to a
+    /// Warns where nothing reads it, which stands `at`: neither an authority nor, of `allow`, an endpoint that is sent to a
     /// service of another site.
-    pub(super) fn warn_of_no_reader(&mut self, authority: bool, site_services: bool) {
+    pub(super) fn warn_of_no_reader(
+        &mut self,
+        at: &Location,
+        authority: bool,
+        site_services: bool,
+    ) {
         let allow_only =
-            self.directory.is_none() && self.endpoint.is_none() && self.peers.is_empty();
+            self.endpoint.is_none() && self.peers.is_empty() && self.directory.is_none();
         if authority || (site_services && allow_only) {
             return;
         }
         self.warnings.push(Warning {
-            location: self.location.clone(),
+            location: at.clone(),
             field: "federation".into(),
             message: "nothing here reads it: it belongs beside `authority`".into(),
         });
@@ -192,7 +182,6 @@ pub(super) fn federation(
         endpoint: endpoint?,
         peers: peers?,
         allow: allow?,
-        location: field.at().clone(),
         warnings: Vec::new(),
     })
 }

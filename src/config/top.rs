@@ -108,10 +108,10 @@ pub(super) fn read(
         .filter_map(|entry| endpoint::read(entry, &shared, report))
         .collect();
     let mut federation = federation.flatten();
-    if let Some(own) = &mut federation {
+    if let (Some(own), Some(field)) = (&mut federation, top.get("federation")) {
         let mut all = parsed.iter();
         let reads = all.any(|one| one.config.spec.site_services().next().is_some());
-        own.warn_of_no_reader(authority.is_some(), reads);
+        own.warn_of_no_reader(field.at(), authority.is_some(), reads);
     }
     let admin = admin?;
     let admin_at = admin.as_ref().map(|(admin, at)| (admin, at));
