@@ -12,6 +12,7 @@ mod status;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod told;
 mod trusted;
 mod web;
 
@@ -29,8 +30,7 @@ use sekisho_certs::{
 };
 
 use super::{
-    continuity::{KeySet, SignedStatement, What},
-    gossip::Neighbour,
+    continuity::{KeySet, SignedStatement},
     marks::Marks,
     metadata::{MetadataError, Root, Signed, Targets},
     names,
@@ -264,114 +264,12 @@ impl Client {
         status::of(self)
     }
 
-    /// The last statement of the host that was checked: for other sites, to compare.
-    #[must_use]
-    pub fn statement(&self) -> Option<&[u8]> {
-        Some(&self.trusted.timestamp.as_ref()?.bytes)
-    }
-
-    /// Compares what another site has heard of the host with what we have. What is not signed by the
-    /// host says nothing.
-    ///
-    /// # Errors
-    /// When both cannot be true: the alarm stays until [`Self::quiet`].
-    pub fn compare(&mut self, statement: &[u8]) -> Result<(), SyncError> {
-        let (Some(ours), Ok(theirs)) = (&self.trusted.timestamp, self.trusted.stated(statement))
-        else {
-            return Ok(());
-        };
-        let compared = trusted::contradict(ours, &theirs);
-        if let Err(error) = &compared {
-            self.raise(error);
-        }
-        compared
-    }
-
-    /// What members have said against keys that were never theirs, or of their own: for other sites.
-    pub fn heard(&self) -> impl Iterator<Item = &SignedStatement> {
-        self.own
-            .iter()
-            .chain(self.known.values().flat_map(|known| &known.record.heard))
-    }
-
-    /// Something of our own that other sites are to hear.
-    pub fn say(&mut self, statement: &SignedStatement) {
-        if self.own.len() < HEARD && !self.own.contains(statement) {
-            self.own.push(statement.clone());
-        }
-    }
-
-    /// Takes a revocation or a veto that another site has told, if the keys which we know as the
-    /// member's have signed it. True if it was new.
-    pub fn hear(&mut self, statement: &SignedStatement) -> bool {
-        let Some(said) = statement.statement() else {
-            return false;
-        };
-        let Some(known) = self.known.get_mut(&said.member) else {
-            return false;
-        };
-        let record = &mut known.record;
-        let is_theirs = matches!(said.what, What::Revoke | What::Veto { .. })
-            && said.from == record.keys.id()
-            && record.keys.have_signed(&statement.0);
-        if !is_theirs || record.heard.contains(statement) || record.heard.len() >= HEARD {
-            return false;
-        }
-        tracing::warn!(domain = %known.domain, what = ?said.what, "heard from another site");
-        record.heard.push(statement.clone());
-        if said.what == What::Revoke {
-            record.standing = Standing::Revoked;
-        }
-        // It is looked at again by what was heard.
-        record.bin_version = 0;
-        let known = known.clone();
-        if let Err(error) = self.keep(&known, None) {
-            tracing::error!(%error, "not kept");
-        }
-        self.publish(self.clock.now());
-        true
-    }
-
-    /// Members that may be asked what they have heard.
-    pub fn neighbours(&self) -> impl Iterator<Item = Neighbour> {
-        let members = self
-            .known
-            .values()
-            .filter(|known| known.record.standing == Standing::Member);
-        members.filter_map(|known| {
-            let mut endpoints = known.descriptor.endpoints.iter();
-            endpoints.find_map(|endpoint| Neighbour::of(&known.domain, endpoint))
-        })
-    }
-
     /// After how long a member is not believed any more, if it is known.
     #[must_use]
     pub fn stale_after(&self, member: &TrustDomain) -> Option<Duration> {
         self.known
             .get(member.as_str())
             .map(|known| self.max_stale(known))
-    }
-
-    /// Ends an alarm: the operator has looked at it.
-    pub fn quiet(&mut self) {
-        self.alarm = None;
-    }
-
-    fn raise(&mut self, error: &SyncError) {
-        let SyncError::SplitView { statements, .. } = error else {
-            return;
-        };
-        tracing::error!(%error, "split view");
-        let [one, other] = &**statements;
-        for (name, bytes) in [
-            ("split-view-ours.json", one),
-            ("split-view-theirs.json", other),
-        ] {
-            if let Err(error) = self.folder.write(name, bytes) {
-                tracing::error!(%error, name, "evidence not kept");
-            }
-        }
-        self.alarm = Some(self.fault_of("split_view", error));
     }
 
     fn fault_of(&self, reason: &str, problem: &impl ToString) -> Fault {
