@@ -109,13 +109,25 @@ impl Follower {
             };
             self.complain(problem);
             if missing {
-                // Nobody is there to ask.
-                let wanted = self.demand.wanted();
-                self.demand.answered(&Members::default(), &wanted);
+                self.nobody_to_ask().await;
+            } else {
+                tokio::time::sleep(wait).await;
             }
-            tokio::time::sleep(if missing { MISSING_WAIT } else { wait }).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+    }
+
+    /// For a while, whoever is wanted is nobody.
+    async fn nobody_to_ask(&self) {
+        let answer = async {
+            loop {
+                let wanted = self.demand.wanted();
+                self.demand.answered(&Members::default(), &wanted);
+                self.demand.changed().await;
+            }
+        };
+        // It never ends by itself.
+        let _ = tokio::time::timeout(MISSING_WAIT, answer).await;
     }
 
     fn complain(&self, problem: String) {

@@ -246,8 +246,11 @@ async fn an_agent_without_the_service_is_no_harm() {
         text.contains("marks and site:// need sekisho's own")
     };
     wait_until(&mut watched.problem, "a word", says).await;
+    // One more, once that is known.
+    demand.want(&name("c.example"));
     sekisho_testkit::wait_for("an answer", Duration::from_secs(10), || {
-        demand.want(&name("b.example")) == Wish::Unknown
+        let asked = ["b.example", "c.example"].map(|site| demand.want(&name(site)));
+        asked == [Wish::Unknown; 2]
     })
     .await;
     assert!(watched.members.borrow().is_empty());
