@@ -1,19 +1,20 @@
 //! What one endpoint holds: SVID, trust and ready TLS configurations, swapped whole.
 
+mod follow;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use rustls::{ClientConfig, ServerConfig, crypto::CryptoProvider};
-use tokio::sync::watch;
 
 use crate::{
     bundle::{BundleSet, TrustBundle},
     clock::Clock,
     id::{IdList, IdPattern, SpiffeId, TrustDomain},
-    members::{Demand, Feed, Member, Members, Wish},
-    source::{FileBundles, Supply},
+    members::{Demand, Member, Members, Wish},
+    source::Supply,
     svid::Svid,
     tls::{
         MinVersion, PeerVerifier, client_config,
@@ -22,6 +23,8 @@ use crate::{
     },
     verify::Trust,
 };
+
+pub use follow::follow;
 
 /// Cryptography and time, given to every store.
 #[derive(Clone, Debug)]
@@ -454,58 +457,4 @@ fn choose(spec: &StoreSpec, supply: &Supply) -> Result<Arc<Svid>, NotReady> {
         });
     }
     Ok(Arc::clone(svid))
-}
-
-/// Keeps an endpoint's material up to date until its sources or its readers are gone.
-///
-/// `material` is what the endpoint holds now: it serves on while a source has not said its first
-/// word, so that a reload which opens a new source takes nothing away. `publish` is called with
-/// each new material, on the caller's task.
-pub async fn follow(
-    spec: StoreSpec,
-    mut supply: watch::Receiver<Arc<Supply>>,
-    mut extra: watch::Receiver<Arc<FileBundles>>,
-    mut feed: Feed,
-    context: TlsContext,
-    mut material: Arc<Material>,
-    mut publish: impl FnMut(Arc<Material>),
-) {
-    let (mut extra_open, mut members_open) = (true, true);
-    loop {
-        let next = {
-            let supply = Arc::clone(&supply.borrow_and_update());
-            let extra = Arc::clone(&extra.borrow_and_update());
-            let members = feed.members.borrow_and_update().clone();
-            let mut next =
-                Material::derive_among(&spec, &supply, &extra.set, &members, &material, &context);
-            let of_files = || {
-                extra
-                    .problems
-                    .first()
-                    .map(|problem| problem.as_str().into())
-            };
-            next.problem = next.problem.or_else(of_files);
-            next.demand.clone_from(&feed.demand);
-            next
-        };
-        material = Arc::new(next);
-        publish(Arc::clone(&material));
-        loop {
-            tokio::select! {
-                changed = supply.changed() => if changed.is_err() { return },
-                changed = extra.changed(), if extra_open => extra_open = changed.is_ok(),
-                changed = feed.members.changed(), if members_open => {
-                    members_open = changed.is_ok();
-                    let members = feed.members.borrow_and_update().clone();
-                    // Every connection is decided again by what is published: an age that did not
-                    // grow is no reason.
-                    if material.members.same_facts(&members) {
-                        material.members.confirm_as(&members);
-                        continue;
-                    }
-                }
-            }
-            break;
-        }
-    }
 }
