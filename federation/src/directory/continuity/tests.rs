@@ -92,7 +92,7 @@ fn what_is_revoked_comes_back_by_the_recovery_key_alone() {
         say(&a.set, What::Revoke, &a.key),
         say(&a.set, rekey(&thief.set), &a.key),
     ];
-    let revoked = all(stolen.clone());
+    let revoked = all(stolen);
     assert_eq!(
         revoked.judge(&a.set, false, Some(&recovery), &a.set),
         Verdict::Revoked
@@ -109,7 +109,7 @@ fn what_is_revoked_comes_back_by_the_recovery_key_alone() {
     );
     // By a recovery key that was never named, or one that has not signed.
     assert_eq!(back.judge(&a.set, false, None, &b.set), Verdict::Revoked);
-    let mut lie = revoked.clone();
+    let mut lie = revoked;
     lie.add(say(&a.set, by(&spare.key), &a.key));
     lie.add(say(&a.set, by(&thief.key), &thief.key));
     assert_eq!(

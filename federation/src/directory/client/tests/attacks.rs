@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 use super::*;
 use crate::directory::{
     continuity::{self, KeySet},
+    fixture,
     metadata::{self, Signed, Targets},
     repository::{Repository, versioned},
 };
@@ -186,9 +187,12 @@ async fn the_hosts_keys_bring_nobody_back_who_was_expelled() {
 /// (`look`), since the snapshot before counts for nothing then.
 #[tokio::test]
 async fn a_host_with_new_keys_takes_no_member_back() {
-    let (mut federation, mut sites, mut here) = known(&["tokyo.example"]).await;
+    let (mut federation, sites, mut here) = known(&["tokyo.example"]).await;
     let first = fs::read(federation.path().join("metadata/1.td-tokyo.example.json")).unwrap();
-    sites[0].rotate_ca(&federation);
+    // Another word with the same bundle: its sequence would tell otherwise.
+    let mut descriptor = sites[0].descriptor();
+    descriptor.contacts = vec!["noc@tokyo.example".into()];
+    sites[0].say(&federation, &descriptor);
     here.sync(&[]).await;
     federation.host = FileKey::generate().unwrap();
     let change = RootChange {
@@ -200,7 +204,7 @@ async fn a_host_with_new_keys_takes_no_member_back() {
     host_says(&federation, "td-tokyo.example", 1);
     here.sync(&[]).await;
     assert_eq!(here.reason("tokyo.example").as_deref(), Some("rollback"));
-    assert!(here.has(&sites[0]));
+    assert_eq!(here.status("tokyo.example").version, 2);
 }
 
 /// Row 3: one registrar's key, or one institution's. Check: thresholds (`read_delegated`, `next_root`).
@@ -231,6 +235,29 @@ async fn one_key_of_registrars_or_institutions_does_nothing() {
     overwrite(&federation, "metadata/2.root.json", &draft);
     let error = here.client.sync(&wanting(&[])).await.unwrap_err();
     assert_eq!(error.reason(), "signatures", "{error}");
+    assert!(here.has(&sites[0]));
+}
+
+/// Row 3: a root of an attacker's own making, or one that gives the institutions' power to keys that nobody
+/// has. Checks: the keys of the root before, and of the root itself (`next_root`).
+#[tokio::test]
+async fn a_root_needs_the_keys_of_both() {
+    let (federation, sites, mut here) = known(&["tokyo.example"]).await;
+    let others = fixture::keys(3);
+    let change = RootChange {
+        institutions: Some(fixture::set(&others, fixture::two())),
+        ..RootChange::default()
+    };
+    let repository = &federation.repository;
+    for by in [&others, &federation.institutions] {
+        repository.propose_root(&change, federation.now()).unwrap();
+        repository.sign_draft("root", &signers(by)).unwrap();
+        let draft = fs::read(federation.path().join("drafts/root.json")).unwrap();
+        overwrite(&federation, "metadata/2.root.json", &draft);
+        let error = here.client.sync(&wanting(&[])).await.unwrap_err();
+        assert_eq!(error.reason(), "signatures", "{error}");
+        assert_eq!(here.client.status().root, 1);
+    }
     assert!(here.has(&sites[0]));
 }
 
