@@ -31,10 +31,22 @@ fn the_examples_of_the_reference_are_right() {
     let blocks: Vec<_> = blocks
         .filter_map(|block| block.split("```").next())
         .collect();
-    let [first, second, authority, evidence, below, oidc, federation] = blocks.as_slice() else {
+    let [
+        first,
+        second,
+        authority,
+        evidence,
+        below,
+        oidc,
+        directory,
+        federation,
+    ] = blocks.as_slice()
+    else {
         panic!("{} examples", blocks.len());
     };
     let config = load_text(&[*first, *second].concat()).unwrap();
+    let own = load_text(directory).unwrap().federation.unwrap();
+    assert_eq!(own.directory.unwrap().places.len(), 1);
     let names: Vec<_> = config
         .endpoints
         .iter()
