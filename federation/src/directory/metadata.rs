@@ -107,6 +107,33 @@ pub(crate) fn parse<T: DeserializeOwned>(
     })
 }
 
+/// Reads metadata of a role as a client does that checks it: its form, its canonical form, and for a root
+/// its own signatures. The version that it says it has.
+///
+/// # Errors
+/// When it is none, or a root that its own keys have not signed.
+pub fn look_at(role: &str, bytes: &[u8]) -> Result<u64, MetadataError> {
+    fn form<T: DeserializeOwned + Dated>(role: &str, bytes: &[u8]) -> Result<u64, MetadataError> {
+        let signed = parse::<T>(role, bytes)?;
+        let json = |error: serde_json::Error| MetadataError::Json {
+            file: role.into(),
+            problem: error.to_string(),
+        };
+        canonical(&signed.signed).map_err(json)?;
+        Ok(signed.signed.number())
+    }
+    match role {
+        "root" => {
+            let root = parse::<Root>(role, bytes)?;
+            signed_by_root(role, &root.signed, &root)?;
+            Ok(root.signed.number())
+        }
+        "timestamp" => form::<Timestamp>(role, bytes),
+        "snapshot" => form::<Snapshot>(role, bytes),
+        _ => form::<Targets>(role, bytes),
+    }
+}
+
 /// What every role has.
 pub(crate) trait Dated: Role + Serialize {
     /// Its version.
