@@ -208,7 +208,11 @@ impl FederationAdminService {
         caller: Caller,
         domain: &str,
     ) -> Result<Response<AcceptRollbackResponse>, Status> {
-        let missing = || Status::not_found("federation relationship not found");
+        let missing = || {
+            Status::not_found(
+                "neither a relationship nor a known member of a directory has this name",
+            )
+        };
         let handle = self.0.followed().ok_or_else(missing)?;
         let domain = wire::trust_domain(domain)?;
         self.note(caller, "directory.rollback", domain.to_string())

@@ -69,8 +69,8 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
         match membership.speak(&own, &says, &hosting, core.now()).await {
             Ok(Spoken::AsBefore) => {}
             Ok(Spoken::Taken(version)) => tracing::info!(url, version, "said to the directory"),
-            Err(MembershipError::NotAdmitted(_)) => {
-                tracing::info!(url, "not a member of the directory yet");
+            Err(error @ MembershipError::NotAdmitted(_)) => {
+                tracing::warn!(url, %error, "not said to the directory");
                 all = false;
             }
             Err(error) => {

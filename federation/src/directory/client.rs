@@ -31,6 +31,7 @@ use sekisho_certs::{
 
 use super::{
     continuity::{KeySet, SignedStatement},
+    descriptor::MAX_STALE,
     marks::Marks,
     metadata::{MetadataError, Root, Signed, Targets},
     names,
@@ -83,6 +84,9 @@ pub enum SyncError {
         /// What it was.
         known: u64,
     },
+    /// It took longer than it may.
+    #[error("not followed within {0:?}")]
+    TooLate(Duration),
     /// A file was not fetched.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -109,7 +113,7 @@ impl SyncError {
             Self::Missing(_) => "missing",
             Self::OtherDirectory { .. } => "other_directory",
             Self::Rollback { .. } => "rollback",
-            Self::Source(_) => "unreachable",
+            Self::Source(_) | Self::TooLate(_) => "unreachable",
             Self::SplitView { .. } => "split_view",
         }
     }
@@ -184,9 +188,13 @@ pub struct Client {
     broken: HashMap<Box<str>, Fault>,
     marks: Marks,
     marks_version: u64,
+    /// When what registrars have signed of them ends.
+    marks_end: SystemTime,
     known: BTreeMap<String, Known>,
     /// Of which something was known that cannot be read any more: not to be seen as for the first time.
     lost: BTreeMap<String, Option<KeySet>>,
+    /// The names of the keys that the operator has accepted of those.
+    accepted: BTreeMap<String, String>,
     /// Which member has a CA key, by the SHA-256 of it.
     owners: HashMap<[u8; 32], Box<str>>,
     /// When the directory was last in force.
@@ -235,11 +243,13 @@ impl Client {
             broken: HashMap::new(),
             marks: Marks::default(),
             marks_version: 0,
+            marks_end: SystemTime::UNIX_EPOCH,
             known: members
                 .into_iter()
                 .map(|one| (one.domain.to_string(), one))
                 .collect(),
             lost: lost.into_iter().map(|domain| (domain, None)).collect(),
+            accepted: BTreeMap::new(),
             owners: HashMap::new(),
             confirmed,
             fault: None,
@@ -248,6 +258,7 @@ impl Client {
             own: Vec::new(),
         };
         client.load();
+        client.remember_alarm();
         client.publish(now);
         Ok(client)
     }
@@ -300,7 +311,9 @@ impl Client {
             .and_then(Option::as_ref)
             .is_some_and(is_it)
         {
-            self.lost.remove(member.as_str());
+            let keys = self.lost.remove(member.as_str()).flatten();
+            let keys = keys.map(|keys| keys.id()).unwrap_or_default();
+            self.accepted.insert(member.to_string(), keys);
             self.broken.remove(member.as_str());
             return Ok(true);
         }
@@ -319,6 +332,7 @@ impl Client {
             known.record.keys = pending.keys;
             known.record.recovery = None;
             known.record.heard.clear();
+            known.record.revoked = None;
             known.record.bin_version = 0;
             known.record.standing = Standing::Member;
         }
@@ -380,7 +394,12 @@ impl Client {
 
     fn member(&self, known: &Known, now: SystemTime) -> Result<Member, MemberError> {
         let confirmed = self.confirmed_at(known);
-        let mut marks = self.marks.of(&known.domain);
+        // As long as a member that has not signed again: then they count no more.
+        let neglected = now.duration_since(self.marks_end).unwrap_or_default() > MAX_STALE;
+        let mut marks = match neglected {
+            true => BTreeSet::new(),
+            false => self.marks.of(&known.domain),
+        };
         while marks.len() > MAX_MARKS {
             marks.pop_last();
         }

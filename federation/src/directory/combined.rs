@@ -181,7 +181,21 @@ impl Directories {
         }
         let mut all = Vec::new();
         let mut agreed = BTreeMap::new();
-        for (domain, told) in told {
+        for (domain, mut told) in told {
+            // Who has lost touch with a directory says nothing against one that has it.
+            let loaded = told.iter().filter(|one| one.bundle().is_some()).count();
+            if loaded >= self.threshold {
+                told.retain(|one| one.bundle().is_some());
+            }
+            // A member that distrusts itself is heard by whichever way it could say so.
+            let distrusted = told.iter().find(|one| {
+                let bundle = one.bundle();
+                bundle.is_some_and(|bundle| bundle.authorities().is_empty())
+            });
+            if let Some(distrusted) = distrusted {
+                all.push(Arc::clone(distrusted));
+                continue;
+            }
             // Fewer than have to agree know it: whoever has expelled it has had the last word.
             if told.len() < self.threshold {
                 continue;

@@ -20,6 +20,8 @@ use super::{
 pub const MOST: usize = 512 * 1024;
 /// Most statements of a member.
 pub const STATEMENTS: usize = 64;
+/// Most bytes of one.
+pub const STATEMENT: usize = 16 * 1024;
 /// Where a statement stands in the metadata.
 const FIELD: &str = "continuity";
 /// A statement has no end: whoever comes back after years has to find the way. Whole seconds, as TUF has
@@ -171,6 +173,34 @@ impl SignedStatement {
         Ok(Self(signed))
     }
 
+    /// Whether it is as long as one may be.
+    #[must_use]
+    pub(crate) fn is_small(&self) -> bool {
+        serde_json::to_vec(self).is_ok_and(|bytes| bytes.len() <= STATEMENT)
+    }
+
+    /// Whether the same keys have signed both.
+    fn is_as_signed(&self, other: &Self) -> bool {
+        let ids = |one: &Self| {
+            let mut ids: Vec<Vec<u8>> = one
+                .0
+                .signatures
+                .iter()
+                .map(|it| it.keyid.to_vec())
+                .collect();
+            ids.sort();
+            ids
+        };
+        ids(self) == ids(other)
+    }
+
+    /// The same without signatures of keys that have nothing to say in it.
+    pub(crate) fn by(mut self, keys: &KeySet) -> Self {
+        let ids: Vec<_> = keys.keys().iter().map(PublicKey::keyid).collect();
+        self.0.signatures.retain(|one| ids.contains(&one.keyid));
+        self
+    }
+
     /// What it says; `None` where it is no statement.
     #[must_use]
     pub fn statement(&self) -> Option<Statement> {
@@ -235,15 +265,22 @@ impl Continuity {
         serde_json::to_vec(&Text { statements }).unwrap_or_default()
     }
 
-    /// Adds one, if it is not there. The oldest goes where there would be too many.
-    pub fn add(&mut self, statement: SignedStatement) {
-        if self.0.contains(&statement) {
-            return;
+    /// Adds one, if none is there that says the same. False where there is no room: what was said stays
+    /// said, and nobody pushes a revocation out.
+    pub fn add(&mut self, statement: SignedStatement) -> bool {
+        let says = statement.statement();
+        if self
+            .0
+            .iter()
+            .any(|one| one.statement() == says && one.is_as_signed(&statement))
+        {
+            return true;
         }
-        if self.0.len() >= STATEMENTS {
-            self.0.remove(0);
+        let fits = self.0.len() < STATEMENTS && statement.is_small();
+        if fits {
+            self.0.push(statement);
         }
-        self.0.push(statement);
+        fits
     }
 
     /// All of them.

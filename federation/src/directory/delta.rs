@@ -16,6 +16,9 @@ pub(crate) const MOST: usize = 1024 * 1024;
 /// So many are followed; whoever was away for longer fetches the snapshot whole.
 pub(crate) const MOST_FOLLOWED: u64 = 32;
 
+/// Most roles that come of them: a snapshot that can be read has fewer.
+pub(crate) const MOST_ROLES: usize = 200_000;
+
 /// What a snapshot changes.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

@@ -11,7 +11,7 @@ use rand::RngExt as _;
 use sekisho_certs::{TrustDomain, members::Members};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -28,6 +28,8 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// Members that are fetched for those at the door: so many at once, and then so many a second.
 const AT_ONCE: f64 = 32.0;
 const A_SECOND: f64 = 4.0;
+/// The longest that a sync may take.
+const LONGEST: Duration = Duration::from_secs(180);
 /// Somebody at the door who is no member makes us look again, where the last sync is so long ago: it may
 /// be one since.
 const NEWCOMERS: Duration = Duration::from_secs(60);
@@ -270,7 +272,9 @@ impl Following {
 
     async fn sync(&mut self) -> Vec<Result<(), String>> {
         let wanted = self.wanted.borrow_and_update().clone();
-        let all = self.directories.sync(&wanted).await;
+        // A host that is slow on purpose must not keep us from what else there is to do.
+        let synced = timeout(LONGEST, self.directories.sync(&wanted)).await;
+        let all = synced.unwrap_or_else(|_| vec![Err(SyncError::TooLate(LONGEST))]);
         self.strangers().clear();
         self.synced = Some(Instant::now());
         let mut told = Vec::with_capacity(all.len());

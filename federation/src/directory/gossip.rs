@@ -12,7 +12,7 @@ pub const PATH: &str = "/directory/gossip";
 /// Most bytes of it.
 pub const MOST: usize = 1024 * 1024;
 /// Most statements of members, and of hosts.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 48;
 const TIMESTAMPS: usize = 8;
 
 /// A site that may be asked: a member that names its bundle endpoint.
@@ -78,7 +78,11 @@ impl Gossip {
 
     /// Adds a statement, if there is room and it is not there.
     pub(super) fn add(&mut self, statement: SignedStatement) {
-        if self.statements.len() < STATEMENTS && !self.statements.contains(&statement) {
+        // Each is at most 16 KiB: all of them fit.
+        if self.statements.len() < STATEMENTS
+            && statement.is_small()
+            && !self.statements.contains(&statement)
+        {
             self.statements.push(statement);
         }
     }

@@ -25,6 +25,8 @@ pub const MEMBER: &str = "member.key";
 const RECOVERY: &str = "recovery.key.pub";
 /// What was said last.
 const SAID: &str = "said.json";
+/// So many versions are tried at a directory that has more than it shows.
+const TRIES: usize = 4;
 /// Most bytes of that.
 const MOST: u64 = 2 * 1024 * 1024;
 
@@ -66,15 +68,13 @@ pub enum MembershipError {
     Version(u64),
 }
 
-/// As it is kept; `sekisho directory` keeps more there, which stays.
+/// As it is kept.
 #[derive(Debug, Deserialize, Serialize)]
 struct Last {
     trust_domain: String,
     /// Zero where it was a request.
     version: u64,
     descriptor: String,
-    #[serde(flatten)]
-    more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What a member has to say.
@@ -123,14 +123,8 @@ impl Membership {
         serde_json::from_slice(&text).map_err(|error| self.io(SAID, error.into()))
     }
 
-    fn keep(
-        &self,
-        before: Last,
-        version: u64,
-        descriptor: &Descriptor,
-    ) -> Result<(), MembershipError> {
+    fn keep(&self, version: u64, descriptor: &Descriptor) -> Result<(), MembershipError> {
         let last = Last {
-            more: before.more,
             trust_domain: descriptor.bundle.trust_domain().to_string(),
             version,
             descriptor: String::from_utf8_lossy(&descriptor.to_json()).into_owned(),
@@ -171,22 +165,29 @@ impl Membership {
         let there = hosting.said(domain, &keys).await?;
         let there = there.ok_or_else(|| MembershipError::NotAdmitted(domain.clone()))?;
         let left = there.expires.duration_since(now).unwrap_or_default();
-        let is_said = there.descriptor.as_ref() == Some(&descriptor)
-            // What is hosted may be a little behind what was sent.
-            || (last.version > there.version && before == descriptor);
+        let is_said = there.descriptor.as_ref() == Some(&descriptor);
         if is_said && left > LIFE * 2 / 3 {
             return Ok(Spoken::AsBefore);
         }
-        let highest = last.version.max(there.version);
-        let version = highest.checked_add(1).and_then(NonZeroU64::new);
-        let version = version.ok_or(MembershipError::Version(highest))?;
-        let sent = Submission::new(&descriptor, version, &[&key], now)?;
-        let taken = hosting.send(&sent).await?;
-        if !taken.accepted {
-            let problem = taken.problem.or(taken.reason);
-            return Err(MembershipError::Refused(problem.unwrap_or_default()));
+        // Each directory counts for itself. What is hosted may be a little behind what was sent: then
+        // the directory names the version that it has, and the next is asked for.
+        let mut known = there.version;
+        for _ in 0..TRIES {
+            let version = known.checked_add(1).and_then(NonZeroU64::new);
+            let version = version.ok_or(MembershipError::Version(known))?;
+            let sent = Submission::new(&descriptor, version, &[&key], now)?;
+            let taken = hosting.send(&sent).await?;
+            if taken.accepted {
+                self.keep(version.get().max(last.version), &descriptor)?;
+                return Ok(Spoken::Taken(version.get()));
+            }
+            if taken.reason.as_deref() != Some("rollback") {
+                let problem = taken.problem.or(taken.reason);
+                return Err(MembershipError::Refused(problem.unwrap_or_default()));
+            }
+            known = version.get();
         }
-        self.keep(last, version.get(), &descriptor)?;
-        Ok(Spoken::Taken(version.get()))
+        let problem = "it has a later word of us than it shows; it is tried again";
+        Err(MembershipError::Refused(problem.into()))
     }
 }

@@ -18,8 +18,8 @@ pub(crate) const ALL_MEMBERS: &str = "td-*.json";
 /// How many bins a directory may have: one more digit each time.
 pub const BINS: [usize; 3] = [1, 16, 256];
 
-/// Most bytes of a member's name: with what stands around it, it is the name of a file.
-const LONGEST: usize = 200;
+/// Most bytes of a member's name: `SHA256.td-NAME.json.gz` is the name of a file, of 255 at most.
+const LONGEST: usize = 170;
 
 /// Whether a trust domain is short enough to be a member.
 #[must_use]

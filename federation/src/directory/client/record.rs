@@ -83,9 +83,25 @@ pub(super) struct Record {
     /// What other sites have told that it has said.
     #[serde(default)]
     pub(super) heard: Vec<SignedStatement>,
+    /// The name of its keys, if they have revoked themselves: whatever becomes of the member, these keys
+    /// never count again.
+    #[serde(default)]
+    pub(super) revoked: Option<String>,
+    /// The bin that this comes from.
+    #[serde(default)]
+    pub(super) bin: String,
     /// Its bundle may go back once: the operator has said so.
     pub(super) rollback: bool,
     pub(super) fault: Option<Fault>,
+}
+
+impl Record {
+    /// Whether its keys have revoked themselves.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.revoked
+            .as_ref()
+            .is_some_and(|keys| *keys == self.keys.id())
+    }
 }
 
 /// A member that is known.

@@ -26,6 +26,23 @@ use crate::directory::{
 
 pub(super) use root::{first_root, vouched};
 
+/// The highest version that was seen of each role, whatever else is lost or damaged.
+const HIGHEST: &str = "highest.json";
+
+/// As they are kept.
+pub(super) struct Highest(pub(super) HashMap<Box<str>, u64>);
+
+impl Highest {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok().map(Self)
+    }
+
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        // Names and numbers.
+        serde_json::to_vec(&self.0).unwrap_or_default()
+    }
+}
+
 /// What is wrong with one member: word and text.
 type Wrong = (&'static str, String);
 
@@ -35,6 +52,10 @@ impl Client {
         let read = |name: &str| self.folder.read(name).ok().flatten();
         let (timestamp, snapshot) = (read("timestamp.json"), read("snapshot.json"));
         let (targets, marks) = (read("targets.json"), read("marks.json"));
+        // First: nothing that is read after it takes a role back.
+        if let Some(highest) = read(HIGHEST).and_then(|bytes| Highest::read(&bytes)) {
+            self.trusted.snapshot.roles = highest.0;
+        }
         if let Some(stated) = timestamp.and_then(|bytes| self.trusted.stated(&bytes).ok()) {
             // Whether they are over is asked when something is to be confirmed by them.
             let _ = self.trusted.take_timestamp(stated);
@@ -45,11 +66,17 @@ impl Client {
                 let _ = self.trusted.take_targets(&bytes);
             }
         }
-        let version = read("marks.version").and_then(|bytes| String::from_utf8(bytes).ok());
-        if let Some(marks) = marks.and_then(|bytes| Marks::read(&bytes).ok()) {
+        let said = read("marks.version").and_then(|bytes| String::from_utf8(bytes).ok());
+        let said = said.and_then(|text| {
+            let (version, end) = text.split_once(' ')?;
+            Some((version.parse().ok()?, end.parse().ok()?))
+        });
+        if let (Some(marks), Some((version, end))) =
+            (marks.and_then(|bytes| Marks::read(&bytes).ok()), said)
+        {
             self.marks = marks;
-            let version = version.and_then(|text| text.parse().ok());
-            self.marks_version = version.unwrap_or_default();
+            self.marks_version = version;
+            self.marks_end = super::time(end);
         }
         self.place();
         let bins: BTreeSet<Box<str>> = self.known.values().map(|one| one.bin.clone()).collect();
@@ -100,7 +127,7 @@ impl Client {
             }
         }
         if followed.is_ok() {
-            self.members_of(wanted, &mut synced, now).await;
+            self.members_of(wanted, true, &mut synced, now).await;
             self.confirm(now);
         }
         self.publish(now);
@@ -116,7 +143,7 @@ impl Client {
             && trusted::in_force(&self.trusted, now).is_ok()
             && self.fault.is_none();
         if in_force {
-            self.members_of(wanted, &mut synced, now).await;
+            self.members_of(wanted, false, &mut synced, now).await;
             self.publish(now);
         }
         synced

@@ -8,7 +8,18 @@ use super::{
     Client, HEARD, Standing, SyncError, trusted,
 };
 
+/// The two statements that cannot both be true.
+const EVIDENCE: [&str; 2] = ["split-view-ours.json", "split-view-theirs.json"];
+
 impl Client {
+    /// An alarm outlives the process that has raised it.
+    pub(super) fn remember_alarm(&mut self) {
+        if EVIDENCE.iter().all(|name| self.folder.path(name).is_file()) {
+            let text = "the host of the directory has two faces: its statements are kept";
+            self.alarm = Some(self.fault_of("split_view", &text));
+        }
+    }
+
     /// The last statement of the host that was checked: for other sites, to compare.
     #[must_use]
     pub fn statement(&self) -> Option<&[u8]> {
@@ -59,13 +70,27 @@ impl Client {
         let is_theirs = matches!(said.what, What::Revoke | What::Veto { .. })
             && said.from == record.keys.id()
             && record.keys.have_signed(&statement.0);
-        if !is_theirs || record.heard.contains(statement) || record.heard.len() >= HEARD {
+        let says = statement.statement();
+        let is_new = record.heard.iter().all(|one| one.statement() != says);
+        if !is_theirs || !is_new || !statement.is_small() {
             return false;
         }
+        if record.heard.len() >= HEARD {
+            // A revocation is worth more than any veto.
+            let veto = record
+                .heard
+                .iter()
+                .position(|one| one.statement().is_some_and(|one| one.what != What::Revoke));
+            let Some(veto) = veto.filter(|_| said.what == What::Revoke) else {
+                return false;
+            };
+            record.heard.remove(veto);
+        }
         tracing::warn!(domain = %known.domain, what = ?said.what, "heard from another site");
-        record.heard.push(statement.clone());
+        record.heard.push(statement.clone().by(&record.keys));
         if said.what == What::Revoke {
             record.standing = Standing::Revoked;
+            record.revoked = Some(record.keys.id());
         }
         // It is looked at again by what was heard.
         record.bin_version = 0;
@@ -92,6 +117,14 @@ impl Client {
     /// Ends an alarm: the operator has looked at it.
     pub fn quiet(&mut self) {
         self.alarm = None;
+        for name in EVIDENCE {
+            let (now, seen) = (
+                self.folder.path(name),
+                self.folder.path(&format!("{name}.seen")),
+            );
+            // There may be none.
+            let _ = std::fs::rename(now, seen);
+        }
     }
 
     pub(super) fn raise(&mut self, error: &SyncError) {
@@ -100,10 +133,7 @@ impl Client {
         };
         tracing::error!(%error, "split view");
         let [one, other] = &**statements;
-        for (name, bytes) in [
-            ("split-view-ours.json", one),
-            ("split-view-theirs.json", other),
-        ] {
+        for (name, bytes) in EVIDENCE.into_iter().zip([one, other]) {
             if let Err(error) = self.folder.write(name, bytes) {
                 tracing::error!(%error, name, "evidence not kept");
             }

@@ -32,7 +32,9 @@ fn rekey(to: &KeySet) -> What {
 
 fn all(statements: impl IntoIterator<Item = SignedStatement>) -> Continuity {
     let mut all = Continuity::default();
-    statements.into_iter().for_each(|one| all.add(one));
+    for one in statements {
+        assert!(all.add(one), "there is room");
+    }
     // As whoever reads them has them.
     let domain = parse_trust_domain("tokyo.example").unwrap();
     Continuity::read(&domain, &all.to_json()).unwrap()

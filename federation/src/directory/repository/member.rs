@@ -8,7 +8,7 @@ use std::{
 use sekisho_certs::{TrustDomain, id::parse_trust_domain};
 use serde::{Deserialize, Serialize};
 
-use super::{Repository, RepositoryError, init::exactly_one, target_file, versioned};
+use super::{Repository, RepositoryError, init::exactly_one, most, target_file, versioned};
 use crate::directory::{
     continuity::{self, KeySet, SignedStatement, Statement, Verdict, What},
     descriptor::{self, Descriptor, DescriptorError},
@@ -19,6 +19,8 @@ use crate::directory::{
 
 /// Most bytes of what a member sends.
 pub const MOST: usize = 1024 * 1024;
+/// So many bins are looked back for the keys that a member had before.
+const BINS: u64 = 3;
 /// How long what a member signs is valid.
 pub const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -335,6 +337,12 @@ impl Repository {
                 }
                 .into());
             }
+            let named = self.recovery_of(domain)?;
+            let sent_names = checked.descriptor.as_ref().map(|one| one.recovery.clone());
+            if named.is_some() && sent_names.is_some_and(|now| now != named) {
+                let problem = "it names another recovery key than before: a thief would";
+                return Err(SubmissionError::Form(problem.into()).into());
+            }
             self.rises(domain, &known.signed.signed, checked.descriptor.as_ref())?;
         }
         if let Some(text) = &sent.descriptor {
@@ -344,13 +352,60 @@ impl Repository {
                 text.as_bytes(),
             )?;
         }
+        let role_bytes = serde_json::to_vec(&sent.role)?;
+        if role_bytes.len() > most(&role) {
+            let limit = most(&role);
+            return Err(MetadataError::TooLarge { file: role, limit }.into());
+        }
         if let Some(statement) = &sent.statement {
             let mut all = statements;
-            all.add(statement.clone());
+            if !self.may_say(domain, statement)? || !all.add(statement.clone()) {
+                let problem =
+                    "its statement is not signed by whom it has to be, or there are too many";
+                return Err(SubmissionError::Form(problem.into()).into());
+            }
             self.publish(&continuity::file_of(domain), &all.to_json())?;
         }
         self.put(&role, &sent.role)?;
         Ok(true)
+    }
+
+    /// Whether a statement is signed by the keys that it begins from, which are the member's or were it in
+    /// one of its last bins, or by its recovery key.
+    fn may_say(
+        &self,
+        domain: &TrustDomain,
+        statement: &SignedStatement,
+    ) -> Result<bool, RepositoryError> {
+        let Some(said) = statement.statement() else {
+            return Ok(false);
+        };
+        if let What::Rekey {
+            recovery: Some(key),
+            ..
+        } = &said.what
+        {
+            let named = self.recovery_of(domain)?;
+            let alone = KeySet::new(vec![key.clone()], NonZeroU64::MIN);
+            return Ok(
+                named == Some(key.id()) && alone.is_ok_and(|alone| alone.have_signed(&statement.0))
+            );
+        }
+        let bin = self.bin_of(domain)?;
+        let newest = self.targets_there(&bin)?.signed.signed.number();
+        for version in (newest.saturating_sub(BINS)..=newest).rev() {
+            let Some(found) = self.version::<Targets>(&bin, version)? else {
+                continue;
+            };
+            let all = found.signed.signed.delegations.unwrap_or_default();
+            let role = names::role_of(domain);
+            let of_it = all.roles.iter().find(|one| one.name == role);
+            let keys = of_it.and_then(|one| KeySet::of_role(&all, one));
+            if let Some(keys) = keys.filter(|keys| keys.id() == said.from) {
+                return Ok(keys.have_signed(&statement.0));
+            }
+        }
+        Ok(false)
     }
 
     /// Whether what was sent is the word of the member that it says it is. Nothing is written.

@@ -190,6 +190,18 @@ impl Repository {
         bin_in(&self.targets_there("targets")?.signed.signed, member)
     }
 
+    /// What is published of a role that registrars sign, by those who have to: not whatever lies in the
+    /// folder.
+    fn published(&self, role: &str) -> Result<Targets, RepositoryError> {
+        let root = self.root()?.signed.signed;
+        let targets = self.targets_there("targets")?;
+        metadata::signed_by_root(&targets.file, &root, &targets.signed)?;
+        let found = self.targets_there(role)?;
+        let by = targets.signed.signed.delegations.unwrap_or_default();
+        metadata::signed_by_delegates(&found.file, &by, &found.signed, role)?;
+        Ok(found.signed.signed)
+    }
+
     /// Drafts a change of a role that registrars sign, and signs it by these keys. Where the same
     /// change is drafted already, its signatures stay, and these come to them.
     fn change(
@@ -199,24 +211,38 @@ impl Repository {
         now: SystemTime,
         edit: impl FnOnce(&mut Targets) -> Result<(), RepositoryError>,
     ) -> Result<DraftState, RepositoryError> {
-        let published = self.targets_there(role)?.signed.signed;
+        let published = self.published(role)?;
         let version = next(published.number())?;
         let draft = match self.draft(role)? {
             Some(Draft::Targets(draft)) if draft.signed.version == version => Some(draft),
             _ => None,
         };
-        let mut after = draft.as_ref().map_or_else(
-            || Targets {
+        // What we have signed ourselves we have agreed to: this comes to it. Whatever else stands in a draft
+        // was put there by somebody whom nobody has asked.
+        let ours = |draft: &Signed<Targets>| {
+            let mut signers = signers.iter();
+            signers.any(|one| metadata::has_signed_targets(&one.public(), draft))
+        };
+        let mut after = match &draft {
+            Some(draft) if ours(draft) => draft.signed.clone(),
+            _ => Targets {
                 version,
                 expires: metadata::until(now, REGISTRARS),
-                ..published.clone()
+                ..published
             },
-            |draft| draft.signed.clone(),
-        );
+        };
+        if let Some(draft) = &draft {
+            after.expires = draft.signed.expires;
+        }
         edit(&mut after)?;
         let next = match draft {
             // The next registrar says the same.
             Some(draft) if draft.signed == after => draft,
+            Some(draft) if !ours(&draft) => {
+                return Err(RepositoryError::Refused(format!(
+                    "the draft of the role {role} has other changes than this one, which you have not signed: look at it (sekisho directory root show --of {role}), then sign it whole (root sign --of {role}), or discard it (root discard --of {role})"
+                )));
+            }
             _ => Signed {
                 signed: after,
                 signatures: Vec::new(),

@@ -346,3 +346,103 @@ fn a_second_directory_in_the_same_place_is_refused() {
         .unwrap_err();
     assert!(error.to_string().contains("1.root.json"), "{error}");
 }
+
+#[test]
+fn a_registrar_signs_nothing_that_somebody_else_has_put_into_a_draft() {
+    let here = Federation::new(1);
+    let repository = &here.repository;
+    let (tokyo, thief) = (Member::new("tokyo.example"), Member::new("evil.example"));
+    let now = here.now();
+    let (first, second) = (&here.registrars[0], &here.registrars[1]);
+    repository
+        .admit(&tokyo.request(&here), &[first], now)
+        .unwrap();
+    // Whoever can write the folder adds one.
+    let other = Federation::new(1);
+    let smuggled = thief.request(&other);
+    let mut draft: serde_json::Value = serde_json::from_slice(
+        &repository
+            .read("drafts/bin.json", 1 << 20)
+            .unwrap()
+            .unwrap(),
+    )
+    .unwrap();
+    other
+        .repository
+        .admit(&smuggled, &[&other.registrars[0]], now)
+        .unwrap();
+    let from: serde_json::Value = serde_json::from_slice(
+        &other
+            .repository
+            .read("drafts/bin.json", 1 << 20)
+            .unwrap()
+            .unwrap(),
+    )
+    .unwrap();
+    let role = from["signed"]["delegations"]["roles"][0].clone();
+    draft["signed"]["delegations"]["roles"]
+        .as_array_mut()
+        .unwrap()
+        .push(role);
+    let keys = from["signed"]["delegations"]["keys"]
+        .as_object()
+        .unwrap()
+        .clone();
+    draft["signed"]["delegations"]["keys"]
+        .as_object_mut()
+        .unwrap()
+        .extend(keys);
+    repository
+        .write("drafts/bin.json", draft.to_string().as_bytes())
+        .unwrap();
+    let error = repository
+        .admit(&tokyo.request(&here), &[second], now)
+        .unwrap_err();
+    assert!(error.to_string().contains("other changes"), "{error}");
+    // A version that nobody has signed is no base either.
+    repository.discard_draft("bin").unwrap();
+    let mut forged = draft;
+    forged["signatures"] = serde_json::json!([]);
+    repository
+        .write("metadata/2.bin.json", forged.to_string().as_bytes())
+        .unwrap();
+    let error = repository
+        .admit(&tokyo.request(&here), &[second], now)
+        .unwrap_err();
+    assert!(error.to_string().contains("threshold"), "{error}");
+}
+
+#[test]
+fn a_thief_does_not_push_a_revocation_out() {
+    let here = Federation::new(1);
+    let tokyo = here.join("tokyo.example");
+    let (repository, now) = (&here.repository, here.now());
+    let set = tokyo.set();
+    let revoke = |version: u64| {
+        let version = version.try_into().unwrap();
+        Submission::revocation(&tokyo.domain, &set, version, &[&tokyo.key]).unwrap()
+    };
+    repository.accept(&revoke(2), now).unwrap();
+    // Junk in the member's name, which is signed by nobody who could say it.
+    let stranger = FileKey::generate().unwrap();
+    let veto = Submission::veto(&tokyo.domain, &set, &set, &[&stranger]).unwrap();
+    let mut junk = serde_json::to_value(revoke(3)).unwrap();
+    junk["statement"] = serde_json::to_value(&veto).unwrap();
+    let junk = Submission::read(junk.to_string().as_bytes()).unwrap();
+    let error = repository.accept(&junk, now).unwrap_err().to_string();
+    assert!(error.contains("not signed by whom"), "{error}");
+    for version in 3..80 {
+        repository.accept(&revoke(version), now).unwrap();
+    }
+    let sent = Submission::new(
+        &tokyo.descriptor(),
+        80.try_into().unwrap(),
+        &[&tokyo.key],
+        now,
+    );
+    let error = repository
+        .accept(&sent.unwrap(), now)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("revoked"), "{error}");
+}

@@ -5,9 +5,10 @@ use std::num::NonZeroU64;
 use sekisho_certs::hex;
 
 use super::{super::Client, super::SyncError, super::Traffic, super::source::Got, Wrong, wrong};
+use super::{super::record::seconds, HIGHEST, Highest};
 use crate::directory::{
-    delta, delta::Delta, marks, marks::Marks, metadata, metadata::Targets, names, repository::most,
-    repository::target_file, repository::versioned,
+    delta, delta::Delta, marks, marks::Marks, metadata, metadata::Dated as _, metadata::Targets,
+    names, repository::most, repository::target_file, repository::versioned,
 };
 
 impl Client {
@@ -57,6 +58,9 @@ impl Client {
             }
         };
         let backwards = self.trusted.take_snapshot(&bytes)?;
+        // Before the snapshot itself, which may name less.
+        let highest = Highest(self.trusted.snapshot.roles.clone());
+        self.keep_file(HIGHEST, &highest.to_json())?;
         self.broken.retain(|_, fault| fault.reason != "rollback");
         for (role, found, known) in backwards.0 {
             tracing::error!(
@@ -100,6 +104,10 @@ impl Client {
             for (role, version) in &delta.roles {
                 versions.insert(role.as_str().into(), *version);
             }
+            // Nobody has signed it yet.
+            if versions.len() > delta::MOST_ROLES {
+                return None;
+            }
             if step == *number {
                 let number = NonZeroU64::new(step)?;
                 let all = versions.iter().map(|(role, version)| (&**role, *version));
@@ -127,11 +135,13 @@ impl Client {
         let marks = Marks::read(&bytes).map_err(|error| ("malformed", error.to_string()))?;
         self.keep_file("marks.json", &bytes)
             .map_err(|error| wrong(&error))?;
-        let text = version.to_string();
+        let end = seconds(role.end());
+        let text = format!("{version} {end}");
         self.keep_file("marks.version", text.as_bytes())
             .map_err(|error| wrong(&error))?;
         self.marks = marks;
         self.marks_version = version;
+        self.marks_end = super::super::time(end);
         Ok(())
     }
 

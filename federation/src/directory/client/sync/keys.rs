@@ -5,8 +5,8 @@ use std::{time::Duration, time::SystemTime};
 use sekisho_certs::TrustDomain;
 
 use super::{
-    super::Client, super::Synced, super::Traffic, super::record::Pending, super::record::Standing,
-    super::record::seconds, super::source::Got, Wrong,
+    super::Client, super::Synced, super::Traffic, super::record::Pending, super::record::seconds,
+    super::source::Got, Wrong,
 };
 use crate::directory::{
     continuity, continuity::Continuity, continuity::KeySet, continuity::Verdict,
@@ -18,6 +18,7 @@ impl Client {
         &mut self,
         domain: &TrustDomain,
         now_keys: &KeySet,
+        (bin_version, version): (u64, u64),
         synced: &mut Synced,
         now: SystemTime,
     ) -> Result<Verdict, Wrong> {
@@ -30,13 +31,15 @@ impl Client {
             };
         };
         let same = known.record.keys.id() == now_keys.id();
-        let revoked = known.record.standing == Standing::Revoked;
-        if same {
-            return Ok(if revoked {
-                Verdict::Revoked
-            } else {
-                Verdict::Same
-            });
+        let revoked = known.record.is_revoked();
+        if same && revoked {
+            return Ok(Verdict::Revoked);
+        }
+        // What it has said in between, a revocation above all, may have been overtaken.
+        let record = &known.record;
+        let seen_each = version <= record.version.saturating_add(1);
+        if same && seen_each && record.bin_version == bin_version {
+            return Ok(Verdict::Same);
         }
         let statements = self.continuity(domain, &mut synced.traffic).await?;
         let Some(known) = self.known.get_mut(domain.as_str()) else {
@@ -46,6 +49,7 @@ impl Client {
         let verdict = statements.judge(&known.record.keys, revoked, recovery, now_keys);
         match verdict {
             Verdict::Same | Verdict::Continued => Ok(verdict),
+            Verdict::Revoked if same => Ok(verdict),
             Verdict::Revoked => {
                 let since = seconds(now);
                 // For the operator, who may know better.
@@ -99,12 +103,14 @@ impl Client {
             Ok(Got::NotThere | Got::NotModified) => Continuity::default(),
             Err(error) => return Err(("unreachable", error.to_string())),
         };
+        // Others may be shown less: what the member's own keys have said is told on.
+        for statement in all.iter() {
+            self.hear(statement);
+        }
         if let Some(known) = self.known.get(domain.as_str()) {
-            known
-                .record
-                .heard
-                .iter()
-                .for_each(|one| all.add(one.clone()));
+            for one in &known.record.heard {
+                all.add(one.clone());
+            }
         }
         Ok(all)
     }

@@ -34,9 +34,6 @@ impl Client {
             let suspended = out.roles.iter().any(|one| one.name == role);
             return Ok(self.is_none(domain, suspended, bin_version));
         };
-        // What is over takes nobody in.
-        metadata::fresh(&versioned(bin_name, bin_version), &*bin, now)
-            .map_err(|error| (error.reason(), error.to_string()))?;
         if !metadata::is_exactly(delegated, &names::target_of(domain)) {
             let text = "it is delegated other targets than exactly its own".to_owned();
             return Err(("delegation", text));
@@ -44,6 +41,12 @@ impl Client {
         let keys = KeySet::of_role(&there, delegated);
         let keys =
             keys.ok_or_else(|| ("delegation", "it has fewer keys than have to sign".into()))?;
+        if let Some(accepted) = self.accepted.get(domain.as_str())
+            && *accepted != keys.id()
+        {
+            let text = "the directory has other keys of it than those that were accepted".into();
+            return Err(("rekey", text));
+        }
         if let Some(seen) = self.lost.get_mut(domain.as_str()) {
             let text = format!(
                 "what was known of it cannot be read any more; its keys are {} by the directory (sekisho federation accept-rekey {domain}, if its operator confirms that)",
@@ -52,9 +55,11 @@ impl Client {
             *seen = Some(keys);
             return Err(("lost", text));
         }
-        let followed = self.follow_keys(domain, &keys, synced, now).await?;
+        let followed = self.follow_keys(domain, &keys, (bin_version, version), synced, now);
+        let followed = followed.await?;
         if followed == Verdict::Revoked {
-            self.is_revoked(domain, bin_version, version);
+            // What the host says of versions was not read.
+            self.is_revoked(domain, bin_version, 0);
             return Ok(Looked::Taken);
         }
         if version == 0 {
@@ -122,9 +127,16 @@ impl Client {
             standing: Standing::Member,
             pending: None,
             heard: Vec::new(),
+            revoked: None,
+            bin: bin_name.into(),
             rollback: false,
             fault: None,
         };
+        // What is over takes nobody in, and no new keys; a member that distrusts itself is heard.
+        if !descriptor.bundle.authorities().is_empty() {
+            metadata::fresh(&versioned(bin_name, bin_version), &*bin, now)
+                .map_err(|error| (error.reason(), error.to_string()))?;
+        }
         self.take(domain, bin_name, record, descriptor, &bytes)?;
         Ok(Looked::Taken)
     }

@@ -18,13 +18,16 @@ impl Client {
     pub(super) async fn members_of(
         &mut self,
         wanted: &Wanted,
+        known_too: bool,
         synced: &mut Synced,
         now: SystemTime,
     ) {
         let mut read = Read::new();
-        let mut names: BTreeSet<String> = self.known.keys().cloned().collect();
-        names.extend(self.lost.keys().cloned());
-        names.extend(wanted.domains.iter().cloned());
+        let mut names: BTreeSet<String> = wanted.domains.clone();
+        if known_too {
+            names.extend(self.known.keys().cloned());
+            names.extend(self.lost.keys().cloned());
+        }
         for mark in &wanted.marks {
             let with = self.marks.members(mark).take(MOST_BY_MARK);
             names.extend(with.map(|domain| domain.to_string()));
@@ -130,6 +133,7 @@ impl Client {
         if let Some(known) = self.known.get(name) {
             let record = &known.record;
             let same = record.version == version
+                && *record.bin == *bin
                 && self
                     .bins
                     .get(&bin)
@@ -171,7 +175,7 @@ impl Client {
         if record
             .fault
             .as_ref()
-            .is_some_and(|fault| fault.reason == reason)
+            .is_some_and(|fault| fault.reason == reason && fault.problem == problem)
         {
             return;
         }

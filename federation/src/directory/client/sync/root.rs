@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     super::Client, super::Settings, super::SyncError, super::Traffic, super::record::Folder,
-    super::source::Got, super::trusted, super::trusted::Trusted,
+    super::source::Got, super::trusted, super::trusted::Trusted, HIGHEST,
 };
 use crate::directory::{
     metadata, metadata::Dated as _, metadata::Root, metadata::Signed, repository::most,
@@ -89,6 +89,10 @@ impl Client {
                 break;
             };
             self.trusted.next_root(&bytes)?;
+            if self.trusted.timestamp.is_none() {
+                // Another host: what the one before has said of versions counts for nothing (§5.3.11).
+                self.keep_file(HIGHEST, b"{}")?;
+            }
             if let Some(vouched) = &self.vouched
                 && vouched.signed.number() == next
             {

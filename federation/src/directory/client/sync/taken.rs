@@ -88,9 +88,14 @@ impl Client {
         }
         known.record.standing = standing;
         known.record.bin_version = bin_version;
+        known.record.bin = known.bin.to_string();
         known.record.pending = None;
         known.record.fault = None;
         let known = known.clone();
+        // Its keys are free for whoever can show that they are its own.
+        for key in ca_keys(&known) {
+            self.owners.remove(&key);
+        }
         self.keep_member(&known, None);
         Looked::Taken
     }
@@ -103,7 +108,9 @@ impl Client {
             tracing::warn!(%domain, "it has revoked its own keys: it is not trusted");
         }
         known.record.standing = Standing::Revoked;
+        known.record.revoked = Some(known.record.keys.id());
         known.record.bin_version = bin_version;
+        known.record.bin = known.bin.to_string();
         known.record.version = known.record.version.max(version);
         known.record.fault = None;
         let known = known.clone();

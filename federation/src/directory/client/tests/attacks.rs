@@ -181,6 +181,12 @@ async fn the_hosts_keys_bring_nobody_back_who_was_expelled() {
     here.sync(&["osaka.example"]).await;
     assert!(here.bundle("osaka.example").is_none());
     assert!(here.has(&sites[0]));
+    // What was seen is remembered by whoever comes back, too, and whatever lies beside it.
+    fs::remove_file(here.data.path().join("state/timestamp.json")).unwrap();
+    let mut here = here.again(&federation);
+    host_says(&federation, "bin", 3);
+    here.sync(&["osaka.example"]).await;
+    assert!(here.bundle("osaka.example").is_none());
 }
 
 /// Row 2: the host's keys stolen, and changed by a root. Check: the version that a member's record has
@@ -366,11 +372,6 @@ async fn new_keys_that_wait_in_public_are_stopped_by_a_veto() {
     client.sync(&wanting(&[])).await.unwrap();
     let status = client.status().members.remove(0);
     assert_eq!(status.fault.unwrap().reason, "vetoed");
-    // Without the veto they would be taken now.
-    fs::remove_file(federation.path().join("continuity/tokyo.example.json")).unwrap();
-    let _ = fs::remove_file(federation.path().join("continuity/tokyo.example.json.gz"));
-    client.sync(&wanting(&[])).await.unwrap();
-    assert_eq!(bundle(&client).as_deref(), Some(&thief.bundle()));
 }
 
 /// Row 5: a member's key stolen, to speak for another. Check: exactly its own target and name
@@ -433,7 +434,9 @@ async fn a_stolen_key_is_revoked_and_the_recovery_key_brings_the_member_back() {
     thief.sequence = 9;
     let next = federation.repository.next_version(&domain).unwrap();
     let now = federation.now();
-    let sent = Submission::new(&thief.descriptor(), next, &[&stolen], now).unwrap();
+    let mut lie = thief.descriptor();
+    lie.recovery = sites[0].descriptor().recovery;
+    let sent = Submission::new(&lie, next, &[&stolen], now).unwrap();
     let error = federation
         .repository
         .accept(&sent, now)
@@ -465,6 +468,65 @@ async fn a_stolen_key_is_revoked_and_the_recovery_key_brings_the_member_back() {
     assert!(here.has(&sites[0]), "{:?}", here.status("tokyo.example"));
 }
 
+/// Row 5: a stolen key that was revoked, and a member that is suspended and comes back by the same keys. Check:
+/// what was revoked stays so (`is_revoked` of a record).
+#[tokio::test]
+async fn keys_that_were_revoked_do_not_come_back_by_a_detour() {
+    let (federation, sites, mut here) = known(&["tokyo.example"]).await;
+    let (domain, now) = (&sites[0].domain, federation.now());
+    let version = federation.repository.next_version(domain).unwrap();
+    let sent = Submission::revocation(domain, &sites[0].set(), version, &[&sites[0].key]).unwrap();
+    federation.repository.accept(&sent, now).unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    let all = federation.two_registrars();
+    federation.repository.suspend(domain, &all, now).unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    assert_eq!(here.status("tokyo.example").standing, "suspended");
+    federation.repository.resume(domain, &all, now).unwrap();
+    let mut thief = sites[0].descriptor();
+    thief.bundle = Arc::new(sites[0].bundle().with_hints(Some(9), None));
+    let next = federation.repository.next_version(domain).unwrap();
+    let sent = Submission::new(&thief, next, &[&sites[0].key], now).unwrap();
+    federation.repository.accept_unchecked(&sent).unwrap();
+    for file in [
+        "continuity/tokyo.example.json",
+        "continuity/tokyo.example.json.gz",
+    ] {
+        let _ = fs::remove_file(federation.path().join(file));
+    }
+    federation.publish();
+    here.sync(&[]).await;
+    assert!(here.bundle("tokyo.example").is_none());
+    assert_eq!(here.status("tokyo.example").standing, "revoked");
+}
+
+/// Marks that registrars neglect, or a host keeps old. Check: their end (`member`).
+#[tokio::test]
+async fn marks_that_nobody_has_signed_again_count_no_more() {
+    let (federation, sites, mut here) = known(&["tokyo.example"]).await;
+    federation.mark(&sites[0], &["hpci"]);
+    here.sync(&[]).await;
+    let hpci: Mark = "hpci".parse().unwrap();
+    let has = |here: &Here| {
+        let member = here.client.members().get(&sites[0].domain).cloned();
+        member.is_some_and(|one| one.marks().contains(&hpci))
+    };
+    assert!(has(&here));
+    for _ in 0..13 {
+        federation.pass(14 * DAY);
+        federation.publish();
+        sites[0].say(&federation, &sites[0].descriptor());
+        here.sync(&[]).await;
+    }
+    assert!(has(&here));
+    federation.pass(8 * DAY);
+    federation.publish();
+    here.sync(&[]).await;
+    assert!(!has(&here));
+}
+
 /// Row 6: a member's CA stolen: no other domain is touched. Check: no CA key in two domains (`take`).
 #[tokio::test]
 async fn a_ca_key_is_one_members_alone() {
@@ -487,6 +549,18 @@ async fn a_ca_key_is_one_members_alone() {
 #[tokio::test]
 async fn an_older_timestamp_is_refused() {
     let (federation, mut sites, mut here) = known(&["tokyo.example"]).await;
+    // The same snapshot, which was signed for again.
+    let earlier = Mirror::of(&federation);
+    federation.pass(MINUTE);
+    federation.publish();
+    here.sync(&[]).await;
+    earlier.show(&federation);
+    let error = here.client.sync(&wanting(&[])).await.unwrap_err();
+    assert_eq!(error.reason(), "rollback", "{error}");
+    for _ in 0..2 {
+        federation.publish();
+    }
+    here.sync(&[]).await;
     let past = Mirror::of(&federation);
     sites[0].rotate_ca(&federation);
     here.sync(&[]).await;
