@@ -148,8 +148,9 @@ async fn a_peer_and_what_was_set_by_hand_win_over_the_directory() {
         .create_relationship(by(), relationship, None)
         .await
         .unwrap();
-    let by_hand =
-        |old: Option<Bundle>| Ok::<_, ()>(old.unwrap_or(Bundle::empty(domain("c.example"))));
+    let by_hand = |old: Option<Bundle>| {
+        Ok::<_, ()>(old.unwrap_or_else(|| Bundle::empty(domain("c.example"))))
+    };
     let stored = world
         .core
         .store

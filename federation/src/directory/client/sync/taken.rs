@@ -93,9 +93,7 @@ impl Client {
         known.record.fault = None;
         let known = known.clone();
         // Its keys are free for whoever can show that they are its own.
-        for key in ca_keys(&known) {
-            self.owners.remove(&key);
-        }
+        self.owners.retain(|_, owner| **owner != *domain.as_str());
         self.keep_member(&known, None);
         Looked::Taken
     }
