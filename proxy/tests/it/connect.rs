@@ -207,7 +207,7 @@ async fn one_endpoint_leads_to_every_member() {
     let targets = || {
         let rows = three.world.proxy.endpoint_status();
         let out = rows.into_iter().find(|row| row.name == "out").unwrap();
-        assert_eq!((&*out.forward, &*out.direction), ("site://*", "outbound"));
+        assert_eq!((&*out.forward, out.direction), ("site://*", "outbound"));
         let targets = out.targets.into_iter();
         let mut all: Vec<_> = targets.map(|one| (one.address, one.connections)).collect();
         all.sort();
@@ -338,7 +338,7 @@ async fn a_list_of_users_one_service_and_a_policy_hold_for_it_too() {
         .await;
 
     let rules = "default allow := false\nallow if {\n  \
-                 input.sekisho.upstream.id == \"spiffe://c.example/back\"\n  \
+                 input.sekisho.upstream.spiffe_id == \"spiffe://c.example/back\"\n  \
                  input.sekisho.federation.marks == [\"hpci\"]\n}";
     let three = Three::new(|_| {}, Some(policy(rules))).await;
     three.known(vec![three.of_b(), three.of_c()]).await;

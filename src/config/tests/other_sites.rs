@@ -167,7 +167,7 @@ fn connect_and_any_site_go_together_and_with_nothing_else() {
     );
     refused(
         "connect://127.0.0.1:3128",
-        "mtls://127.0.0.1:3128",
+        "mtls://127.0.0.1:3128\naccept: [mark:hpci]",
         "which site is meant",
     );
     refused(
