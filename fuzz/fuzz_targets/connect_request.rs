@@ -9,7 +9,12 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(length <= bytes.len());
         // The same without what follows, and no piece of it is whole.
         let head = &bytes[..length];
-        assert!(matches!(sekisho_proxy::connect::parse(head), Ok(Some(again)) if again == (wanted, length)));
-        assert!(!matches!(sekisho_proxy::connect::parse(&head[..length - 1]), Ok(Some(_))));
+        assert!(
+            matches!(sekisho_proxy::connect::parse(head), Ok(Some(again)) if again == (wanted, length))
+        );
+        assert!(!matches!(
+            sekisho_proxy::connect::parse(&head[..length - 1]),
+            Ok(Some(_))
+        ));
     }
 });
