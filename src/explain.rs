@@ -12,7 +12,7 @@ use sekisho_certs::{
     tls,
 };
 use sekisho_policy::{Client, Direction, Input, Upstream};
-use sekisho_proxy::endpoint::spec::{Address, EndpointSpec, Forward, Listen};
+use sekisho_proxy::endpoint::spec::{Address, AnySite, EndpointSpec, Forward, Listen};
 use serde_json::{Value, json};
 
 use crate::{
@@ -221,8 +221,8 @@ impl<'a> Case<'a> {
         let mut then = None;
         match (&spec.forward, &self.answers) {
             (Forward::Mtls { expect, .. }, Some(peer)) => {
-                if spec.any_site().is_some() {
-                    steps.push(asked_for(spec, peer));
+                if let Some(any) = spec.any_site() {
+                    steps.push(asked_for(spec, any, peer));
                 }
                 steps.push(trust(self.endpoint, peer));
                 steps.push(listed(spec, "expect", expect, peer, "not_expected"));
@@ -360,14 +360,15 @@ fn own_id(endpoint: &EndpointConfig) -> Option<SpiffeId> {
 }
 
 /// Whether a client may ask for a service of the peer's site.
-fn asked_for(spec: &EndpointSpec, peer: &SpiffeId) -> Step {
+fn asked_for(spec: &EndpointSpec, any: &AnySite, peer: &SpiffeId) -> Step {
     let domain = peer.trust_domain();
+    let service = any.service.as_deref().unwrap_or("SERVICE");
     let ok = *domain != spec.site;
     Step {
         asked: "target",
         ok,
         answer: if ok {
-            format!("CONNECT SERVICE.{domain}:PORT, if its catalogue lists it: known at run time")
+            format!("CONNECT {service}.{domain}:PORT, if its catalogue lists it: known at run time")
         } else {
             format!("{domain} is this site, and not led to from here")
         },

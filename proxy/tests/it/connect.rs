@@ -390,3 +390,50 @@ async fn a_head_is_bounded_in_time_and_size_and_may_come_in_pieces() {
     gone.shutdown().await.unwrap();
     Answer::to(gone).await.refused("400", "bad_request").await;
 }
+
+#[tokio::test]
+async fn what_is_remembered_of_services_is_bounded() {
+    const MOST: usize = 256;
+    const EACH: usize = sekisho_certs::members::MAX_SERVICES;
+    let three = Three::new(|_| {}, None).await;
+    let gate = ports::free();
+    let sites: Vec<_> = (0..=MOST / EACH)
+        .map(|number| Site::new(&format!("s{number}.example")))
+        .collect();
+    let offering = |site: &Site| {
+        let services = (0..EACH).map(|number| {
+            let gates = vec![Gateway::Ip(gate)];
+            Service::new(
+                &format!("m{number}"),
+                gates,
+                site.id("/back"),
+                BTreeSet::new(),
+            )
+            .unwrap()
+        });
+        let member = member(site, &["hpci"], three.world.clock.now());
+        member.with_services(services).unwrap()
+    };
+    three.known(sites.iter().map(offering).collect()).await;
+    let targets = || {
+        let snapshot = three.world.endpoint("out").snapshot().unwrap();
+        snapshot.upstream.targets()
+    };
+    for site in &sites {
+        for number in 0..EACH {
+            let name = format!("m{number}.{}:1", site.domain());
+            let answer = three.ask(&name).await;
+            answer.refused("502", "upstream_unreachable").await;
+        }
+        // Of one that is not offered, nothing is kept.
+        let name = format!("else.{}:1", site.domain());
+        let answer = three.ask(&name).await;
+        answer.refused("502", "upstream_unreachable").await;
+    }
+    let all = targets();
+    assert_eq!(all.len(), MOST);
+    let first = format!("site://{}/", sites[0].domain());
+    assert!(all.iter().all(|target| !target.name().starts_with(&first)));
+    three.known(vec![]).await;
+    assert!(targets().is_empty());
+}
