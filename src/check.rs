@@ -212,6 +212,10 @@ fn does(loaded: &Loaded, endpoint: &EndpointConfig) -> Vec<String> {
                 lines.push(format!("used from {net}"));
             }
         }
+        Listen::Connect { local, .. } => {
+            lines.push(format!("used by {}", users(local)));
+            lines.push("leads where CONNECT SERVICE.TRUST-DOMAIN:PORT asks".into());
+        }
         Listen::Unix { local, .. } => lines.push(format!("used by {}", users(local))),
     }
     if let Forward::Mtls { expect, .. } = &spec.forward {

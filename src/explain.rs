@@ -12,7 +12,7 @@ use sekisho_certs::{
     tls,
 };
 use sekisho_policy::{Client, Direction, Input, Upstream};
-use sekisho_proxy::endpoint::spec::{Address, EndpointSpec, Forward, Listen};
+use sekisho_proxy::endpoint::spec::{Address, AnySite, EndpointSpec, Forward, Listen};
 use serde_json::{Value, json};
 
 use crate::{
@@ -209,13 +209,21 @@ impl<'a> Case<'a> {
                 steps.extend(self.policy(None));
             }
             (Listen::Mtls { .. }, None) => {}
-            (Listen::Tcp { local, .. } | Listen::Unix { local, .. }, _) => {
+            (
+                Listen::Tcp { local, .. }
+                | Listen::Connect { local, .. }
+                | Listen::Unix { local, .. },
+                _,
+            ) => {
                 steps.push(self.who.explain(local));
             }
         }
         let mut then = None;
         match (&spec.forward, &self.answers) {
             (Forward::Mtls { expect, .. }, Some(peer)) => {
+                if let Some(any) = spec.any_site() {
+                    steps.push(asked_for(spec, any, peer));
+                }
                 steps.push(trust(self.endpoint, peer));
                 steps.push(listed(spec, "expect", expect, peer, "not_expected"));
                 steps.extend(self.policy(Some(peer)));
@@ -280,7 +288,11 @@ impl<'a> Case<'a> {
             },
             upstream: answers.map(|id| Upstream {
                 id: Some(id.clone()),
-                address: spec.forward.addresses().first().map(ToString::to_string),
+                // Of any site, no address is known before the client has said which.
+                address: match spec.any_site() {
+                    Some(_) => None,
+                    None => spec.forward.addresses().first().map(ToString::to_string),
+                },
             }),
             federation: None,
             claimed: std::collections::BTreeMap::new(),
@@ -314,7 +326,7 @@ impl<'a> Case<'a> {
         let targets = spec.forward.addresses();
         let named = targets
             .iter()
-            .any(|at| matches!(at, Address::Name(..) | Address::Site(_)));
+            .any(|at| matches!(at, Address::Name(..) | Address::Site(_) | Address::Sites(_)));
         if self.answers.is_some() && (targets.len() > 1 || named) {
             unknown.push("sekisho.upstream.address (which one answers)".to_owned());
         }
@@ -344,6 +356,23 @@ fn own_id(endpoint: &EndpointConfig) -> Option<SpiffeId> {
             wanted.or_else(|| id::id_below(&spec.site, &format!("/{}", spec.name)).ok())
         }
         SourceSpec::WorkloadApi { .. } | SourceSpec::Delegated { .. } => wanted,
+    }
+}
+
+/// Whether a client may ask for a service of the peer's site.
+fn asked_for(spec: &EndpointSpec, any: &AnySite, peer: &SpiffeId) -> Step {
+    let domain = peer.trust_domain();
+    let service = any.service.as_deref().unwrap_or("SERVICE");
+    let ok = *domain != spec.site;
+    Step {
+        asked: "target",
+        ok,
+        answer: if ok {
+            format!("CONNECT {service}.{domain}:PORT, if its catalogue lists it: known at run time")
+        } else {
+            format!("{domain} is this site, and not led to from here")
+        },
+        reason: (!ok).then(|| "not_expected".into()),
     }
 }
 

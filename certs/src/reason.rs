@@ -10,6 +10,8 @@ use std::fmt;
 pub enum Reason {
     /// The peer's chain does not lead to a CA of its own trust domain's bundle, or is malformed.
     BadChain,
+    /// What arrived is no HTTP CONNECT request, or names no service of another site.
+    BadRequest,
     /// The URI name of the certificate is not a SPIFFE ID that a workload may carry.
     BadSpiffeId,
     /// A CA that the peer's chain needs has left the bundle.
@@ -74,6 +76,7 @@ impl Reason {
     /// Every reason, in alphabetical order of variant; for documentation and metrics.
     pub const ALL: &'static [Self] = &[
         Self::BadChain,
+        Self::BadRequest,
         Self::BadSpiffeId,
         Self::BundleChanged,
         Self::Drained,
@@ -110,6 +113,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadChain => "bad_chain",
+            Self::BadRequest => "bad_request",
             Self::BadSpiffeId => "bad_spiffe_id",
             Self::BundleChanged => "bundle_changed",
             Self::Drained => "drained",

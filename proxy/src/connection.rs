@@ -1,6 +1,7 @@
 //! The way of one connection through the stages, and its end.
 
 mod dial;
+mod request;
 mod stay;
 mod way;
 

@@ -3,6 +3,7 @@
 //! ```text
 //! receiving (mTLS in):  accept → handshake → peer → permit → upstream → relay
 //! sending (mTLS out):   accept → peer (local client) → upstream (dial, handshake, peer) → permit → relay
+//! the same, by CONNECT: accept → peer (local client) → request → upstream → permit → answer → relay
 //! ```
 //!
 //! What this crate refuses to do: relay a byte without a [`permit::Permit`], dial on behalf of a
@@ -11,6 +12,7 @@
 //! [`sekisho_certs::Material`].
 
 mod accept;
+pub mod connect;
 mod connection;
 pub mod drain;
 pub mod endpoint;

@@ -165,7 +165,10 @@ fn check_lists(snapshot: &Snapshot, peers: &Peers) -> Result<(), Denied> {
         (Listen::Mtls { accept, .. }, Client::Workload(peer)) => {
             check_list(accept, peer.id(), members, Reason::NotAccepted, "accept")?;
         }
-        (Listen::Tcp { local, .. } | Listen::Unix { local, .. }, Client::Local(user)) => {
+        (
+            Listen::Tcp { local, .. } | Listen::Connect { local, .. } | Listen::Unix { local, .. },
+            Client::Local(user),
+        ) => {
             if !user.is_among(local) {
                 let who = describe(user);
                 return Err(Denied::new(
@@ -176,7 +179,7 @@ fn check_lists(snapshot: &Snapshot, peers: &Peers) -> Result<(), Denied> {
         }
         // Another host that `from` allows has no user: `local` is about processes of this one.
         (Listen::Tcp { .. }, Client::Remote) => {}
-        (Listen::Tcp { local, .. }, Client::Unknown) => {
+        (Listen::Tcp { local, .. } | Listen::Connect { local, .. }, Client::Unknown) => {
             if *local != LocalClients::Anyone {
                 return Err(Denied::new(
                     Reason::LocalUser,

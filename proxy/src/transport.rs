@@ -80,6 +80,17 @@ impl Transport {
         let _ = tokio::time::timeout(TIME, tokio::io::copy(&mut rest, &mut sink)).await;
     }
 
+    /// Looks at what has come and leaves it where it is; 0 at the end of the stream. Of TCP only.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.peek(buffer).await,
+            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     /// Reads exactly as much as `buffer` holds.
     pub(crate) async fn read_exactly(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         self.read_exact(buffer).await.map(drop)

@@ -4,6 +4,7 @@ mod catalogue;
 mod dial;
 mod health;
 mod resolve;
+mod services;
 
 use std::{
     fmt,
@@ -24,6 +25,7 @@ use crate::{
 };
 use catalogue::{Plan, Planned};
 use resolve::Resolved;
+use services::Services;
 
 /// Failures to connect in a row that eject a target for a while.
 const EJECT_AFTER: u32 = 3;
@@ -35,6 +37,8 @@ const EJECT_AT_MOST: Duration = Duration::from_secs(60);
 /// An endpoint's targets and what is known of them.
 pub struct Upstream {
     targets: Vec<Arc<Target>>,
+    /// Of services that clients asked for by their names.
+    services: Services,
     /// Services of other sites of which no target is known.
     missing: Vec<SiteService>,
     balance: Balance,
@@ -181,14 +185,16 @@ impl Upstream {
     /// is known of a target that stays goes on, and so does every connection.
     #[must_use]
     pub fn following(&self, spec: &EndpointSpec, members: &Members) -> Option<Arc<Self>> {
+        self.services.keep_listed(members);
         spec.site_services().next()?;
         let plan = Plan::new(spec, members);
-        let same = plan.missing == self.missing
-            && plan
-                .targets
-                .iter()
-                .eq(self.targets.iter().map(|target| &target.planned));
-        (!same).then(|| Self::planned(spec, plan, &self.targets, self.runtime.clone()))
+        (!self.is_by(&plan)).then(|| Self::planned(spec, plan, &self.targets, self.runtime.clone()))
+    }
+
+    /// Whether its targets are those of `plan`.
+    fn is_by(&self, plan: &Plan) -> bool {
+        let own = self.targets.iter().map(|target| &target.planned);
+        plan.missing == self.missing && plan.targets.iter().eq(own)
     }
 
     fn planned(
@@ -204,6 +210,7 @@ impl Upstream {
         let upstream = Arc::new(Self {
             targets: targets.collect(),
             missing: plan.missing,
+            services: Services::default(),
             balance: spec.balance,
             socket: spec.sockets.forward.clone(),
             next: AtomicUsize::new(0),
@@ -216,10 +223,13 @@ impl Upstream {
         upstream
     }
 
-    /// The targets, in the order of the file.
+    /// The targets, in the order of the file; those of services that clients asked for by their names
+    /// last.
     #[must_use]
-    pub fn targets(&self) -> &[Arc<Target>] {
-        &self.targets
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        let mut all = self.targets.clone();
+        all.extend(self.services.targets());
+        all
     }
 
     /// Services of other sites of which no target is known.

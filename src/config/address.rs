@@ -9,10 +9,11 @@ use sekisho_certs::{TrustDomain, id::parse_trust_domain, members::is_service_nam
 use sekisho_proxy::endpoint::spec::Address;
 
 /// What a `listen` looks like.
-pub(super) const LISTEN: &str = "mtls://ADDRESS:PORT, tcp://ADDRESS:PORT or unix:///PATH";
+pub(super) const LISTEN: &str = "mtls://ADDRESS:PORT, tcp://ADDRESS:PORT, \
+                                 connect://ADDRESS:PORT or unix:///PATH";
 /// What a `forward` looks like.
 pub(super) const FORWARD: &str = "mtls://HOST:PORT[/NAME], site://TRUST-DOMAIN/SERVICE, \
-                                  tcp://HOST:PORT or unix:///PATH";
+                                  site://*[/SERVICE], tcp://HOST:PORT or unix:///PATH";
 /// What a host looks like.
 const HOST: &str = "an IP address ([…] around IPv6) or a DNS name, a colon and a port from 1 to \
                     65535";
@@ -29,6 +30,7 @@ const LONGEST_SOCKET: usize = 107;
 pub(super) enum ListenUrl {
     Mtls(SocketAddr),
     Tcp(SocketAddr),
+    Connect(SocketAddr),
     Unix(PathBuf),
 }
 
@@ -37,6 +39,7 @@ pub(super) enum ListenUrl {
 pub(super) enum ForwardUrl {
     Mtls(Address, Option<String>),
     Site(TrustDomain, String),
+    Sites(Option<String>),
     Plain(Address),
 }
 
@@ -49,6 +52,8 @@ pub(super) fn listen(text: &str) -> Result<ListenUrl, &'static str> {
         Ok(ListenUrl::Mtls(socket_address(address)?))
     } else if let Some(address) = text.strip_prefix("tcp://") {
         Ok(ListenUrl::Tcp(socket_address(address)?))
+    } else if let Some(address) = text.strip_prefix("connect://") {
+        Ok(ListenUrl::Connect(socket_address(address)?))
     } else if text.starts_with("unix:") {
         Ok(ListenUrl::Unix(unix(text)?))
     } else {
@@ -70,6 +75,14 @@ pub(super) fn forward(text: &str) -> Result<ForwardUrl, &'static str> {
             None => (rest, None),
         };
         Ok(ForwardUrl::Mtls(host(address)?, name))
+    } else if let Some(rest) = text.strip_prefix("site://*") {
+        match rest.strip_prefix('/') {
+            None if rest.is_empty() => Ok(ForwardUrl::Sites(None)),
+            Some(name) if is_service_name(name) => Ok(ForwardUrl::Sites(Some(name.to_owned()))),
+            _ => Err(
+                "site://* or site://*/SERVICE, SERVICE being a lower-case DNS label ([a-z0-9-])",
+            ),
+        }
     } else if let Some(rest) = text.strip_prefix("site://") {
         let parts = rest.split_once('/');
         let parts = parts.and_then(|(site, name)| Some((parse_trust_domain(site).ok()?, name)));

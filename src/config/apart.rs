@@ -76,7 +76,9 @@ pub(super) fn check(endpoints: &[Parsed], admin: Option<(&Admin, &Location)>, re
             spec: Some(spec),
         };
         match &spec.listen {
-            Listen::Mtls { address, .. } | Listen::Tcp { address, .. } => {
+            Listen::Mtls { address, .. }
+            | Listen::Tcp { address, .. }
+            | Listen::Connect { address, .. } => {
                 tcp(*address, holder, &mut ports, report);
             }
             Listen::Unix { path, .. } => unix(path, holder, &mut paths, report),

@@ -68,7 +68,7 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
     let tls = map.get_or("tls", settings::Tls::default(), report, settings::tls);
     let settings::Tls { min, resumption } = tls.unwrap_or_default();
     let listen = listen::read(&map, min, report);
-    let forward = forward::read(&map, min, shared, report);
+    let forward = forward::read(&map, min, listen.as_ref(), shared, report);
     let own_id = own_id(&map, &shared.site, report);
     let policy = match map.get("policy") {
         Some(field) => policy::read(&field, report),

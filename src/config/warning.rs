@@ -113,8 +113,10 @@ fn oldest(spec: &EndpointSpec) -> MinVersion {
 }
 
 fn listen(spec: &EndpointSpec, warnings: &mut Warnings<'_>) {
-    let Listen::Tcp { local, from, .. } = &spec.listen else {
-        return;
+    let (local, from) = match &spec.listen {
+        Listen::Tcp { local, from, .. } => (local, from.as_slice()),
+        Listen::Connect { local, .. } => (local, &[][..]),
+        Listen::Mtls { .. } | Listen::Unix { .. } => return,
     };
     if *local == LocalClients::Anyone && spec.needs_identity() {
         let id = spec.own_id.as_ref().map_or_else(
@@ -168,7 +170,8 @@ fn trust(
             warnings.add(key, message);
         }
     }
-    if spec.site_services().next().is_some() && !agent {
+    let found = spec.site_services().next().is_some() || spec.any_site().is_some();
+    if found && !agent {
         let message = "site:// is found by the Workload API's socket of our own agent, and this \
                        identity does not come from there: it will not be found";
         warnings.add("forward", message);

@@ -11,7 +11,7 @@ use crate::config::EndpointConfig;
 /// Whether an endpoint is of no use where nothing is known of other sites beside their bundles.
 pub(crate) fn is_needed(spec: &EndpointSpec) -> bool {
     let marks = spec.lists().any(|list| list.marks().next().is_some());
-    marks || spec.site_services().next().is_some()
+    marks || spec.site_services().next().is_some() || spec.any_site().is_some()
 }
 
 /// Whether it could make use of it: also for peers of any site, and for the age that policy sees.

@@ -80,6 +80,29 @@ fn sender(local: &str) -> Asked {
     })
 }
 
+#[test]
+fn an_endpoint_for_all_other_sites_leads_to_them_and_not_to_our_own() {
+    let asked = Asked::new(|_| {
+        "  out:
+    listen: connect://127.0.0.1:4000
+    local: [\"user:0\"]
+    forward: site://*/mdx
+    identity: unix:///run/no.sock
+    expect: [mark:hpci]
+"
+        .into()
+    });
+    asked.policy("not input.sekisho.upstream.address");
+    let document = asked.json(&["out", BACK, "--user", "0"]);
+    assert_eq!(document["allowed"], true, "{document:#}");
+    let text = document.to_string();
+    assert!(text.contains("CONNECT mdx.b.example:PORT"), "{text}");
+    let unknown = document["not_known_here"].to_string();
+    assert!(unknown.contains("sekisho.upstream.address"), "{unknown}");
+    let steps = asked.steps(&["out", "spiffe://a.example/mdx", "--user", "0"]);
+    assert!(steps.contains(&("target".into(), false)), "{steps:?}");
+}
+
 fn root() -> (User, String) {
     let root = User::from_uid(Uid::from_raw(0)).unwrap().unwrap();
     let group = Group::from_gid(root.gid).unwrap().unwrap().name;

@@ -47,6 +47,10 @@ impl Way<'_> {
             upstream,
             ..
         } = &*at.snapshot;
+        let upstream = match &self.wanted {
+            Some(service) => &upstream.of_service(spec, service, material.members()),
+            None => upstream,
+        };
         if let Forward::Mtls { expect, .. } = &spec.forward {
             for service in upstream.missing() {
                 material.want(expect, &service.domain);

@@ -9,9 +9,10 @@ use super::Refusal;
 use crate::{
     Shared,
     accept::Table,
+    connect,
     endpoint::{
         Endpoint, Place, Snapshot,
-        spec::{Forward, Listen},
+        spec::{Forward, Listen, SiteService},
     },
     error::{HandshakeError, LocalError},
     handshake::{self, Layer, alert, gate::Handshaking},
@@ -48,6 +49,8 @@ pub(super) struct Way<'a> {
     pub(super) shared: &'a Shared,
     pub(super) live: &'a Live,
     pub(super) facts: Facts,
+    /// What the client has asked for, where it asks by CONNECT.
+    pub(super) wanted: Option<SiteService>,
 }
 
 /// The endpoint a connection is for: its place there, and what holds.
@@ -102,6 +105,7 @@ impl<'a> Way<'a> {
                 destination,
                 ..Facts::default()
             },
+            wanted: None,
         }
     }
 
@@ -272,6 +276,9 @@ impl<'a> Way<'a> {
         };
         let at = self.enter(endpoint)?;
         self.claims(table, &mut transport).await?;
+        if let Listen::Connect { .. } = at.snapshot.spec.listen {
+            return self.requested(at, transport).await;
+        }
         let client = match self.client(&at.snapshot, &transport).await {
             Ok(client) => client,
             Err(error) => {
@@ -304,7 +311,7 @@ impl<'a> Way<'a> {
         }
     }
 
-    async fn client(
+    pub(super) async fn client(
         &self,
         snapshot: &Snapshot,
         transport: &Transport,
@@ -362,17 +369,17 @@ impl<'a> Way<'a> {
     }
 
     /// Dials, decides once more where somebody answered who can be verified, and relays.
-    async fn onward(
+    pub(super) async fn onward(
         mut self,
         mut at: At,
-        client: Stream,
+        mut client: Stream,
         mut peers: Peers,
         permit: Option<Permit>,
     ) -> Result<Box<Established>, Refusal> {
         let (upstream, held) = match self.dial(&at, &mut peers).await {
             Ok(dialled) => dialled,
             Err(refusal) => {
-                client.transport().abort_on_close();
+                self.turn_away(client, &refusal).await;
                 return Err(refusal);
             }
         };
@@ -385,21 +392,46 @@ impl<'a> Way<'a> {
                 .and_then(|()| self.decide(&at.snapshot, &peers)),
         };
         match permit {
-            Ok(permit) => Ok(Box::new(Established {
-                decided: Decided {
-                    at,
-                    facts: self.facts,
-                    peers,
-                    permit,
-                    _held: held,
-                },
-                client,
-                upstream,
-            })),
+            Ok(permit) => {
+                if self.wanted.is_some() {
+                    connect::accept(&mut client).await;
+                }
+                Ok(Box::new(Established {
+                    decided: Decided {
+                        at,
+                        facts: self.facts,
+                        peers,
+                        permit,
+                        _held: held,
+                    },
+                    client,
+                    upstream,
+                }))
+            }
             Err(refusal) => {
-                tokio::join!(alert::deny(client), alert::deny(upstream));
+                tokio::join!(self.deny(client, &refusal), alert::deny(upstream));
                 Err(refusal)
             }
+        }
+    }
+
+    /// Ends a client whose way led nowhere.
+    async fn turn_away(&self, client: Stream, refusal: &Refusal) {
+        if self.wanted.is_some() {
+            self.deny(client, refusal).await;
+        } else {
+            client.transport().abort_on_close();
+        }
+    }
+
+    /// Tells a client why, as its side knows it: by HTTP, by an alert, by a reset.
+    async fn deny(&self, client: Stream, refusal: &Refusal) {
+        match client {
+            Stream::Wire(wire) if self.wanted.is_some() => {
+                let status = connect::status(refusal.reason);
+                connect::refuse(wire.transport, status, refusal.reason).await;
+            }
+            other => alert::deny(other).await,
         }
     }
 }

@@ -138,7 +138,9 @@ impl EndpointSpec {
     pub const fn direction(&self) -> sekisho_policy::Direction {
         match self.listen {
             Listen::Mtls { .. } => sekisho_policy::Direction::Inbound,
-            Listen::Tcp { .. } | Listen::Unix { .. } => sekisho_policy::Direction::Outbound,
+            Listen::Tcp { .. } | Listen::Connect { .. } | Listen::Unix { .. } => {
+                sekisho_policy::Direction::Outbound
+            }
         }
     }
 
@@ -156,7 +158,21 @@ impl EndpointSpec {
         };
         targets.iter().filter_map(|target| match &target.address {
             Address::Site(service) => Some(service),
-            Address::Ip(_) | Address::Name(..) | Address::Unix(_) => None,
+            Address::Sites(_) | Address::Ip(_) | Address::Name(..) | Address::Unix(_) => None,
+        })
+    }
+
+    /// Which services of other sites a client may ask for by their names; `None` where the file says
+    /// where connections go.
+    #[must_use]
+    pub fn any_site(&self) -> Option<&AnySite> {
+        let targets: &[MtlsTarget] = match &self.forward {
+            Forward::Mtls { targets, .. } => targets,
+            Forward::Plain { .. } => &[],
+        };
+        targets.iter().find_map(|target| match &target.address {
+            Address::Sites(any) => Some(any),
+            _ => None,
         })
     }
 
@@ -217,6 +233,14 @@ pub enum Listen {
         /// Source networks that may connect, beside loopback. Default: none.
         from: Vec<IpNet>,
     },
+    /// `connect://ADDRESS:PORT`, on loopback: clients say by HTTP CONNECT (RFC 9110 §9.3.6) where they
+    /// want to go. Goes with [`Address::Sites`], and that with nothing else.
+    Connect {
+        /// The address.
+        address: SocketAddr,
+        /// Which processes of this host may use it.
+        local: LocalClients,
+    },
     /// `unix:///PATH`.
     Unix {
         /// The socket's path.
@@ -231,7 +255,9 @@ impl Listen {
     #[must_use]
     pub fn bind(&self) -> Bind {
         match self {
-            Self::Mtls { address, .. } | Self::Tcp { address, .. } => Bind::Tcp(*address),
+            Self::Mtls { address, .. }
+            | Self::Tcp { address, .. }
+            | Self::Connect { address, .. } => Bind::Tcp(*address),
             Self::Unix { path, .. } => Bind::Unix(path.clone()),
         }
     }
@@ -242,6 +268,7 @@ impl fmt::Display for Listen {
         match self {
             Self::Mtls { address, .. } => write!(f, "mtls://{address}"),
             Self::Tcp { address, .. } => write!(f, "tcp://{address}"),
+            Self::Connect { address, .. } => write!(f, "connect://{address}"),
             Self::Unix { path, .. } => write!(f, "unix://{}", path.display()),
         }
     }
@@ -330,6 +357,7 @@ impl fmt::Display for Forward {
                 .iter()
                 .map(|target| match (&target.address, &target.server_name) {
                     (Address::Site(service), _) => service.to_string(),
+                    (Address::Sites(any), _) => any.to_string(),
                     (address, Some(name)) => format!("mtls://{address} (as {name})"),
                     (address, None) => format!("mtls://{address}"),
                 })
@@ -363,6 +391,8 @@ pub enum Address {
     Name(String, u16),
     /// A service of another site, found in that site's catalogue.
     Site(SiteService),
+    /// Whichever of these services of other sites the client asks for; the only target then.
+    Sites(AnySite),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
@@ -378,6 +408,24 @@ pub struct SiteService {
     pub allow: Vec<IpNet>,
 }
 
+/// `site://*`, `site://*/SERVICE`: any service, or this one, of any other site.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AnySite {
+    /// The only service that may be asked for. `None`: any.
+    pub service: Option<String>,
+    /// Networks that a catalogue may name beside public addresses: `federation: {allow}`.
+    pub allow: Vec<IpNet>,
+}
+
+impl fmt::Display for AnySite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.service {
+            Some(service) => write!(f, "site://*/{service}"),
+            None => f.write_str("site://*"),
+        }
+    }
+}
+
 impl fmt::Display for SiteService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "site://{}/{}", self.domain, self.service)
@@ -390,6 +438,7 @@ impl fmt::Display for Address {
             Self::Ip(address) => write!(f, "{address}"),
             Self::Name(name, port) => write!(f, "{name}:{port}"),
             Self::Site(service) => write!(f, "{service}"),
+            Self::Sites(any) => write!(f, "{any}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }

@@ -44,17 +44,25 @@ impl Plan {
             Forward::Plain { targets } => targets.iter().map(|address| (address, None)).collect(),
         };
         for (address, server_name) in all {
-            if let Address::Site(service) = address {
-                plan.look_up(service, members);
-            } else {
-                plan.targets.push(Planned {
+            match address {
+                Address::Site(service) => plan.look_up(service, members),
+                // Whom a client asks for has a plan of its own.
+                Address::Sites(_) => {}
+                _ => plan.targets.push(Planned {
                     name: address.to_string(),
                     address: address.clone(),
                     server_name: server_name.cloned(),
                     found: None,
-                });
+                }),
             }
         }
+        plan
+    }
+
+    /// The targets of one service.
+    pub(super) fn of(service: &SiteService, members: &Members) -> Self {
+        let mut plan = Self::default();
+        plan.look_up(service, members);
         plan
     }
 

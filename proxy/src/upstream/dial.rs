@@ -46,7 +46,7 @@ pub(super) async fn target(
     };
     match address {
         // What the catalogue has of it was put in its place.
-        Address::Site(service) => Err(UpstreamError::NotListed(service.to_string())),
+        Address::Site(_) | Address::Sites(_) => Err(UpstreamError::NotListed(address.to_string())),
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(failed)?;
             Ok((Transport::Unix(stream), address.to_string()))

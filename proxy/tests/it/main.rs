@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod changes;
+mod connect;
 mod harness;
 mod layer;
 mod limits;

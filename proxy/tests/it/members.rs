@@ -24,9 +24,9 @@ use tokio::{net::TcpStream, sync::watch, task::JoinHandle};
 use crate::harness::{SOON, World, end, list, ping, policy};
 
 /// What an endpoint is told of other sites, while a test runs.
-struct Told {
-    members: watch::Sender<Members>,
-    demand: Arc<Demand>,
+pub(crate) struct Told {
+    pub(crate) members: watch::Sender<Members>,
+    pub(crate) demand: Arc<Demand>,
     task: JoinHandle<()>,
     _supply: watch::Sender<Arc<Supply>>,
     _extra: watch::Sender<Arc<FileBundles>>,
@@ -39,7 +39,7 @@ impl Drop for Told {
 }
 
 /// Has an endpoint follow members, with its own site's bundle as the only other one.
-async fn told(world: &World, spec: &EndpointSpec, members: Members) -> Told {
+pub(crate) async fn told(world: &World, spec: &EndpointSpec, members: Members) -> Told {
     let id = spec.own_id.clone().unwrap();
     let own = if spec.site == *world.a.domain() {
         &world.a
@@ -100,7 +100,7 @@ fn marks(words: &[&str]) -> BTreeSet<sekisho_certs::Mark> {
     words.iter().map(|word| word.parse().unwrap()).collect()
 }
 
-fn member(site: &Site, words: &[&str], at: SystemTime) -> Member {
+pub(crate) fn member(site: &Site, words: &[&str], at: SystemTime) -> Member {
     Member::new(site.domain().clone(), Source::Directory, at)
         .with_marks(marks(words))
         .unwrap()
@@ -108,7 +108,7 @@ fn member(site: &Site, words: &[&str], at: SystemTime) -> Member {
         .unwrap()
 }
 
-fn members(own: &Site, all: Vec<Member>) -> Members {
+pub(crate) fn members(own: &Site, all: Vec<Member>) -> Members {
     Members::new(own.domain(), all.into_iter().map(Arc::new)).unwrap()
 }
 

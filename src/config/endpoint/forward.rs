@@ -1,7 +1,7 @@
 //! `forward`, and what goes with each form of it.
 
 use sekisho_certs::{IdList, IdPattern, TrustDomain, tls::MinVersion};
-use sekisho_proxy::endpoint::spec::{Address, Forward, MtlsTarget, SiteService};
+use sekisho_proxy::endpoint::spec::{Address, AnySite, Forward, Listen, MtlsTarget, SiteService};
 
 use super::{Shared, ids};
 use crate::config::{
@@ -18,6 +18,7 @@ type Written<'a> = (Field<'a>, ForwardUrl);
 pub(super) fn read(
     map: &Map<'_>,
     min: MinVersion,
+    listen: Option<&Listen>,
     shared: &Shared,
     report: &mut Report,
 ) -> Option<Forward> {
@@ -42,9 +43,17 @@ pub(super) fn read(
                 };
                 mtls.push((field, Address::Site(service), None));
             }
+            ForwardUrl::Sites(service) => {
+                let any = AnySite {
+                    service,
+                    allow: shared.allow.clone(),
+                };
+                mtls.push((field, Address::Sites(any), None));
+            }
             ForwardUrl::Plain(address) => plain.push(address),
         }
     }
+    asked_for(&field, &mtls, plain.len(), listen, report)?;
     if !plain.is_empty() {
         if !mtls.is_empty() {
             field.rule(
@@ -69,6 +78,32 @@ pub(super) fn read(
     })
 }
 
+/// Somebody has to say which of any sites is meant, and by CONNECT nothing else can be said.
+fn asked_for(
+    field: &Field<'_>,
+    mtls: &[(Field<'_>, Address, Option<String>)],
+    plain: usize,
+    listen: Option<&Listen>,
+    report: &mut Report,
+) -> Option<()> {
+    let any = |address: &Address| matches!(address, Address::Sites(_));
+    let found = mtls.iter().any(|(_, address, _)| any(address));
+    let rule = match listen {
+        _ if found && mtls.len() + plain > 1 => "site://* stands alone",
+        Some(Listen::Connect { .. }) if !found => {
+            "a connect `listen` has clients say where they go: `forward` is site://* or \
+             site://*/SERVICE"
+        }
+        Some(Listen::Mtls { .. } | Listen::Tcp { .. } | Listen::Unix { .. }) if found => {
+            "which site is meant is said by a client of a connect `listen`: \
+             listen: connect://ADDRESS:PORT"
+        }
+        _ => return Some(()),
+    };
+    field.rule(rule, report);
+    None
+}
+
 /// `expect`. Where all targets are services of other sites it may be missing: the catalogue says who
 /// answers, and the list is every workload of those sites.
 fn expect(
@@ -80,7 +115,8 @@ fn expect(
         .iter()
         .map(|(_, address, _)| match address {
             Address::Site(service) => format!("spiffe://{}/*", service.domain).parse().ok(),
-            Address::Ip(_) | Address::Name(..) | Address::Unix(_) => None,
+            // Whom it may lead to is for the file to say.
+            Address::Sites(_) | Address::Ip(_) | Address::Name(..) | Address::Unix(_) => None,
         })
         .collect();
     match (map.get("expect"), of_sites) {

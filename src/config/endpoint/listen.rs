@@ -24,13 +24,13 @@ pub(super) fn read(map: &Map<'_>, min: MinVersion, report: &mut Report) -> Optio
             return None;
         }
     };
-    if matches!(url, ListenUrl::Tcp(_) | ListenUrl::Unix(_)) {
+    if !matches!(url, ListenUrl::Mtls(_)) {
         let rule = "only an mTLS `listen` has peers to accept";
         map.refuse(&["accept"], rule, report);
     }
     match url {
         ListenUrl::Mtls(address) => {
-            let rule = "only a tcp or unix `listen` has local clients";
+            let rule = "only a tcp, connect or unix `listen` has local clients";
             map.refuse(&["local", "from"], rule, report);
             let accept = map.required("accept", ids::FORM, report)?;
             Some(Listen::Mtls {
@@ -40,6 +40,19 @@ pub(super) fn read(map: &Map<'_>, min: MinVersion, report: &mut Report) -> Optio
             })
         }
         ListenUrl::Tcp(address) => tcp(map, &field, address, report),
+        ListenUrl::Connect(address) => {
+            let rule = "a connect `listen` is for this host only";
+            map.refuse(&["from"], rule, report);
+            let local = local(map, report);
+            if !address::is_loopback(address) {
+                let rule = "other hosts reach this address: a connect `listen` is on loopback";
+                field.rule(rule, report);
+            }
+            Some(Listen::Connect {
+                address,
+                local: local?,
+            })
+        }
         ListenUrl::Unix(path) => {
             let rule = "only a tcp `listen` has source addresses";
             map.refuse(&["from"], rule, report);

@@ -34,6 +34,7 @@ fn the_examples_of_the_reference_are_right() {
     let [
         first,
         second,
+        connect,
         authority,
         evidence,
         below,
@@ -45,6 +46,12 @@ fn the_examples_of_the_reference_are_right() {
         panic!("{} examples", blocks.len());
     };
     let config = load_text(&[*first, *second].concat()).unwrap();
+    let head = "site: osaka.example\nidentity: unix:///run/a.sock\n";
+    let own = load_text(&format!("{head}{connect}")).unwrap();
+    let [out] = own.endpoints.as_slice() else {
+        panic!("{} endpoints", own.endpoints.len());
+    };
+    assert!(out.spec.any_site().is_some() && out.warnings.is_empty());
     let own = load_text(directory).unwrap().federation.unwrap();
     assert_eq!(own.directory.unwrap().places.len(), 1);
     let names: Vec<_> = config

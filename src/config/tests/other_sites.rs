@@ -117,3 +117,103 @@ fn networks_of_a_catalogue_say_what_they_expect() {
         "{all:?}"
     );
 }
+
+const ANY: &str = "\
+listen: connect://127.0.0.1:3128
+forward: site://*
+expect: [mark:hpci]
+identity: unix:///run/a.sock
+";
+
+#[test]
+fn a_client_may_say_by_connect_which_site_it_wants() {
+    let read = endpoint(&format!(
+        "federation: {{allow: [10.1.0.0/16]}}\n{}",
+        site(ANY)
+    ));
+    let spec = &read.spec;
+    assert_eq!(spec.listen.to_string(), "connect://127.0.0.1:3128");
+    assert_eq!(spec.forward.to_string(), "site://*");
+    let any = spec.any_site().unwrap();
+    assert_eq!((&any.service, any.allow.len()), (&None, 1));
+    assert!(is_needed(spec) && spec.site_services().next().is_none());
+    let open = |one: &crate::config::EndpointConfig| {
+        let mut all = one.warnings.iter();
+        all.any(|one| one.message.contains("any user of the host could speak as"))
+    };
+    assert!(open(&read));
+    let one = ANY.replace("site://*", "site://*/mdx") + "local: [user:root]\n";
+    let read = endpoint(&site(&one.replace("127.0.0.1", "[::1]")));
+    assert_eq!(read.spec.forward.to_string(), "site://*/mdx");
+    assert!(!open(&read));
+    let embedded = ANY.replace("unix:///run/a.sock", "{embedded: {data: ca}}\nas: /w");
+    let warnings = endpoint(&site(&embedded)).warnings;
+    let found = |text: &str| warnings.iter().any(|one| one.message.contains(text));
+    assert!(found("will not be found"));
+}
+
+#[test]
+fn connect_and_any_site_go_together_and_with_nothing_else() {
+    let refused = |from: &str, to: &str, says: &str| {
+        let text = ANY.replace(from, to);
+        assert_ne!(text, ANY);
+        let all = errors(&site(&text));
+        assert!(all.iter().any(|one| one.contains(says)), "{text}{all:?}");
+    };
+    refused(
+        "connect:",
+        "tcp:",
+        "endpoints.x.forward: which site is meant",
+    );
+    refused(
+        "connect://127.0.0.1:3128",
+        "mtls://127.0.0.1:3128\naccept: [mark:hpci]",
+        "which site is meant",
+    );
+    refused(
+        "connect://127.0.0.1:3128",
+        "unix:///run/c.sock",
+        "which site is meant",
+    );
+    refused(
+        "site://*",
+        "site://t.example/m",
+        "has clients say where they go",
+    );
+    refused(
+        "site://*",
+        "mtls://t.example:1",
+        "has clients say where they go",
+    );
+    refused(
+        "site://*",
+        "tcp://127.0.0.1:1",
+        "has clients say where they go",
+    );
+    refused("site://*", "[site://*, site://t.example/m]", "stands alone");
+    refused("site://*", "[site://*, site://*/m]", "stands alone");
+    refused("site://*", "[tcp://127.0.0.1:1, site://*]", "stands alone");
+    refused("site://*", "site://*/M", "site://* or site://*/SERVICE");
+    refused("site://*", "site://*x", "site://* or site://*/SERVICE");
+    refused("site://*", "site://*/", "site://* or site://*/SERVICE");
+    refused("127.0.0.1:3128", "10.0.0.1:3128", "is on loopback");
+    refused("127.0.0.1:3128", "0.0.0.0:3128", "is on loopback");
+    refused(
+        "127.0.0.1:3128",
+        "localhost:3128",
+        "names are not looked up here",
+    );
+    refused("expect: [mark:hpci]\n", "", "endpoints.x.expect: missing");
+    refused(
+        "expect:",
+        "from: [10.0.0.0/8]\nexpect:",
+        "for this host only",
+    );
+    refused(
+        "expect:",
+        "accept: [mark:hpci]\nexpect:",
+        "has peers to accept",
+    );
+    refused("expect:", "name: x\nexpect:", "is chosen by server name");
+    refused("mark:hpci", "federated", "needs a `policy`");
+}

@@ -29,12 +29,13 @@ pub(super) fn check(base: &str, table: &[(&str, &str)]) {
     }
 }
 
-const LISTEN: &str = "mtls://ADDRESS:PORT, tcp://ADDRESS:PORT or unix:///PATH";
+const LISTEN: &str =
+    "mtls://ADDRESS:PORT, tcp://ADDRESS:PORT, connect://ADDRESS:PORT or unix:///PATH";
 const LOCAL: &str = "an IP address ([…] around IPv6; names are not looked up here), a colon and a \
                      port from 1 to 65535";
 const SOCKET: &str = "unix:// and the absolute path of a socket, at most 107 bytes";
-const FORWARD: &str =
-    "mtls://HOST:PORT[/NAME], site://TRUST-DOMAIN/SERVICE, tcp://HOST:PORT or unix:///PATH";
+const FORWARD: &str = "mtls://HOST:PORT[/NAME], site://TRUST-DOMAIN/SERVICE, site://*[/SERVICE], tcp://HOST:PORT or \
+     unix:///PATH";
 const HOST: &str =
     "an IP address ([…] around IPv6) or a DNS name, a colon and a port from 1 to 65535";
 #[test]
@@ -226,7 +227,7 @@ fn lists_of_peers_say_what_they_expect() {
 
 #[test]
 fn local_clients_say_what_they_expect() {
-    let only = "only a tcp or unix `listen` has local clients";
+    let only = "only a tcp, connect or unix `listen` has local clients";
     check(
         INBOUND,
         &[

@@ -8,8 +8,8 @@ fn rendered(text: &str, colour: bool) -> String {
 fn an_error_shows_the_line_and_the_place() {
     let text = site(&INBOUND.replace("mtls://127.0.0.1:7000", "mtsl://0.0.0.0:9443"));
     let expected = "\
-etc/f.yaml:4:13: endpoints.x.listen: expected mtls://ADDRESS:PORT, tcp://ADDRESS:PORT or \
-unix:///PATH, found \"mtsl://0.0.0.0:9443\"
+etc/f.yaml:4:13: endpoints.x.listen: expected mtls://ADDRESS:PORT, tcp://ADDRESS:PORT, \
+connect://ADDRESS:PORT or unix:///PATH, found \"mtsl://0.0.0.0:9443\"
   |
 4 |     listen: mtsl://0.0.0.0:9443
   |             ^

@@ -1,11 +1,11 @@
 //! Whole sites in a federation: each an authority, an agent and a proxy, which follow one directory.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
@@ -17,7 +17,7 @@ use super::keeper::Keeper;
 use crate::support::{
     Process, Upstream, http,
     node::SEKISHO,
-    ports,
+    ports, program,
     wait::{until, until_within},
 };
 
@@ -34,8 +34,46 @@ struct Site {
     name: &'static str,
     gate: SocketAddr,
     senders: BTreeMap<&'static str, SocketAddr>,
+    /// Where its clients say themselves whom they want.
+    any: SocketAddr,
     folder: PathBuf,
     _process: Process,
+}
+
+/// The files of a site: a gate for all others, a way to all others by `any`, and `more` endpoints.
+fn write(
+    folder: &Path,
+    name: &str,
+    [gate, listen, any]: [SocketAddr; 3],
+    directory: SocketAddr,
+    service: SocketAddr,
+    more: &str,
+) {
+    let write = |file: &str, text: &str| fs::write(folder.join(file), text).unwrap();
+    write(
+        "site.yaml",
+        &format!(
+            "site: {name}\n\
+             authority: {{listen: {listen}, data: authority, socket: authority.sock, entries: entries.yaml}}\n\
+             agent: {{data: agent, socket: agent.sock}}\n\
+             federation: {{directory: \"http://{directory}/\", root: root.json, services: services.yaml, allow: [127.0.0.0/8]}}\n\
+             admin: unix://{}\nlog: {{format: json}}\nworkers: 1\nendpoints:\n  \
+             in:\n    listen: mtls://{gate}\n    forward: tcp://{service}\n    as: /mdx\n    name: mdx\n    accept: [mark:hpci]\n  \
+             any:\n    listen: connect://{any}\n    forward: site://*\n    as: /sender\n    expect: [mark:hpci]\n{more}",
+            folder.join("admin.sock").display(),
+        ),
+    );
+    let selectors = format!("[\"unix:uid:{}\"]", getuid());
+    write(
+        "entries.yaml",
+        &format!(
+            "entries:\n  - {{spiffe_id: /mdx, selectors: {selectors}}}\n  - {{spiffe_id: /sender, selectors: {selectors}}}\n"
+        ),
+    );
+    write(
+        "services.yaml",
+        &format!("services: [{{name: mdx, gateways: [\"{gate}\"]}}]\n"),
+    );
 }
 
 impl Federation {
@@ -60,7 +98,7 @@ impl Federation {
         let gate = ports::free();
         let listen = ports::free();
         let senders: BTreeMap<_, _> = others.iter().map(|other| (*other, ports::free())).collect();
-        let write = |file: &str, text: &str| fs::write(folder.join(file), text).unwrap();
+        let any = ports::free();
         let out: String = senders
             .iter()
             .map(|(other, listen)| {
@@ -70,31 +108,8 @@ impl Federation {
                 )
             })
             .collect();
-        write(
-            "site.yaml",
-            &format!(
-                "site: {name}\n\
-                 authority: {{listen: {listen}, data: authority, socket: authority.sock, entries: entries.yaml}}\n\
-                 agent: {{data: agent, socket: agent.sock}}\n\
-                 federation: {{directory: \"http://{}/\", root: root.json, services: services.yaml, allow: [127.0.0.0/8]}}\n\
-                 admin: unix://{}\nlog: {{format: json}}\nworkers: 1\nendpoints:\n  \
-                 in:\n    listen: mtls://{gate}\n    forward: tcp://{}\n    as: /mdx\n    name: mdx\n    accept: [mark:hpci]\n{out}",
-                self.address,
-                folder.join("admin.sock").display(),
-                self.echo.address,
-            ),
-        );
-        let selectors = format!("[\"unix:uid:{}\"]", getuid());
-        write(
-            "entries.yaml",
-            &format!(
-                "entries:\n  - {{spiffe_id: /mdx, selectors: {selectors}}}\n  - {{spiffe_id: /sender, selectors: {selectors}}}\n"
-            ),
-        );
-        write(
-            "services.yaml",
-            &format!("services: [{{name: mdx, gateways: [\"{gate}\"]}}]\n"),
-        );
+        let ports = [gate, listen, any];
+        write(&folder, name, ports, self.address, self.echo.address, &out);
         let root = self.keeper.file("fed/metadata/1.root.json");
         fs::copy(root, folder.join("root.json")).unwrap();
         let mut command = Command::new(SEKISHO);
@@ -104,6 +119,7 @@ impl Federation {
             name,
             gate,
             senders,
+            any,
             folder,
             _process: process,
         };
@@ -167,6 +183,43 @@ impl Site {
         until_within(Duration::from_secs(150), &what, || self.says(other).ok());
     }
 
+    /// The same by the one endpoint that leads to everybody.
+    fn asks(&self, other: &str) -> std::io::Result<()> {
+        let mut stream = TcpStream::connect(self.any)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let target = format!("mdx.{other}:443");
+        write!(
+            stream,
+            "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"
+        )?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        if !head.starts_with(b"HTTP/1.1 200 ") {
+            let said = String::from_utf8_lossy(&head).into_owned();
+            return Err(std::io::Error::other(said));
+        }
+        exchange(&mut stream)
+    }
+
+    /// What curl says of that way, the status of its CONNECT last. The service says back what it hears,
+    /// and nobody ends that; a site that is not known is waited for three seconds.
+    fn curl(&self, curl: &Path, other: &str) -> String {
+        let output = Command::new(curl)
+            .env_remove("no_proxy")
+            .env_remove("NO_PROXY")
+            .args(["--silent", "--proxytunnel", "--http0.9", "--max-time", "8"])
+            .args(["--write-out", "%{http_connect}", "--proxy"])
+            .arg(format!("http://{}", self.any))
+            .arg(format!("http://mdx.{other}/"))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn sekisho(&self, line: &str) -> Value {
         let output = Command::new(SEKISHO)
             .args(line.split(' '))
@@ -203,6 +256,45 @@ const FOUR: [&str; 4] = [
 ];
 
 #[test]
+fn four_sites_and_twenty_have_files_of_the_same_number_of_lines() {
+    let keeper = Keeper::new(1);
+    let ports = || [ports::free(), ports::free(), ports::free()];
+    let mut lines = BTreeSet::new();
+    for count in [4, 20] {
+        let names: Vec<_> = (1..=count).map(|one| format!("s{one}.example")).collect();
+        for name in &names {
+            let folder = keeper.file(&format!("{count}/{name}"));
+            fs::create_dir_all(&folder).unwrap();
+            // In a federation of as many; they find one another by the directory alone.
+            write(&folder, name, ports(), ports::free(), ports::free(), "");
+            let root = keeper.file("fed/metadata/1.root.json");
+            fs::copy(root, folder.join("root.json")).unwrap();
+            let files = ["site.yaml", "entries.yaml", "services.yaml"];
+            let texts = files.map(|file| fs::read_to_string(folder.join(file)).unwrap());
+            let others = names.iter().filter(|other| *other != name);
+            for other in others {
+                assert!(
+                    texts
+                        .iter()
+                        .all(|text| !text.contains(&format!(" {other}")))
+                );
+            }
+            lines.insert(texts.map(|text| text.lines().count()));
+            let output = Command::new(SEKISHO)
+                .args(["check", "-c"])
+                .arg(folder.join("site.yaml"))
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}{error}");
+            assert!(said.contains("leads where CONNECT"), "{said}");
+        }
+    }
+    assert_eq!(lines.len(), 1, "{lines:?}");
+}
+
+#[test]
 fn a_fifth_site_joins_and_no_file_of_the_others_changes() {
     let federation = Federation::new();
     let fifth = "kobe.example";
@@ -220,6 +312,21 @@ fn a_fifth_site_joins_and_no_file_of_the_others_changes() {
     for site in &sites {
         site.senders.keys().for_each(|other| site.reaches(other));
     }
+    // And by one endpoint to all of them; to themselves and to strangers by none.
+    for site in &sites {
+        for other in FOUR.into_iter().filter(|other| *other != site.name) {
+            let what = format!("one way from {} to {other}", site.name);
+            until_within(Duration::from_secs(60), &what, || site.asks(other).ok());
+        }
+        let error = site.asks(site.name).unwrap_err().to_string();
+        assert!(error.starts_with("HTTP/1.1 403 "), "{error}");
+    }
+    if let Some(curl) = program::find("curl") {
+        let said = sites[0].curl(&curl, "nara.example");
+        assert!(said.contains("Host: mdx.nara.example"), "{said}");
+        assert!(said.ends_with("200"), "{said}");
+        assert_eq!(sites[0].curl(&curl, "far.example"), "503");
+    }
     let before: Vec<_> = sites.iter().map(Site::files).collect();
     let kobe = federation.site(fifth, &FOUR);
     assert!(kobe.says("tokyo.example").is_err(), "it is no member yet");
@@ -228,6 +335,8 @@ fn a_fifth_site_joins_and_no_file_of_the_others_changes() {
     federation.look(&sites);
     for other in FOUR {
         kobe.reaches(other);
+        let what = format!("one way from kobe to {other}");
+        until_within(Duration::from_secs(60), &what, || kobe.asks(other).ok());
     }
     let after: Vec<_> = sites.iter().map(Site::files).collect();
     assert_eq!(before, after);
