@@ -348,9 +348,22 @@ async fn a_list_of_users_one_service_and_a_policy_hold_for_it_too() {
         .await
         .refused("403", "policy_denied")
         .await;
-    ping(&mut three.ask("back.c.example:1").await.open())
-        .await
-        .unwrap();
+    // Nothing came through, and what does is seen.
+    let moved = async |endpoint: &str| {
+        let proxy = &three.world.proxy;
+        wait_for("the end of both", SOON, || proxy.registry().is_empty()).await;
+        let text = proxy.metrics_text();
+        let start =
+            format!("sekisho_relay_bytes_total{{endpoint=\"{endpoint}\",to=\"upstream\"}} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(&start));
+        line.map(ToOwned::to_owned)
+    };
+    assert_eq!((moved("out").await, moved("back").await), (None, None));
+    let mut to_c = three.ask("back.c.example:1").await.open();
+    ping(&mut to_c).await.unwrap();
+    drop(to_c);
+    assert_eq!(moved("out").await.as_deref(), Some("4"));
+    assert_eq!(moved("back-c").await.as_deref(), Some("4"));
 }
 
 #[tokio::test]
