@@ -49,18 +49,19 @@ impl Delta {
         }
     }
 
-    /// The snapshot of this number with these versions, as the host has written it.
+    /// The snapshot of this number with these versions, and as the host has written it.
     pub(crate) fn snapshot<'a>(
         self,
         number: NonZeroU64,
         versions: impl Iterator<Item = (&'a str, u64)>,
-    ) -> Result<Vec<u8>, serde_json::Error> {
+    ) -> Result<(Vec<u8>, Signed<Snapshot>), serde_json::Error> {
         let mut snapshot = Snapshot::new(SPEC.into(), number, self.expires);
         snapshot.meta = versions.filter_map(of_role).collect();
-        metadata::canonical(&Signed {
+        let signed = Signed {
             signed: snapshot,
             signatures: self.signatures,
-        })
+        };
+        Ok((metadata::canonical(&signed)?, signed))
     }
 }
 

@@ -56,11 +56,14 @@ impl Client {
         if let Some(highest) = read(HIGHEST).and_then(|bytes| Highest::read(&bytes)) {
             self.trusted.snapshot.roles = highest.0;
         }
+        if let Some(bytes) = &snapshot {
+            self.trusted.remember(bytes);
+        }
         if let Some(stated) = timestamp.and_then(|bytes| self.trusted.stated(&bytes).ok()) {
             // Whether they are over is asked when something is to be confirmed by them.
             let _ = self.trusted.take_timestamp(stated);
             if let Some(bytes) = snapshot {
-                let _ = self.trusted.take_snapshot(&bytes);
+                let _ = self.trusted.take_snapshot(&bytes, None);
             }
             if let Some(bytes) = targets {
                 let _ = self.trusted.take_targets(&bytes);

@@ -131,7 +131,11 @@ impl Trusted {
 
     /// Takes the snapshot that the host has named (§5.5). A role whose version went back, or that is
     /// gone, keeps the version it had: that is the fault of one role and no reason to lose the others.
-    pub(super) fn take_snapshot(&mut self, bytes: &[u8]) -> Result<Backwards, SyncError> {
+    pub(super) fn take_snapshot(
+        &mut self,
+        bytes: &[u8],
+        read: Option<Signed<Snapshot>>,
+    ) -> Result<Backwards, SyncError> {
         let Some(stated) = &self.timestamp else {
             return Ok(Backwards::default());
         };
@@ -145,7 +149,10 @@ impl Trusted {
         if !is_it {
             return Err(MetadataError::Hash { file }.into());
         }
-        let snapshot = metadata::parse::<Snapshot>(&file, bytes)?;
+        let snapshot = match read {
+            Some(read) => read,
+            None => metadata::parse::<Snapshot>(&file, bytes)?,
+        };
         metadata::signed_by_root(&file, &self.root.signed, &snapshot)?;
         metadata::is_version(&file, &snapshot.signed, stated.snapshot)?;
         let mut roles = HashMap::with_capacity(snapshot.signed.meta.len());
@@ -169,6 +176,23 @@ impl Trusted {
             roles,
         };
         Ok(backwards)
+    }
+
+    /// Remembers the versions of a snapshot that was taken before, whatever the host says now: whether it is
+    /// the one that counts is another question.
+    pub(super) fn remember(&mut self, bytes: &[u8]) {
+        let file = "snapshot.json";
+        let Ok(snapshot) = metadata::parse::<Snapshot>(file, bytes) else {
+            return;
+        };
+        if metadata::signed_by_root(file, &self.root.signed, &snapshot).is_ok() {
+            for (file, meta) in &snapshot.signed.meta {
+                if let Some(role) = file.strip_suffix(".json") {
+                    let known = self.snapshot.roles.entry(role.into()).or_default();
+                    *known = meta.version.get().max(*known);
+                }
+            }
+        }
     }
 
     /// The version that the snapshot has of a role; zero: none.

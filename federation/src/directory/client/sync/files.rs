@@ -7,8 +7,9 @@ use sekisho_certs::hex;
 use super::{super::Client, super::SyncError, super::Traffic, super::source::Got, Wrong, wrong};
 use super::{super::record::seconds, HIGHEST, Highest};
 use crate::directory::{
-    delta, delta::Delta, marks, marks::Marks, metadata, metadata::Dated as _, metadata::Targets,
-    names, repository::most, repository::target_file, repository::versioned,
+    delta, delta::Delta, marks, marks::Marks, metadata, metadata::Dated as _, metadata::Signed,
+    metadata::Snapshot, metadata::Targets, names, repository::most, repository::target_file,
+    repository::versioned,
 };
 
 impl Client {
@@ -50,17 +51,19 @@ impl Client {
             return Ok(());
         }
         let wanted = (stated.snapshot, stated.sha256.clone());
-        let bytes = match self.by_deltas(&wanted, traffic).await {
-            Some(bytes) => bytes,
+        let (bytes, read) = match self.by_deltas(&wanted, traffic).await {
+            Some((bytes, read)) => (bytes, Some(read)),
             None => {
                 let file = versioned("snapshot", wanted.0);
-                self.file(&file, most("snapshot"), traffic).await?
+                (self.file(&file, most("snapshot"), traffic).await?, None)
             }
         };
-        let backwards = self.trusted.take_snapshot(&bytes)?;
-        // Before the snapshot itself, which may name less.
-        let highest = Highest(self.trusted.snapshot.roles.clone());
-        self.keep_file(HIGHEST, &highest.to_json())?;
+        let backwards = self.trusted.take_snapshot(&bytes, read)?;
+        if !backwards.0.is_empty() {
+            // Before the snapshot itself, which names less.
+            let highest = Highest(self.trusted.snapshot.roles.clone());
+            self.keep_file(HIGHEST, &highest.to_json())?;
+        }
         self.broken.retain(|_, fault| fault.reason != "rollback");
         for (role, found, known) in backwards.0 {
             tracing::error!(
@@ -83,7 +86,7 @@ impl Client {
         &mut self,
         (number, sha256): &(u64, Option<String>),
         traffic: &mut Traffic,
-    ) -> Option<Vec<u8>> {
+    ) -> Option<(Vec<u8>, Signed<Snapshot>)> {
         let held = self.trusted.snapshot.number;
         let steps = number.checked_sub(held)?;
         if held == 0 || steps > delta::MOST_FOLLOWED {
@@ -111,9 +114,9 @@ impl Client {
             if step == *number {
                 let number = NonZeroU64::new(step)?;
                 let all = versions.iter().map(|(role, version)| (&**role, *version));
-                let bytes = delta.snapshot(number, all).ok()?;
+                let (bytes, read) = delta.snapshot(number, all).ok()?;
                 let is_it = sha256.as_ref()? == &metadata::sha256(&bytes);
-                return is_it.then_some(bytes);
+                return is_it.then_some((bytes, read));
             }
         }
         None
