@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_asked_for_once_and_a_stranger_s_not_again_for_a_minute() {
+    fn a_name_is_asked_for_once_and_a_stranger_s_not_again_for_a_while() {
         let world = World::new();
         let demand = &world.demand;
         assert_eq!(demand.want(&domain(1)), Wish::Asked);
