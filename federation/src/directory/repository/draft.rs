@@ -240,6 +240,30 @@ impl Repository {
         Ok(all)
     }
 
+    /// Those of the keys that may sign a draft: one at least.
+    pub(super) fn able<'a>(
+        &self,
+        role: &str,
+        draft: &Draft,
+        signers: &[&'a dyn Signer],
+    ) -> Result<Vec<&'a dyn Signer>, RepositoryError> {
+        let who = self.who_signs(role, draft)?;
+        let may = |signer: &&&dyn Signer| {
+            let id = signer.public().id();
+            who.iter()
+                .any(|(_, set)| set.keys().iter().any(|key| key.id() == id))
+        };
+        let able: Vec<&'a dyn Signer> = signers.iter().filter(may).copied().collect();
+        if able.is_empty() {
+            let ids: Vec<String> = signers.iter().map(|one| one.public().id()).collect();
+            return Err(RepositoryError::Refused(format!(
+                "the key {} may not sign the role {role}",
+                ids.join(", ")
+            )));
+        }
+        Ok(able)
+    }
+
     /// Signs a draft by each of these keys that may sign it.
     ///
     /// # Errors
@@ -250,20 +274,7 @@ impl Repository {
         signers: &[&dyn Signer],
     ) -> Result<DraftState, RepositoryError> {
         let mut draft = self.draft_there(role)?;
-        let who = self.who_signs(role, &draft)?;
-        let may = |signer: &&&dyn Signer| {
-            let id = signer.public().id();
-            who.iter()
-                .any(|(_, set)| set.keys().iter().any(|key| key.id() == id))
-        };
-        let able: Vec<&dyn Signer> = signers.iter().filter(may).copied().collect();
-        if able.is_empty() {
-            let ids: Vec<String> = signers.iter().map(|one| one.public().id()).collect();
-            return Err(RepositoryError::Refused(format!(
-                "the key {} may not sign the role {role}",
-                ids.join(", ")
-            )));
-        }
+        let able = self.able(role, &draft, signers)?;
         draft.sign(&able)?;
         self.save_draft(role, &draft)?;
         self.state(role, &draft)

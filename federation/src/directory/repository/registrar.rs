@@ -228,13 +228,27 @@ impl Repository {
             _ => Targets {
                 version,
                 expires: metadata::until(now, REGISTRARS),
-                ..published
+                ..published.clone()
             },
         };
+        let base = published;
         if let Some(draft) = &draft {
             after.expires = draft.signed.expires;
         }
         edit(&mut after)?;
+        let unchanged = Targets {
+            version: after.version,
+            expires: after.expires,
+            ..base
+        };
+        if draft.is_none() && after == unchanged {
+            // It is so already: there is nothing for anybody to sign.
+            return Ok(DraftState {
+                role: role.into(),
+                version: unchanged.version.get().saturating_sub(1),
+                signatures: Vec::new(),
+            });
+        }
         let next = match draft {
             // The next registrar says the same.
             Some(draft) if draft.signed == after => draft,
@@ -248,7 +262,10 @@ impl Repository {
                 signatures: Vec::new(),
             },
         };
-        self.save_draft(role, &Draft::Targets(next))?;
+        let next = Draft::Targets(next);
+        // Nothing is left behind by somebody who has no say.
+        self.able(role, &next, signers)?;
+        self.save_draft(role, &next)?;
         self.sign_draft(role, signers)?;
         self.publish_if_complete(role)
     }
