@@ -28,6 +28,7 @@ const AT_ONCE: u32 = 2500;
 struct Member {
     domain: TrustDomain,
     key: FileKey,
+    recovery: String,
     sequence: u64,
     version: u64,
 }
@@ -86,7 +87,7 @@ impl Member {
         let gateway = format!("gate.{domain}:9443").parse()?;
         descriptor.services = vec![Service::new("mdx", vec![gateway], id, [].into())?];
         descriptor.contacts = vec![format!("noc@{domain}")];
-        descriptor.recovery = Some(FileKey::generate()?.public().id());
+        descriptor.recovery = Some(self.recovery.clone());
         Ok(descriptor)
     }
 
@@ -139,6 +140,7 @@ impl Made {
                 let member = Member {
                     domain: parse_trust_domain(&name(number))?,
                     key: FileKey::generate()?,
+                    recovery: FileKey::generate()?.public().id(),
                     sequence: 1,
                     version: 1,
                 };
