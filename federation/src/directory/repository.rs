@@ -17,6 +17,7 @@
 //! Beside each file of metadata but the smallest is the same with `.gz`, so that any static server has
 //! the small form.
 
+mod accept;
 mod ceremony;
 mod change;
 mod draft;
@@ -25,6 +26,7 @@ mod init;
 mod member;
 #[cfg(test)]
 mod misuse;
+mod placed;
 mod registrar;
 mod state;
 #[cfg(test)]
@@ -56,8 +58,8 @@ pub use draft::{DraftState, Lacking};
 pub use host::{Complaint, Hosted, Lives};
 pub use init::Init;
 pub use member::{Checked, LIFE, MOST, Submission, SubmissionError};
+pub(crate) use placed::suspended as suspended_of;
 pub use registrar::Standing;
-pub(crate) use registrar::suspended as suspended_of;
 pub use state::{RoleState, Said};
 pub use verify::{MemberState, Report};
 

@@ -214,7 +214,7 @@ impl Repository {
 
 /// The members of a bin, by name.
 fn placed(bin: &Targets) -> BTreeMap<TrustDomain, (KeySet, Standing)> {
-    let members = super::registrar::members_of(bin).into_iter();
+    let members = super::placed::members_of(bin).into_iter();
     let members = members.filter_map(|one| {
         let keys = one.key_set()?;
         Some((one.domain, (keys, one.standing)))

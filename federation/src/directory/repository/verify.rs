@@ -138,7 +138,7 @@ impl Repository {
             if let Err(error) = metadata::fresh(&found.file, &found.signed.signed, now) {
                 complain(&bin.name, &error);
             }
-            let suspended = super::registrar::suspended(&found.signed.signed);
+            let suspended = super::placed::suspended(&found.signed.signed);
             let there = found.signed.signed.delegations.unwrap_or_default();
             for (all, standing) in [
                 (&there, Standing::Member),
