@@ -21,8 +21,9 @@ use super::{
     gossip::{Gossip, Neighbour},
 };
 
-/// Between two syncs; a tenth more or less, so that sites do not come all at once.
-pub const POLL: Duration = Duration::from_secs(300);
+/// Between two syncs; a tenth more or less, so that sites do not come all at once. With a host that signs
+/// every ten minutes, who is expelled is cut off within fifteen.
+pub const POLL: Duration = Duration::from_secs(240);
 /// After a sync that failed, the first time; then twice as long each time, up to [`POLL`].
 const AGAIN: Duration = Duration::from_secs(15);
 /// Members that are fetched for those at the door: so many at once, and then so many a second.

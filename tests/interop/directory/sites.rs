@@ -331,7 +331,7 @@ fn a_fifth_site_joins_and_no_file_of_the_others_changes() {
     let kobe = federation.site(fifth, &FOUR);
     assert!(kobe.says("tokyo.example").is_err(), "it is no member yet");
     federation.join(&kobe, " --mark hpci");
-    // Within five minutes they would look by themselves.
+    // Within four minutes they would look by themselves.
     federation.look(&sites);
     for other in FOUR {
         kobe.reaches(other);

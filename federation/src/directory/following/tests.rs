@@ -51,13 +51,13 @@ async fn what_changes_is_found_at_the_next_poll_and_an_expelled_member_is_cut_of
         .repository
         .expel(&tokyo.domain, &all, federation.now())
         .unwrap();
-    // The host signs again within ten minutes, and we ask every five.
+    // The host signs again within ten minutes, and we ask every four.
     tokio::time::advance(Duration::from_secs(600)).await;
     federation.publish();
     let before = Instant::now();
     until(&handle, Members::is_empty).await;
     let took = Duration::from_secs(600) + before.elapsed();
-    assert!(took <= Duration::from_secs(960), "{took:?}");
+    assert!(took <= Duration::from_secs(900), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
