@@ -168,8 +168,8 @@ impl AtSite {
             )
         };
         let [before, with] = self.memory.map(|bytes| bytes / 1024 / 1024);
-        // A day has so many times ten minutes, and every second poll finds nothing new.
-        let day = 144 * (self.busy.bytes + self.unchanged.bytes);
+        // A day has 144 times ten minutes, and 360 polls: the others find nothing new.
+        let day = 144 * self.busy.bytes + 216 * self.unchanged.bytes;
         vec![
             line("a site: first sync, 20 members wanted", &self.first),
             line("nothing has changed", &self.unchanged),
