@@ -62,6 +62,8 @@ impl Client {
         tracing::info!(%domain, version = known.record.version, "member taken");
         self.keep_member(&known, Some(text));
         self.broken.remove(domain.as_str());
+        // From here on its keys follow one another as everybody's do.
+        self.accepted.remove(domain.as_str());
         self.known.insert(domain.to_string(), known);
         Ok(())
     }

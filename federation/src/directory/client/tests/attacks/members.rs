@@ -180,7 +180,7 @@ async fn a_member_who_stops_signing_goes_stale_alone() {
 /// What was known and cannot be read. Check: `lost`.
 #[tokio::test]
 async fn a_member_whose_record_is_gone_bad_is_not_seen_as_for_the_first_time() {
-    let (federation, sites, here) = known(&["tokyo.example"]).await;
+    let (federation, mut sites, here) = known(&["tokyo.example"]).await;
     let file = here.data.path().join("state/members/tokyo.example.member");
     fs::write(file, "{").unwrap();
     let mut here = here.again(&federation);
@@ -198,4 +198,19 @@ async fn a_member_whose_record_is_gone_bad_is_not_seen_as_for_the_first_time() {
     assert!(here.client.accept_rekey(&sites[0].domain, &keys).unwrap());
     here.sync(&["tokyo.example"]).await;
     assert!(here.has(&sites[0]));
+    // Later keys are followed as everybody's are.
+    let before = sites[0].set();
+    let old = std::mem::replace(&mut sites[0].key, FileKey::generate().unwrap());
+    let sent = sites[0]
+        .request(&federation)
+        .with_rekey(&before, sites[0].set(), None, &[&old])
+        .unwrap();
+    let all = federation.two_registrars();
+    federation
+        .repository
+        .admit(&sent, &all, federation.now())
+        .unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    assert_eq!(here.reason("tokyo.example"), None);
 }
