@@ -82,7 +82,7 @@ where
     let socket = match &at.config {
         None => at.socket.clone(),
         Some(path) => {
-            let part = |file: &config::Config| file.authority.clone();
+            let part = config::Config::site_authority;
             match config::load_part(path, "authority", part) {
                 Some((_, authority)) => authority.socket,
                 None => return cli::INVALID,

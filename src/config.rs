@@ -101,6 +101,21 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// The site's authority: the one of the file, or that of an embedded CA which is federated.
+    pub(crate) fn site_authority(&self) -> Option<AuthorityConfig> {
+        let embedded = || {
+            let mut identities = self.endpoints.iter().map(|one| one.identity.as_ref());
+            identities.find_map(|identity| match identity {
+                Some(SourceSpec::Embedded {
+                    data,
+                    federated: true,
+                }) => Some(AuthorityConfig::embedded(data)),
+                _ => None,
+            })
+        };
+        self.authority.clone().or_else(embedded)
+    }
+
     /// Whether the process of the endpoints could read the keys of the authority: both would run as root.
     pub(crate) fn exposes_authority(&self) -> bool {
         self.authority.is_some()

@@ -332,7 +332,7 @@ impl<'a> Case<'a> {
         }
         let mut peers = self.comes.iter().chain(&self.answers);
         let foreign = peers.any(|peer| *peer.trust_domain() != spec.site);
-        if foreign && node::federation::socket(self.endpoint).is_some() {
+        if foreign && node::federation::teller(self.endpoint).is_some() {
             unknown.push("sekisho.federation (what is known of the other site)".to_owned());
         }
         if !spec.proxy_protocol.accept_from.is_empty() {

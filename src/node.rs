@@ -1,6 +1,7 @@
 //! One node: a configuration with its policies, joined to sources, stores and a proxy.
 
 pub(crate) mod federation;
+mod inside;
 mod load;
 mod sources;
 
@@ -28,6 +29,7 @@ use crate::{
     check,
     config::{Config, EndpointConfig},
 };
+use federation::Teller;
 pub(crate) use load::{Loaded, load};
 use sources::Sources;
 pub(crate) use sources::describe;
@@ -67,8 +69,8 @@ struct StoreKey {
     spec: StoreSpec,
     identity: SourceSpec,
     bundles: KeptBundles,
-    /// The socket of the agent that is asked for members, where they count.
-    members: Option<PathBuf>,
+    /// Who is asked for members, where they count.
+    members: Option<Teller>,
 }
 
 /// Bundles from files, and how many of the first may be of our own trust domain.
@@ -125,7 +127,7 @@ impl Node {
                 started,
                 about: Mutex::default(),
             }),
-            sources: Sources::default(),
+            sources: Sources::new(loaded.config.clone()),
             stores: HashMap::new(),
             config: loaded.config,
         };
@@ -186,6 +188,12 @@ impl Node {
         {
             tracing::warn!("`workers`, `log` and `buffers` take effect at the next start");
         }
+        if loaded.config.federation != self.config.federation
+            && self.config.authority.is_none()
+            && self.config.site_authority().is_some()
+        {
+            tracing::warn!("`federation` takes effect at the next start");
+        }
         self.config = loaded.config;
         warn_of_sockets(&self.config);
         self.follow();
@@ -233,6 +241,7 @@ impl Node {
     fn follow(&mut self) {
         let mut kept = HashMap::new();
         let mut names = HashMap::new();
+        self.sources.set_file(&self.config);
         self.sources.want(federation::wants(&self.config.endpoints));
         for endpoint in &self.config.endpoints {
             let name = &endpoint.spec.name;
@@ -257,8 +266,8 @@ impl Node {
                     let Some(held) = held else { continue };
                     let spec = key.spec.clone();
                     let publish = move |material| running.set_material(material);
-                    let feed = key.members.as_ref().map_or_else(Feed::none, |socket| {
-                        self.sources.feed(socket, &key.spec.site, &context)
+                    let feed = key.members.as_ref().map_or_else(Feed::none, |teller| {
+                        self.sources.feed(teller, &key.spec.site, &context)
                     });
                     tokio::spawn(store::follow(
                         spec, supply, extra, feed, context, held, publish,
@@ -318,7 +327,7 @@ fn key(endpoint: &EndpointConfig) -> Option<StoreKey> {
                 Forward::Plain { .. } => None,
             },
         },
-        members: federation::socket(endpoint).cloned(),
+        members: federation::teller(endpoint),
         identity,
         bundles: KeptBundles {
             specs: endpoint.bundles.clone(),

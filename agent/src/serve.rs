@@ -152,6 +152,7 @@ impl Serving {
             }));
         }
         if let Some(connections) = admin {
+            let members = members::Service::of_delegates(Arc::clone(&callers), delegates.clone());
             let delegated =
                 delegated::Service::new(Arc::clone(&callers), Arc::clone(&tokens), delegates);
             let debug = admin_info::Service::new(callers.shared().clone(), tokens);
@@ -159,6 +160,7 @@ impl Serving {
             let router = builder()
                 .layer(idle::Counted)
                 .add_service(DelegatedIdentityServer::new(delegated))
+                .add_service(NodeFederationServer::new(members))
                 .add_service(DebugServer::new(debug))
                 .add_optional_service(log);
             let stopped = serving.stopped();

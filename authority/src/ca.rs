@@ -4,6 +4,7 @@
 //! audit log. What is in memory is put in place after that: who reads the bundle before a certificate
 //! can verify it.
 
+pub mod adopt;
 mod bundle;
 pub mod csr;
 pub mod issue;

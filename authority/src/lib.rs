@@ -15,6 +15,7 @@ pub mod directory;
 pub mod entry;
 mod epoch;
 pub mod federation;
+pub mod inside;
 pub mod limit;
 pub mod members;
 pub mod serve;

@@ -22,8 +22,9 @@ use crate::config::{
 /// For so long a new CA is in the directory before it signs.
 const DIRECTORY: Duration = Duration::from_secs(1800);
 
-/// How long a new CA is in the bundle before it signs; zero where nobody fetches that.
-pub(super) fn announced(file: &Config) -> Duration {
+/// How long a new CA, which lives for `ca_ttl`, is in the bundle before it signs; zero where nobody fetches
+/// that.
+pub(super) fn announced(file: &Config, ca_ttl: Duration) -> Duration {
     let Some(own) = &file.federation else {
         return Duration::ZERO;
     };
@@ -31,14 +32,10 @@ pub(super) fn announced(file: &Config) -> Duration {
     let endpoint = endpoint.map_or(Duration::ZERO, |endpoint| endpoint.refresh * HINTS);
     // The host signs every ten minutes, and others ask every five: twice that, or what the life of a CA
     // has room for.
-    let room = file
-        .authority
-        .as_ref()
-        .map_or(DIRECTORY, |own| own.ca_ttl / 3);
     let directory = own
         .directory
         .as_ref()
-        .map_or(Duration::ZERO, |_| DIRECTORY.min(room));
+        .map_or(Duration::ZERO, |_| DIRECTORY.min(ca_ttl / 3));
     endpoint.max(directory)
 }
 

@@ -75,8 +75,7 @@ pub(crate) fn look(
                 let delegated = agent.delegated.as_ref();
                 agent.socket == *socket || delegated.is_some_and(|own| own.socket == *socket)
             });
-            let asks = matches!(&endpoint.identity, Some(SourceSpec::WorkloadApi { .. }))
-                && node::federation::is_needed(&endpoint.spec);
+            let asks = node::federation::is_needed(&endpoint.spec);
             if asks && !comes {
                 let path = socket.display();
                 found.warnings.push(format!(
@@ -91,7 +90,7 @@ pub(crate) fn look(
                     .push(format!("no socket of an agent at {path}"));
             }
         }
-        Some(SourceSpec::Embedded { data }) => {
+        Some(SourceSpec::Embedded { data, .. }) => {
             let here = |folder: &&Path| folder.is_dir() || folder.as_os_str().is_empty();
             let parent = data.ancestors().find(here);
             if parent.is_none() {
@@ -148,7 +147,8 @@ pub(crate) fn bundle_of(
         Some(source @ (SourceSpec::WorkloadApi { .. } | SourceSpec::Delegated { .. })) => {
             Bundle::FromSource(node::describe(source))
         }
-        Some(source @ SourceSpec::Embedded { .. }) if domain == site => {
+        // The bundles of others come by federation.
+        Some(source @ SourceSpec::Embedded { federated, .. }) if *federated || domain == site => {
             Bundle::FromSource(node::describe(source))
         }
         _ => Bundle::Missing,

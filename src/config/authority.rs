@@ -6,7 +6,7 @@ mod upstream;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ pub(super) use upstream::workload_api;
 
 /// Where administrators of this host come unless `authority.socket` says otherwise.
 pub(crate) const SOCKET: &str = "/run/sekisho/authority/api.sock";
+/// How long a CA lives unless `authority.ca_ttl` says otherwise.
+pub(super) const CA_TTL: Duration = Duration::from_secs(24 * 3600);
 /// Where an authority keeps its data unless `authority.data` says otherwise.
 const DATA: &str = "/var/lib/sekisho/authority";
 
@@ -61,6 +63,29 @@ pub(crate) struct AuthorityConfig {
     pub(crate) upstream: Option<UpstreamConfig>,
     /// As whom it runs, when `sekisho run` starts it as root. Default: as `sekisho run`.
     pub(crate) user: Option<String>,
+}
+
+impl AuthorityConfig {
+    /// The one inside a process of endpoints whose CA is embedded in `data`, and federated: it has no
+    /// agents, and a door for administrators of this host.
+    pub(crate) fn embedded(data: &Path) -> Self {
+        Self {
+            listen: None,
+            socket: data.join("api.sock"),
+            data: data.to_owned(),
+            encrypt: None,
+            attest: Vec::new(),
+            ca_ttl: CA_TTL,
+            x509_ttl: HOUR,
+            jwt_ttl: 5 * MINUTE,
+            agent_ttl: HOUR,
+            jwt_issuer: None,
+            admins: Vec::new(),
+            entries: None,
+            upstream: None,
+            user: None,
+        }
+    }
 }
 
 /// Where a secret is.
@@ -101,7 +126,7 @@ pub(super) fn authority(field: &Field<'_>, report: &mut Report) -> Option<Author
             field.duration(range, report)
         })
     };
-    let ca_ttl = ttl("ca_ttl", 24 * HOUR, HOUR..=3660 * DAY);
+    let ca_ttl = ttl("ca_ttl", CA_TTL, HOUR..=3660 * DAY);
     let x509_ttl = ttl("x509_ttl", HOUR, MINUTE..=60 * DAY);
     let agent_ttl = ttl("agent_ttl", HOUR, MINUTE..=60 * DAY);
     let jwt_ttl = ttl("jwt_ttl", 5 * MINUTE, Duration::from_secs(10)..=DAY);

@@ -40,6 +40,8 @@ pub(super) struct Shared {
     pub(super) allow: Vec<IpNet>,
     /// The same of `policy`.
     pub(super) has_policy: bool,
+    /// Whether an embedded CA is that of the site's federation.
+    pub(super) federated: bool,
 }
 
 /// An endpoint, and what is needed to compare it with the others.
@@ -202,10 +204,16 @@ fn server_name(
 }
 
 fn own_identity(map: &Map<'_>, shared: &Shared, report: &mut Report) -> Option<Identity> {
-    match map.get("identity") {
+    let mut own = match map.get("identity") {
         Some(field) => identity::identity(&field, report),
         None => shared.identity.clone(),
+    };
+    if let Some(own) = &mut own
+        && let SourceSpec::Embedded { federated, .. } = &mut own.source
+    {
+        *federated = shared.federated;
     }
+    own
 }
 
 /// The identity's own bundles, the endpoint's, then those of the top level.

@@ -14,7 +14,7 @@ use sekisho_federation::client::EndpointUrl;
 
 use super::{
     address,
-    authority::AuthorityConfig,
+    authority::{AuthorityConfig, CA_TTL},
     endpoint::networks,
     error::{Problem, Report},
     field::{Field, Map},
@@ -41,23 +41,23 @@ pub(crate) struct FederationConfig {
 }
 
 impl FederationConfig {
-    /// Warns where nothing reads it, which stands `at`: neither an authority nor, of `allow`, an endpoint that is sent to a
-    /// service of another site.
-    pub(super) fn warn_of_no_reader(
-        &mut self,
-        at: &Location,
-        authority: bool,
-        site_services: bool,
-    ) {
-        let allow_only =
-            self.endpoint.is_none() && self.peers.is_empty() && self.directory.is_none();
-        if authority || (site_services && allow_only) {
+    /// Whether the process that has the site's CA has something to do: more is said than where others may
+    /// be.
+    pub(super) const fn needs_ca(&self) -> bool {
+        self.endpoint.is_some() || !self.peers.is_empty() || self.directory.is_some()
+    }
+
+    /// Warns where nothing reads it, which stands `at`: neither a CA nor, of `allow`, an endpoint that is
+    /// sent to a service of another site.
+    pub(super) fn warn_of_no_reader(&mut self, at: &Location, ca: bool, site_services: bool) {
+        if ca || (site_services && !self.needs_ca()) {
             return;
         }
         self.warnings.push(Warning {
             location: at.clone(),
             field: "federation".into(),
-            message: "nothing here reads it: it belongs beside `authority`".into(),
+            message: "nothing here reads it: it belongs beside `authority` or an embedded CA"
+                .into(),
         });
     }
 }
@@ -226,8 +226,9 @@ fn endpoint(
                 .map(|(cert, key)| ShownConfig::Web { cert, key })
         }
     };
-    if let (Some(refresh), Some(authority)) = (refresh, authority) {
-        often_enough(&map, refresh, authority.ca_ttl, report);
+    if let Some(refresh) = refresh {
+        let ca_ttl = authority.map_or(CA_TTL, |own| own.ca_ttl);
+        often_enough(&map, refresh, ca_ttl, report);
     }
     Some(BundleEndpointConfig {
         listen: listen?,

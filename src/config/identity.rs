@@ -59,7 +59,11 @@ pub(super) fn identity(field: &Field<'_>, report: &mut Report) -> Option<Identit
             .required("data", "the folder of the embedded CA", report)?
             .path("the folder of the embedded CA", report)?;
         return (report.count() == before).then_some(Identity {
-            source: SourceSpec::Embedded { data },
+            source: SourceSpec::Embedded {
+                data,
+                // Said where the rest of the file is known.
+                federated: false,
+            },
             bundles: None,
         });
     }

@@ -13,10 +13,11 @@ use sekisho_proxy::endpoint::spec::RecordLayer;
 use super::{
     Config, admin,
     agent::{self, AgentConfig},
-    apart, authority,
+    apart,
+    authority::{self, AuthorityConfig},
     endpoint::{self, Parsed, Shared, settings::record},
     error::{Problem, Report},
-    federation,
+    federation::{self, FederationConfig},
     field::{Field, Map},
     identity::{self, Identity, Own},
     keys,
@@ -74,9 +75,11 @@ pub(super) fn read(
         let beside = authority.as_ref().and_then(Option::as_ref);
         federation::federation(&field, own.as_ref(), beside, report)
     });
-    let allow = federation.as_ref().and_then(Option::as_ref);
-    let allow = allow.map_or_else(Vec::new, |config| config.allow.clone());
-    let shared = shared(&top, agent.as_ref().and_then(Option::as_ref), allow, report)?;
+    let of_others = federation.as_ref().and_then(Option::as_ref);
+    let federated = authority.is_none() && of_others.is_some_and(FederationConfig::needs_ca);
+    let allow = of_others.map_or_else(Vec::new, |config| config.allow.clone());
+    let beside = agent.as_ref().and_then(Option::as_ref);
+    let shared = shared(&top, beside, allow, federated, report)?;
     let workers = top.get_or("workers", None, report, |field, report| {
         let workers = field.number(1..=256, report)?;
         usize::try_from(workers).ok().map(Some)
@@ -111,7 +114,25 @@ pub(super) fn read(
     if let (Some(own), Some(field)) = (&mut federation, top.get("federation")) {
         let mut all = parsed.iter();
         let reads = all.any(|one| one.config.spec.site_services().next().is_some());
-        own.warn_of_no_reader(field.at(), authority.is_some(), reads);
+        let embedded = embedded(&parsed);
+        if let [one, other, ..] = embedded[..]
+            && federated
+        {
+            let (one, other) = (one.display(), other.display());
+            let rule = format!("is that of one CA, and endpoints name two: {one} and {other}");
+            report.push(field.at(), "federation", Problem::Rule(rule));
+        }
+        for folder in embedded.iter().filter(|_| federated) {
+            // A socket's path may have so much (sun_path, unix(7)).
+            if AuthorityConfig::embedded(folder).socket.as_os_str().len() > 107 {
+                let folder = folder.display();
+                let rule =
+                    format!("there is no room for a socket in {folder}: its path is too long");
+                report.push(field.at(), "federation", Problem::Rule(rule));
+            }
+        }
+        let ca = authority.is_some() || !embedded.is_empty();
+        own.warn_of_no_reader(field.at(), ca, reads);
     }
     let admin = admin?;
     let admin_at = admin.as_ref().map(|(admin, at)| (admin, at));
@@ -135,11 +156,22 @@ pub(super) fn read(
     })
 }
 
+/// The folders of the embedded CAs that endpoints name, each once.
+fn embedded(parsed: &[Parsed]) -> Vec<&Path> {
+    let folders = parsed.iter().filter_map(|one| match &one.config.identity {
+        Some(SourceSpec::Embedded { data, .. }) => Some(data.as_path()),
+        _ => None,
+    });
+    let all: BTreeSet<&Path> = folders.collect();
+    all.into_iter().collect()
+}
+
 /// What endpoints have in common; without `identity` they ask the agent of this node.
 fn shared(
     top: &Map<'_>,
     agent: Option<&AgentConfig>,
     allow: Vec<IpNet>,
+    federated: bool,
     report: &mut Report,
 ) -> Option<Shared> {
     let site = top
@@ -150,6 +182,7 @@ fn shared(
     let policy = top.get("policy");
     Some(Shared {
         allow,
+        federated,
         record: record.unwrap_or_default(),
         has_policy: policy.is_some(),
         identity: match identity {

@@ -158,27 +158,44 @@ fn trust(
     bundles: &[BundlesSpec],
     warnings: &mut Warnings<'_>,
 ) {
-    let agent = matches!(identity, Some(SourceSpec::WorkloadApi { .. }));
+    let told = matches!(
+        identity,
+        Some(
+            SourceSpec::WorkloadApi { .. }
+                | SourceSpec::Delegated { .. }
+                | SourceSpec::Embedded {
+                    federated: true,
+                    ..
+                }
+        )
+    );
     for (key, list) in [("accept", accept(spec)), ("expect", expect(spec))] {
         if let Some(mark) = list.and_then(|list| list.marks().next())
-            && !agent
+            && !told
         {
             let message = format!(
-                "mark:{mark}: marks come from the Workload API's socket of our own agent, and this \
-                 identity does not: such a line lets nobody in"
+                "mark:{mark}: marks come from our own agent or from an embedded CA with `federation`, and \
+                 this identity does not: such a line lets nobody in"
             );
             warnings.add(key, message);
         }
     }
     let found = spec.site_services().next().is_some() || spec.any_site().is_some();
-    if found && !agent {
-        let message = "site:// is found by the Workload API's socket of our own agent, and this \
-                       identity does not come from there: it will not be found";
+    if found && !told {
+        let message = "site:// is found by our own agent or by an embedded CA with `federation`, and \
+                       this identity comes from neither: it will not be found";
         warnings.add("forward", message);
     }
     let own = match identity {
-        // A Workload API delivers bundles of its own choice.
-        None | Some(SourceSpec::WorkloadApi { .. } | SourceSpec::Delegated { .. }) => return,
+        // A Workload API delivers bundles of its own choice, and federation brings others.
+        None
+        | Some(
+            SourceSpec::WorkloadApi { .. }
+            | SourceSpec::Delegated { .. }
+            | SourceSpec::Embedded {
+                federated: true, ..
+            },
+        ) => return,
         Some(SourceSpec::Embedded { .. }) => Some(&spec.site),
         Some(SourceSpec::Files { .. }) => None,
     };

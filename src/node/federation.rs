@@ -1,4 +1,4 @@
-//! Which endpoints want to know something of other sites, and from which agent.
+//! Which endpoints want to know something of other sites, and from whom.
 
 use std::{collections::HashMap, path::PathBuf};
 
@@ -7,6 +7,15 @@ use sekisho_certs::{IdList, source::SourceSpec};
 use sekisho_proxy::endpoint::spec::EndpointSpec;
 
 use crate::config::EndpointConfig;
+
+/// Who tells of other sites.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Teller {
+    /// The agent of this node, at this socket of its Workload API or its Delegated Identity API.
+    Agent(PathBuf),
+    /// The authority in this process, whose data is in this folder.
+    Inside(PathBuf),
+}
 
 /// Whether an endpoint is of no use where nothing is known of other sites beside their bundles.
 pub(crate) fn is_needed(spec: &EndpointSpec) -> bool {
@@ -22,23 +31,30 @@ fn is_useful(spec: &EndpointSpec) -> bool {
     is_needed(spec) || spec.lists().any(foreign)
 }
 
-/// The socket of the agent that is asked, where it counts: that of the Workload API. A file with an
-/// identity of another kind has its bundles from files, and knows no members.
-pub(crate) fn socket(endpoint: &EndpointConfig) -> Option<&PathBuf> {
-    match &endpoint.identity {
-        Some(SourceSpec::WorkloadApi { socket }) if is_useful(&endpoint.spec) => Some(socket),
-        _ => None,
-    }
+/// Who is asked, where it counts: the agent, or a CA in this process that is federated. An identity of files
+/// has its bundles from files, and knows no members.
+pub(crate) fn teller(endpoint: &EndpointConfig) -> Option<Teller> {
+    let teller = match endpoint.identity.as_ref()? {
+        SourceSpec::WorkloadApi { socket } | SourceSpec::Delegated { socket, .. } => {
+            Teller::Agent(socket.clone())
+        }
+        SourceSpec::Embedded {
+            data,
+            federated: true,
+        } => Teller::Inside(data.clone()),
+        _ => return None,
+    };
+    is_useful(&endpoint.spec).then_some(teller)
 }
 
-/// What all endpoints want whoever comes, by the agent to ask.
-pub(super) fn wants(endpoints: &[EndpointConfig]) -> HashMap<PathBuf, Wants> {
-    let mut all: HashMap<PathBuf, Wants> = HashMap::new();
+/// What all endpoints want whoever comes, by whom to ask.
+pub(super) fn wants(endpoints: &[EndpointConfig]) -> HashMap<Teller, Wants> {
+    let mut all: HashMap<Teller, Wants> = HashMap::new();
     for endpoint in endpoints {
-        let Some(socket) = socket(endpoint) else {
+        let Some(teller) = teller(endpoint) else {
             continue;
         };
-        let wants = all.entry(socket.clone()).or_default();
+        let wants = all.entry(teller).or_default();
         let spec = &endpoint.spec;
         wants.needed |= is_needed(spec);
         for list in spec.lists() {

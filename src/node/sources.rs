@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -15,9 +15,15 @@ use sekisho_agent::{
 use sekisho_certs::{
     StoreSpec, TlsContext, TrustDomain,
     members::Feed,
-    source::{EmbeddedCa, EmbeddedError, SourceSpec, Supply, watch_files, watch_workload_api},
+    source::{EmbeddedCa, SourceSpec, Supply, watch_files, watch_workload_api},
 };
 use tokio::sync::watch;
+
+use super::{
+    federation::Teller,
+    inside::{self, Inside},
+};
+use crate::config::Config;
 
 /// A CA that could not be opened (commonly: locked by a process that is about to end) is tried
 /// again this often.
@@ -27,23 +33,41 @@ const RETRY: Duration = Duration::from_secs(1);
 type Supplies = watch::Receiver<Arc<Supply>>;
 
 /// An embedded CA, once it is open.
-type Opening = Arc<watch::Sender<Option<Arc<EmbeddedCa>>>>;
+type Opening = Arc<watch::Sender<Option<Minting>>>;
+
+/// An embedded CA.
+#[derive(Clone, Debug)]
+enum Minting {
+    /// By itself.
+    Alone(Arc<EmbeddedCa>),
+    /// In an authority of this process.
+    Federated(Arc<Inside>),
+}
 
 /// Open sources. Files and sockets live as long as somebody listens to them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sources {
-    /// By folder and site.
-    embedded: HashMap<(PathBuf, String), Opening>,
+    /// What an authority in this process is told, where one has to be opened.
+    file: Arc<Config>,
+    /// By what the configuration says, and site.
+    embedded: HashMap<(SourceSpec, TrustDomain), Opening>,
     shared: HashMap<SourceSpec, Supplies>,
-    /// Members, by the socket of the agent that tells them.
-    members: HashMap<PathBuf, (watch::Sender<Wants>, Option<Feed>)>,
+    /// Members, by who tells them.
+    members: HashMap<Teller, (watch::Sender<Wants>, Option<Feed>)>,
 }
 
 /// A source in words, for the status.
 pub(crate) fn describe(source: &SourceSpec) -> String {
     match source {
-        SourceSpec::Embedded { data } => {
-            format!("embedded CA in {} (not attested)", data.display())
+        SourceSpec::Embedded {
+            data,
+            federated: false,
+        } => format!("embedded CA in {} (not attested)", data.display()),
+        SourceSpec::Embedded { data, .. } => {
+            format!(
+                "embedded, federated CA in {} (not attested)",
+                data.display()
+            )
         }
         SourceSpec::Files { cert, .. } => format!("files ({})", cert.display()),
         SourceSpec::WorkloadApi { socket } => format!("workload API {}", socket.display()),
@@ -54,6 +78,23 @@ pub(crate) fn describe(source: &SourceSpec) -> String {
 }
 
 impl Sources {
+    /// None is open.
+    pub(crate) fn new(file: Config) -> Self {
+        Self {
+            file: Arc::new(file),
+            embedded: HashMap::new(),
+            shared: HashMap::new(),
+            members: HashMap::new(),
+        }
+    }
+
+    /// What authorities that are opened from now on are told.
+    pub(crate) fn set_file(&mut self, file: &Config) {
+        if *self.file != *file {
+            self.file = Arc::new(file.clone());
+        }
+    }
+
     /// What `source` delivers to an endpoint.
     pub(crate) fn supply(
         &mut self,
@@ -61,8 +102,8 @@ impl Sources {
         spec: &StoreSpec,
         context: &TlsContext,
     ) -> Supplies {
-        if let SourceSpec::Embedded { data } = source {
-            return self.minted(data, spec, context);
+        if let SourceSpec::Embedded { data, .. } = source {
+            return self.minted(source, data, spec, context);
         }
         let open = || match source {
             SourceSpec::Files { cert, key } => {
@@ -86,14 +127,14 @@ impl Sources {
             .clone()
     }
 
-    /// What endpoints want to know of other sites, by the agent to ask; agents that none asks any more
-    /// are left alone.
-    pub(crate) fn want(&mut self, wants: HashMap<PathBuf, Wants>) {
-        self.members.retain(|socket, _| wants.contains_key(socket));
-        for (socket, wants) in wants {
+    /// What endpoints want to know of other sites, by whom to ask; those that none asks any more are left
+    /// alone.
+    pub(crate) fn want(&mut self, wants: HashMap<Teller, Wants>) {
+        self.members.retain(|teller, _| wants.contains_key(teller));
+        for (teller, wants) in wants {
             let (sender, _) = self
                 .members
-                .entry(socket)
+                .entry(teller)
                 .or_insert_with(|| (watch::Sender::new(Wants::default()), None));
             sender.send_if_modified(|before| {
                 let news = *before != wants;
@@ -103,17 +144,42 @@ impl Sources {
         }
     }
 
-    /// What the agent at `socket` tells of other sites.
-    pub(crate) fn feed(&mut self, socket: &Path, site: &TrustDomain, context: &TlsContext) -> Feed {
+    /// What `teller` tells of other sites.
+    pub(crate) fn feed(
+        &mut self,
+        teller: &Teller,
+        site: &TrustDomain,
+        context: &TlsContext,
+    ) -> Feed {
         let (wants, feed) = self
             .members
-            .entry(socket.to_owned())
+            .entry(teller.clone())
             .or_insert_with(|| (watch::Sender::new(Wants::default()), None));
-        let open = || {
-            let clock = Arc::clone(&context.clock);
-            watch_members(socket.to_owned(), site.clone(), wants.subscribe(), clock)
+        if let Some(feed) = feed {
+            return feed.clone();
+        }
+        let (wants, clock, site) = (wants.subscribe(), Arc::clone(&context.clock), site.clone());
+        let new = match teller {
+            Teller::Agent(socket) => watch_members(socket.clone(), site, wants, clock),
+            Teller::Inside(data) => {
+                let source = SourceSpec::Embedded {
+                    data: data.clone(),
+                    federated: true,
+                };
+                let mut opened = self.opening(&source, data, &site, context).subscribe();
+                let inside = async move {
+                    match &*opened.wait_for(Option::is_some).await.ok()? {
+                        Some(Minting::Federated(inside)) => Some(Arc::clone(inside)),
+                        _ => None,
+                    }
+                };
+                inside::feed(inside, site, wants, clock)
+            }
         };
-        feed.get_or_insert_with(open).clone()
+        if let Some((_, feed)) = self.members.get_mut(teller) {
+            *feed = Some(new.clone());
+        }
+        new
     }
 
     /// All that is open, for the status.
@@ -122,21 +188,47 @@ impl Sources {
         feeds.filter_map(|(_, feed)| feed.clone()).collect()
     }
 
-    /// SVIDs from an embedded CA, once it is open.
-    fn minted(&mut self, data: &Path, spec: &StoreSpec, context: &TlsContext) -> Supplies {
-        let authority = self
-            .embedded
-            .entry((data.to_owned(), spec.site.to_string()))
+    /// The embedded CA of a folder, which is opened if it is not yet.
+    fn opening(
+        &mut self,
+        source: &SourceSpec,
+        data: &Path,
+        site: &TrustDomain,
+        context: &TlsContext,
+    ) -> &Opening {
+        let file = &self.file;
+        self.embedded
+            .entry((source.clone(), site.clone()))
             .or_insert_with(|| {
-                let authority = Arc::new(watch::Sender::new(None));
-                tokio::spawn(open(
-                    data.to_owned(),
-                    spec.site.clone(),
-                    context.clone(),
-                    Arc::downgrade(&authority),
-                ));
-                authority
-            });
+                let opening = Arc::new(watch::Sender::new(None));
+                let ca = Folder {
+                    // One that was federated once has its CA there for good.
+                    federated: matches!(
+                        source,
+                        SourceSpec::Embedded {
+                            federated: true,
+                            ..
+                        }
+                    ) || Inside::is_at(data),
+                    data: data.to_owned(),
+                    site: site.clone(),
+                    file: Arc::clone(file),
+                    context: context.clone(),
+                };
+                tokio::spawn(ca.open(Arc::downgrade(&opening)));
+                opening
+            })
+    }
+
+    /// SVIDs from an embedded CA, once it is open.
+    fn minted(
+        &mut self,
+        source: &SourceSpec,
+        data: &Path,
+        spec: &StoreSpec,
+        context: &TlsContext,
+    ) -> Supplies {
+        let authority = self.opening(source, data, &spec.site, context);
         let mut opened = authority.subscribe();
         let why = format!("the CA in {} is not open yet", data.display());
         let (sender, receiver) = watch::channel(Arc::new(Supply::pending(why)));
@@ -149,10 +241,14 @@ impl Sources {
             let (Some(authority), Some(id)) = (authority, own_id) else {
                 return;
             };
-            let mut supply = match authority.supply(&id) {
+            let minted = match authority {
+                Minting::Alone(ca) => ca.supply(&id).map_err(anyhow::Error::from),
+                Minting::Federated(inside) => inside.supply(&id).await,
+            };
+            let mut supply = match minted {
                 Ok(supply) => supply,
                 Err(error) => {
-                    let problem = Some(error.to_string().into());
+                    let problem = Some(format!("{error:#}").into());
                     sender.send_modify(|supply| Arc::make_mut(supply).problem = problem);
                     return;
                 }
@@ -171,8 +267,10 @@ impl Sources {
     /// Rotates what embedded CAs issued; returns how many there are.
     pub(crate) fn rotate(&self) -> usize {
         for authority in self.embedded.values() {
-            if let Some(authority) = &*authority.borrow() {
-                authority.rotate();
+            match &*authority.borrow() {
+                Some(Minting::Alone(ca)) => ca.rotate(),
+                Some(Minting::Federated(inside)) => inside.rotate(),
+                None => {}
             }
         }
         self.embedded.len()
@@ -182,41 +280,60 @@ impl Sources {
     pub(crate) fn keep_only(&mut self, used: &[(&SourceSpec, &TrustDomain)]) {
         self.shared
             .retain(|source, _| used.iter().any(|(used, _)| *used == source));
-        self.embedded.retain(|(data, site), _| {
-            let source = SourceSpec::Embedded { data: data.clone() };
+        self.embedded.retain(|(source, site), _| {
             let mut used = used.iter();
-            used.any(|(used, of)| **used == source && of.as_str() == site)
+            used.any(|(used, of)| *used == source && *of == site)
         });
     }
 }
 
-/// Opens an embedded CA, however long it takes.
-async fn open(
+/// An embedded CA that is to be opened.
+struct Folder {
     data: PathBuf,
+    federated: bool,
     site: TrustDomain,
+    file: Arc<Config>,
     context: TlsContext,
-    opened: std::sync::Weak<watch::Sender<Option<Arc<EmbeddedCa>>>>,
-) {
-    let mut said = None;
-    loop {
-        let TlsContext { provider, clock } = context.clone();
-        let Some(opened) = opened.upgrade() else {
-            return;
-        };
-        match EmbeddedCa::open(&data, &site, provider, clock) {
-            Ok(authority) => {
-                opened.send_replace(Some(authority));
+}
+
+impl Folder {
+    /// Opens it, however long it takes, or until nobody wants it.
+    async fn open(self, opening: Weak<watch::Sender<Option<Minting>>>) {
+        let mut said = None;
+        loop {
+            if opening.strong_count() == 0 {
                 return;
             }
-            Err(error) => complain(&mut said, &error),
+            let opened = self.try_open().await;
+            let Some(opening) = opening.upgrade() else {
+                return;
+            };
+            match opened {
+                Ok(authority) => {
+                    opening.send_replace(Some(authority));
+                    return;
+                }
+                Err(error) => complain(&mut said, &error),
+            }
+            drop(opening);
+            tokio::time::sleep(RETRY).await;
         }
-        drop(opened);
-        tokio::time::sleep(RETRY).await;
+    }
+
+    async fn try_open(&self) -> anyhow::Result<Minting> {
+        let context = self.context.clone();
+        if self.federated {
+            let inside = Inside::start(&self.file, &self.data, context).await?;
+            return Ok(Minting::Federated(inside));
+        }
+        let TlsContext { provider, clock } = context;
+        let ca = EmbeddedCa::open(&self.data, &self.site, provider, clock)?;
+        Ok(Minting::Alone(ca))
     }
 }
 
-fn complain(said: &mut Option<String>, error: &EmbeddedError) {
-    let problem = error.to_string();
+fn complain(said: &mut Option<String>, error: &anyhow::Error) {
+    let problem = format!("{error:#}");
     if said.as_ref() != Some(&problem) {
         tracing::error!(problem, "embedded CA not open; will try again");
         *said = Some(problem);

@@ -3,6 +3,7 @@
 
 mod authority;
 mod commands;
+mod embedded;
 mod endpoint;
 mod keeper;
 mod others;

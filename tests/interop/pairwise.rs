@@ -2,6 +2,7 @@
 //! `federation` server and client. Each rotates its CA twice, while all of them speak with all.
 
 mod acme;
+mod embedded;
 mod endpoint;
 mod restored;
 mod sites;

@@ -42,7 +42,7 @@ impl Delegates {
     ///
     /// # Errors
     /// `PermissionDenied`, in SPIRE's words.
-    fn may(&self, state: &State, caller: &Selectors) -> Result<Vec<IdList>, Status> {
+    pub(super) fn may(&self, state: &State, caller: &Selectors) -> Result<Vec<IdList>, Status> {
         let ids: BTreeSet<&str> = state
             .of(caller)
             .map(|one| one.entry.spiffe_id.as_str())

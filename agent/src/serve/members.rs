@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     caller::{Callers, Selectors},
+    delegated::Delegates,
     view::{Messages, nobody},
 };
 use crate::{
@@ -34,17 +35,34 @@ const WAITING: usize = 1;
 #[derive(Debug)]
 pub(super) struct Service {
     callers: Arc<Callers>,
+    /// Only they may ask; without: whoever has an identity.
+    delegates: Option<Delegates>,
 }
 
 impl Service {
+    /// For the door of workloads.
     pub(super) const fn new(callers: Arc<Callers>) -> Self {
-        Self { callers }
+        Self {
+            callers,
+            delegates: None,
+        }
+    }
+
+    /// For the door of those who ask in another's name.
+    pub(super) const fn of_delegates(callers: Arc<Callers>, delegates: Delegates) -> Self {
+        Self {
+            callers,
+            delegates: Some(delegates),
+        }
     }
 }
 
-/// Whether a process of which these are true has an identity at all.
-fn is_somebody(state: &State, selectors: &Selectors) -> bool {
-    state.of(selectors).next().is_some()
+/// Whether a process of which these are true may ask.
+fn may(delegates: Option<&Delegates>, state: &State, selectors: &Selectors) -> Result<(), Status> {
+    match delegates {
+        Some(delegates) => delegates.may(state, selectors).map(drop),
+        None => state.of(selectors).next().map(drop).ok_or_else(nobody),
+    }
 }
 
 #[tonic::async_trait]
@@ -56,9 +74,8 @@ impl NodeFederation for Service {
         request: Request<Streaming<WatchMembersRequest>>,
     ) -> Result<Response<Self::WatchMembersStream>, Status> {
         let selectors = self.callers.attest(request.extensions()).await?;
-        if !is_somebody(&*self.callers.state()?, &selectors) {
-            return Err(nobody());
-        }
+        let delegates = self.delegates.clone();
+        may(delegates.as_ref(), &*self.callers.state()?, &selectors)?;
         let shared = self.callers.shared().clone();
         let desk = Arc::clone(&shared.desk);
         let seat = desk.join();
@@ -71,8 +88,8 @@ impl NodeFederation for Service {
             let watching = async {
                 let identity = async {
                     while state.changed().await.is_ok() {
-                        if !is_somebody(&state.borrow(), &selectors) {
-                            return nobody();
+                        if let Err(no) = may(delegates.as_ref(), &state.borrow(), &selectors) {
+                            return no;
                         }
                     }
                     Status::unavailable("the agent has ended")

@@ -2,8 +2,18 @@
 
 use std::sync::Arc;
 
-use sekisho_agent::{delegate::watch_delegated, selector::Selector};
-use sekisho_certs::{IdList, SpiffeId, id::parse_workload_id, tls};
+use sekisho_agent::{
+    delegate::watch_delegated,
+    members::{Wants, watch_members},
+    selector::Selector,
+};
+use sekisho_authority::members::Followed;
+use sekisho_certs::{
+    IdList, Member, Members, SpiffeId,
+    id::parse_workload_id,
+    members::{Feed, Source},
+    tls,
+};
 use sekisho_spire_api::{
     agent::delegated_identity::{
         FetchJwtsviDsRequest, SubscribeToX509sviDsRequest, SubscribeToX509sviDsResponse,
@@ -12,14 +22,18 @@ use sekisho_spire_api::{
     server::entry::{BatchDeleteEntryRequest, entry_client::EntryClient},
     types,
 };
-use sekisho_testkit::wait_until;
+use sekisho_testkit::{Site as Foreign, TestClock, wait_until};
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
-use crate::harness::{Running, Site, channel, entry};
+use crate::harness::{Running, Site, channel, domain, entry};
 
 /// This process is `/proxy`; `/kafka` and `/db` are other processes.
 async fn site(delegates: Vec<(SpiffeId, IdList)>) -> (Site, Running) {
-    let site = Site::start().await;
+    populated(Site::start().await, delegates).await
+}
+
+async fn populated(site: Site, delegates: Vec<(SpiffeId, IdList)>) -> (Site, Running) {
     let token = site.token().await;
     let settings = site.agent_settings(&token).await;
     let mut agent = site.run_with(settings, delegates).await;
@@ -146,5 +160,61 @@ async fn a_proxy_is_supplied_by_it_and_loses_what_is_taken_from_it() {
         .unwrap();
     agent.turn().await;
     wait_until(&mut supply, "nothing", |supply| supply.svids.is_empty()).await;
+    agent.stop().await;
+}
+
+/// A directory with one member, marked.
+async fn with_member(other: &Foreign) -> Site {
+    let mut site = Site::start().await;
+    site.stop_authority().await;
+    let now = sekisho_testkit::clock::present();
+    let member = Member::new(other.domain().clone(), Source::Directory, now)
+        .with_marks(["hpci".parse().unwrap()].into())
+        .unwrap()
+        .with_bundle(Arc::clone(other.bundle()))
+        .unwrap();
+    let members = Members::new(&domain(), [Arc::new(member)]).unwrap();
+    let known = watch::Sender::new(members).subscribe();
+    site.directory = Some(Arc::new(Followed::new(known, |_| false)));
+    site.start_authority().await;
+    site
+}
+
+fn watched(site: &Site, agent: &Running) -> (watch::Sender<Wants>, Feed) {
+    let (keep, wants) = watch::channel(Wants {
+        marks: ["hpci".parse().unwrap()].into(),
+        ..Wants::default()
+    });
+    let clock = Arc::<TestClock>::clone(&site.clock);
+    let feed = watch_members(agent.admin.clone(), domain(), wants, clock);
+    (keep, feed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delegate_is_told_of_other_sites_and_nobody_else_is_at_that_door() {
+    let other = Foreign::new("b.example");
+    let (site, mut agent) = populated(
+        with_member(&other).await,
+        vec![(id("/proxy"), only("/kafka"))],
+    )
+    .await;
+    let (_keep, mut feed) = watched(&site, &agent);
+    agent.turn().await;
+    let members = wait_until(&mut feed.members, "a member", |all| all.len() == 1).await;
+    assert!(members.get(other.domain()).unwrap().bundle().is_some());
+    agent.stop().await;
+
+    let (site, agent) = populated(
+        with_member(&other).await,
+        vec![(id("/other"), only("/kafka"))],
+    )
+    .await;
+    let (_keep, mut feed) = watched(&site, &agent);
+    let words = "caller not configured as an authorized delegate";
+    wait_until(&mut feed.problem, "a refusal", |problem| {
+        problem.as_ref().is_some_and(|told| told.contains(words))
+    })
+    .await;
+    assert_eq!(feed.members.borrow().len(), 0);
     agent.stop().await;
 }

@@ -191,7 +191,7 @@ impl Ca {
     }
 }
 
-async fn first_x509(
+pub(super) async fn first_x509(
     (ca, roots): (X509Ca, Vec<Vec<u8>>),
     settings: &CaSettings,
     store: &Store,

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme,
@@ -18,14 +17,11 @@ use rustls::{
     },
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, UnixTime};
 use sekisho_certs::{BundleSet, SpiffeId, Trust, TrustBundle, id};
 
 use crate::{
-    ca::{
-        CaError, certificates,
-        issue::{IssueError, Leaf},
-    },
+    ca::{CaError, certificates, issue::IssueError},
     caller::{ClientCertificate, Connection},
     core::Core,
     store::{Bundle, StoreError},
@@ -82,25 +78,16 @@ impl ServerIdentity {
 }
 
 fn issue(core: &Core, provider: &CryptoProvider) -> Result<Current, CaError> {
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(IssueError::from)?;
     let id = id::id_below(&core.settings.domain, PATH).map_err(|_| IssueError::Unreadable)?;
-    let ca = core.ca.x509();
-    let leaf = Leaf {
-        id: &id,
-        dns_names: &[],
-        public_key: &rcgen::PublicKeyData::subject_public_key_info(&key),
-        ttl: core.settings.x509_ttl,
-    };
     let now = core.now();
-    let issued = ca.leaf(&leaf, now)?;
-    let half = issued.not_after.duration_since(now).unwrap_or_default() / 2;
-    let der = PrivatePkcs8KeyDer::from(key.serialize_der());
-    let key = provider.key_provider.load_private_key(der.into());
+    let minted = core.mint(&id)?;
+    let half = minted.not_after.duration_since(now).unwrap_or_default() / 2;
+    let key = provider.key_provider.load_private_key(minted.key);
     let key = key.map_err(|_| IssueError::KeyMismatch)?;
-    core.own_chain.store(Arc::new(issued.chain.clone()));
+    core.own_chain.store(Arc::new(minted.chain.clone()));
     Ok(Current {
-        certified: Arc::new(CertifiedKey::new(issued.chain, key)),
-        authority: ca.id().into(),
+        certified: Arc::new(CertifiedKey::new(minted.chain, key)),
+        authority: minted.authority,
         renew_at: now + half,
     })
 }

@@ -13,6 +13,9 @@ pub enum SourceSpec {
     Embedded {
         /// Holds the CA's key (0600), its `bundle.json` and a lock.
         data: PathBuf,
+        /// Whether other sites fetch its bundle, and it theirs: then an authority in this process
+        /// signs, whose CAs come and go, and the folder has its database and keys.
+        federated: bool,
     },
     /// `{cert, key, bundles}`: PEM files, watched.
     Files {

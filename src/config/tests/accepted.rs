@@ -371,7 +371,8 @@ fn an_endpoint_wins_over_the_top_level() {
     assert_eq!(
         own.identity,
         Some(SourceSpec::Embedded {
-            data: "etc/ca".into()
+            data: "etc/ca".into(),
+            federated: false,
         })
     );
     assert_eq!(own.bundles, [files("a.example", "etc/a.pem"), of_top]);

@@ -1,6 +1,8 @@
 //! Marks, services of other sites, and what a catalogue may name.
 
-use sekisho_certs::IdList;
+use std::path::Path;
+
+use sekisho_certs::{IdList, source::SourceSpec};
 use sekisho_proxy::endpoint::spec::{Address, Forward};
 
 use super::{INBOUND, OUTBOUND, endpoint, errors, load_text, site};
@@ -95,6 +97,57 @@ fn an_identity_that_knows_no_other_sites_is_warned_of() {
         warnings
             .iter()
             .any(|one| one.message.contains("will not be found"))
+    );
+}
+
+#[test]
+fn an_embedded_ca_with_federation_knows_other_sites_and_there_is_one() {
+    let marked = INBOUND.replace("[spiffe://a.example/w]", "[mark:hpci]");
+    let marked = marked.replace("unix:///run/a.sock", "{embedded: {data: ca}}\nas: /w");
+    let federation = "federation: {directory: d, root: r.json}\n";
+    let config = load_text(&format!("{federation}{}", site(&marked))).unwrap();
+    assert!(config.federation.as_ref().unwrap().warnings.is_empty());
+    assert!(config.endpoints[0].warnings.is_empty());
+    let own = config.site_authority().unwrap();
+    assert_eq!(own.socket, Path::new("etc/ca/api.sock"));
+    assert_eq!((own.listen, own.attest.len()), (None, 0));
+    // Beside an authority it stays by itself, and `allow` alone is for endpoints.
+    for other in [
+        "authority: {}\nfederation: {directory: d, root: r.json}\n",
+        "federation: {allow: [10.0.0.0/8]}\n",
+    ] {
+        let config = load_text(&format!("{other}{}", site(&marked))).unwrap();
+        let source = config.endpoints[0].identity.clone().unwrap();
+        assert!(matches!(
+            source,
+            SourceSpec::Embedded {
+                federated: false,
+                ..
+            }
+        ));
+    }
+    let refused = |text: &str, says: &str| {
+        let all = errors(text);
+        assert!(all.iter().any(|one| one.contains(says)), "{all:?}");
+    };
+    let two = format!(
+        "{federation}{}  y:\n    listen: mtls://127.0.0.1:7001\n    forward: tcp://127.0.0.1:1\n    \
+         as: /y\n    accept: [mark:hpci]\n    identity: {{embedded: {{data: other}}}}\n",
+        site(&marked)
+    );
+    refused(
+        &two,
+        "federation: is that of one CA, and endpoints name two: etc/ca and etc/other",
+    );
+    let long = marked.replace("data: ca", &format!("data: /{}", "d".repeat(100)));
+    refused(
+        &format!("{federation}{}", site(&long)),
+        "no room for a socket",
+    );
+    let rare = "federation: {endpoint: {listen: 0.0.0.0:1, refresh: 3h}}\n";
+    refused(
+        &format!("{rare}{}", site(&marked)),
+        "must be at most a ninth",
     );
 }
 

@@ -22,21 +22,23 @@ use crate::support::{
 };
 
 /// The directory of a federation, and where it is served.
-struct Federation {
-    keeper: Keeper,
-    address: SocketAddr,
+pub(super) struct Federation {
+    pub(super) keeper: Keeper,
+    pub(super) address: SocketAddr,
     echo: Upstream,
     _server: Process,
 }
 
 /// A site: its gate, and where its senders listen, by the site that they lead to.
-struct Site {
-    name: &'static str,
+pub(super) struct Site {
+    pub(super) name: &'static str,
     gate: SocketAddr,
     senders: BTreeMap<&'static str, SocketAddr>,
     /// Where its clients say themselves whom they want.
     any: SocketAddr,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
+    /// Where administrators come.
+    socket: PathBuf,
     _process: Process,
 }
 
@@ -49,13 +51,27 @@ fn write(
     service: SocketAddr,
     more: &str,
 ) {
+    let who = format!(
+        "authority: {{listen: {listen}, data: authority, socket: authority.sock, entries: entries.yaml}}\n\
+         agent: {{data: agent, socket: agent.sock}}\n"
+    );
+    write_as(folder, name, &who, [gate, any], [directory, service], more);
+}
+
+/// The same, which has its identities as `who` says.
+fn write_as(
+    folder: &Path,
+    name: &str,
+    who: &str,
+    [gate, any]: [SocketAddr; 2],
+    [directory, service]: [SocketAddr; 2],
+    more: &str,
+) {
     let write = |file: &str, text: &str| fs::write(folder.join(file), text).unwrap();
     write(
         "site.yaml",
         &format!(
-            "site: {name}\n\
-             authority: {{listen: {listen}, data: authority, socket: authority.sock, entries: entries.yaml}}\n\
-             agent: {{data: agent, socket: agent.sock}}\n\
+            "site: {name}\n{who}\
              federation: {{directory: \"http://{directory}/\", root: root.json, services: services.yaml, allow: [127.0.0.0/8]}}\n\
              admin: unix://{}\nlog: {{format: json}}\nworkers: 1\nendpoints:\n  \
              in:\n    listen: mtls://{gate}\n    forward: tcp://{service}\n    as: /mdx\n    name: mdx\n    accept: [mark:hpci]\n  \
@@ -77,7 +93,7 @@ fn write(
 }
 
 impl Federation {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let keeper = Keeper::new(1);
         let address = ports::free();
         let line = format!("serve @/fed --listen {address} --host-key @/keys/host.key --accept");
@@ -92,7 +108,17 @@ impl Federation {
     }
 
     /// A site that sends to these others, not a member yet.
-    fn site(&self, name: &'static str, others: &[&'static str]) -> Site {
+    pub(super) fn site(&self, name: &'static str, others: &[&'static str]) -> Site {
+        self.site_as(name, others, None)
+    }
+
+    /// A site of one process, whose CA is embedded in it.
+    pub(super) fn node(&self, name: &'static str, others: &[&'static str]) -> Site {
+        let embedded = "identity: {embedded: {data: authority}}\n";
+        self.site_as(name, others, Some(embedded))
+    }
+
+    fn site_as(&self, name: &'static str, others: &[&'static str], who: Option<&str>) -> Site {
         let folder = self.keeper.file(&format!("sites/{name}"));
         fs::create_dir_all(&folder).unwrap();
         let gate = ports::free();
@@ -108,8 +134,19 @@ impl Federation {
                 )
             })
             .collect();
-        let ports = [gate, listen, any];
-        write(&folder, name, ports, self.address, self.echo.address, &out);
+        let (directory, service) = (self.address, self.echo.address);
+        let socket = match who {
+            None => {
+                let ports = [gate, listen, any];
+                write(&folder, name, ports, directory, service, &out);
+                folder.join("authority.sock")
+            }
+            Some(who) => {
+                let (ports, places) = ([gate, any], [directory, service]);
+                write_as(&folder, name, who, ports, places, &out);
+                folder.join("authority/api.sock")
+            }
+        };
         let root = self.keeper.file("fed/metadata/1.root.json");
         fs::copy(root, folder.join("root.json")).unwrap();
         let mut command = Command::new(SEKISHO);
@@ -121,6 +158,7 @@ impl Federation {
             senders,
             any,
             folder,
+            socket,
             _process: process,
         };
         until("a ready gate", || {
@@ -128,13 +166,13 @@ impl Federation {
             (code == 200).then_some(())
         });
         until("a socket of the authority", || {
-            site.folder.join("authority.sock").exists().then_some(())
+            site.socket.exists().then_some(())
         });
         site
     }
 
     /// Each of these follows the directory now, which has shown what is in its folder.
-    fn look<'a>(&self, sites: impl IntoIterator<Item = &'a Site>) {
+    pub(super) fn look<'a>(&self, sites: impl IntoIterator<Item = &'a Site>) {
         let kept = || self.keeper.ok("status @/fed");
         until_within(Duration::from_secs(60), "a new snapshot", || {
             let report = self.keeper.run("verify --offline @/fed --json");
@@ -148,13 +186,13 @@ impl Federation {
     }
 
     /// One command at the site, two registrars at the other side.
-    fn join(&self, site: &Site, marks: &str) {
+    pub(super) fn join(&self, site: &Site, marks: &str) {
         let (name, data) = (site.name, site.folder.join("authority/member"));
         let request = site.folder.join("request.json");
         self.keeper.ok(&format!(
             "member request --id {name} --data {} --socket {} --services {} --out {}",
             data.display(),
-            site.folder.join("authority.sock").display(),
+            site.socket.display(),
             site.folder.join("services.yaml").display(),
             request.display(),
         ));
@@ -167,24 +205,24 @@ impl Federation {
 
 impl Site {
     /// Says something through the sender to `other`, and hears it back.
-    fn says(&self, other: &str) -> std::io::Result<()> {
+    pub(super) fn says(&self, other: &str) -> std::io::Result<()> {
         let mut stream = self.connect(other)?;
         exchange(&mut stream)
     }
 
-    fn connect(&self, other: &str) -> std::io::Result<TcpStream> {
+    pub(super) fn connect(&self, other: &str) -> std::io::Result<TcpStream> {
         let stream = TcpStream::connect(self.senders[other])?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         Ok(stream)
     }
 
-    fn reaches(&self, other: &str) {
+    pub(super) fn reaches(&self, other: &str) {
         let what = format!("a way from {} to {other}", self.name);
         until_within(Duration::from_secs(150), &what, || self.says(other).ok());
     }
 
     /// The same by the one endpoint that leads to everybody.
-    fn asks(&self, other: &str) -> std::io::Result<()> {
+    pub(super) fn asks(&self, other: &str) -> std::io::Result<()> {
         let mut stream = TcpStream::connect(self.any)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let target = format!("mdx.{other}:443");
@@ -220,11 +258,11 @@ impl Site {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn sekisho(&self, line: &str) -> Value {
+    pub(super) fn sekisho(&self, line: &str) -> Value {
         let output = Command::new(SEKISHO)
             .args(line.split(' '))
             .args(["--json", "--socket"])
-            .arg(self.folder.join("authority.sock"))
+            .arg(&self.socket)
             .output()
             .unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
@@ -240,7 +278,7 @@ impl Site {
     }
 }
 
-fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(super) fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(b"ping")?;
     let mut back = [0; 4];
     stream.read_exact(&mut back)?;
