@@ -106,8 +106,8 @@ impl Site {
     /// How many CAs it knows of the other.
     fn known(&self) -> usize {
         let shown = self.json(&format!("bundle show --id {}", self.other));
-        let keys = shown["keys"].as_array().cloned().unwrap_or_default();
-        keys.iter().filter(|key| key["use"] == "x509-svid").count()
+        let cas = shown["bundles"][0]["authorities"].as_array();
+        cas.map_or(0, Vec::len)
     }
 
     /// The serial number of what its gate shows.
@@ -116,7 +116,7 @@ impl Site {
         let status: Value = serde_json::from_str(&body).unwrap();
         let endpoints = status["endpoints"].as_array().unwrap();
         let gate = endpoints.iter().find(|one| one["name"] == "in").unwrap();
-        gate["store"]["svid"]["serial"].as_str().unwrap().to_owned()
+        gate["svid"]["serial"].as_str().unwrap().to_owned()
     }
 }
 
