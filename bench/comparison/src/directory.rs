@@ -3,6 +3,7 @@
 
 mod made;
 mod names;
+mod process;
 mod site;
 mod sizes;
 
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 use crate::{machine::Machine, say};
 use made::Made;
+use process::Processes;
 use site::AtSite;
 use sizes::Sizes;
 
@@ -39,6 +41,12 @@ pub(crate) struct Options {
     /// Keep the directory in this folder, which is made, and the keys in keys/ beside it
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
+    /// The program whose authority and host are measured; without it they are left out
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) sekisho: Option<PathBuf>,
+    /// Sites that ask the host
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) polls: u32,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -86,6 +94,7 @@ struct Outcome {
     word: Cost,
     sizes: Sizes,
     site: AtSite,
+    processes: Option<Processes>,
 }
 
 fn median(mut all: Vec<Cost>) -> anyhow::Result<Cost> {
@@ -120,6 +129,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let sizes = Sizes::of(&folder)?;
     let site = site::measure(&mut made, &folder, options.changed)?;
+    let processes = options.sekisho.as_ref().map(|sekisho| {
+        let polls = usize::try_from(options.polls)?;
+        process::measure(sekisho, &mut made, &folder, options.changed, polls)
+    });
     let outcome = Outcome {
         machine,
         members: options.members,
@@ -132,6 +145,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         word: median(words)?,
         sizes,
         site,
+        processes: processes.transpose()?,
     };
     if options.json {
         say(serde_json::to_string_pretty(&outcome)?);
@@ -164,6 +178,7 @@ fn lines(outcome: &Outcome) -> Vec<String> {
         word,
         sizes,
         site,
+        processes,
     } = outcome;
     let mut all = machine.lines();
     all.extend([
@@ -190,5 +205,6 @@ fn lines(outcome: &Outcome) -> Vec<String> {
     ]);
     all.extend(sizes.lines());
     all.extend(site.lines());
+    all.extend(processes.iter().flat_map(Processes::lines));
     all
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Cost, made::Made, median, told};
 
 /// Members that a lazy site wants.
-const WANTED: usize = 20;
+pub(super) const WANTED: usize = 20;
 /// Syncs of which the median is told.
 const TIMES: usize = 9;
 
