@@ -33,6 +33,7 @@ mod files;
 mod identity;
 mod keys;
 pub(crate) mod kubeconfig;
+mod listed;
 mod location;
 mod oidc;
 mod policy;

@@ -10,7 +10,8 @@ use super::{
     error::{Problem, Report},
     expand,
     field::{Field, Map},
-    files, identity, keys, top, tree,
+    files, identity, keys,
+    listed::Listed,
     unit::DAY,
 };
 
@@ -41,40 +42,17 @@ pub(super) fn read(
 ) -> Result<Vec<types::Entry>, ConfigErrors> {
     let mut all = Vec::new();
     let mut names = HashMap::new();
-    for source in sources {
-        let Some(mut root) = tree::parse(&source.file, &source.text, &mut report) else {
-            continue;
+    LISTED.each(sources, site, env, &mut report, |item, report| {
+        let Some(entry) = entry(item, site, report) else {
+            return;
         };
-        expand::expand(&mut root, "", env, &mut report);
-        let field = Field {
-            path: String::new(),
-            key: &root.at,
-            node: &root,
-        };
-        let Some(map) = field.map(&keys::ENTRIES_FILE, &mut report) else {
-            continue;
-        };
-        if let Some(field) = map.get("site")
-            && let Some(named) = top::site(&field, &mut report)
-            && named != *site
-        {
-            field.rule(format!("these are entries of {site}"), &mut report);
-        }
-        let Some(list) = map.required("entries", FORM, &mut report) else {
-            continue;
-        };
-        for item in list.list(FORM, &mut report).unwrap_or_default() {
-            let Some(entry) = entry(&item, site, &mut report) else {
-                continue;
-            };
-            match names.insert(entry.id.clone(), item.at().clone()) {
-                Some(first) => {
-                    report.push(item.at(), &item.path, Problem::Duplicate { first });
-                }
-                None => all.push(entry),
+        match names.insert(entry.id.clone(), item.at().clone()) {
+            Some(first) => {
+                report.push(item.at(), &item.path, Problem::Duplicate { first });
             }
+            None => all.push(entry),
         }
-    }
+    });
     if report.count() == 0 {
         Ok(all)
     } else {
@@ -82,7 +60,11 @@ pub(super) fn read(
     }
 }
 
-const FORM: &str = "a list of entries, as in {spiffe_id: /broker, selectors: [\"unix:uid:1000\"]}";
+const LISTED: Listed = Listed {
+    keys: &keys::ENTRIES_FILE,
+    list: "entries",
+    form: "a list of entries, as in {spiffe_id: /broker, selectors: [\"unix:uid:1000\"]}",
+};
 
 fn entry(field: &Field<'_>, site: &TrustDomain, report: &mut Report) -> Option<types::Entry> {
     let before = report.count();

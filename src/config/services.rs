@@ -14,10 +14,15 @@ use super::{
     error::Report,
     expand,
     field::{Field, Map},
-    files, keys, top, tree,
+    files, keys,
+    listed::Listed,
 };
 
-const FORM: &str = "a list of services, as in {name: mdx, gateways: [\"gate.tokyo.example:9443\"]}";
+const LISTED: Listed = Listed {
+    keys: &keys::SERVICES_FILE,
+    list: "services",
+    form: "a list of services, as in {name: mdx, gateways: [\"gate.tokyo.example:9443\"]}",
+};
 const GATEWAYS: &str = "a list of HOST:PORT, as in [\"gate.tokyo.example:9443\"]";
 const ID: &str = "a SPIFFE ID of the site, or a path below it, as in /mdx";
 const MARKS: &str = "a list of marks, as in [hpci]";
@@ -42,41 +47,18 @@ fn read(
 ) -> Result<Vec<Service>, ConfigErrors> {
     let mut all = Vec::new();
     let mut names = BTreeSet::new();
-    for source in sources {
-        let Some(mut root) = tree::parse(&source.file, &source.text, &mut report) else {
-            continue;
+    LISTED.each(sources, site, env, &mut report, |item, report| {
+        let Some(one) = service(item, site, report) else {
+            return;
         };
-        expand::expand(&mut root, "", env, &mut report);
-        let field = Field {
-            path: String::new(),
-            key: &root.at,
-            node: &root,
-        };
-        let Some(map) = field.map(&keys::SERVICES_FILE, &mut report) else {
-            continue;
-        };
-        if let Some(field) = map.get("site")
-            && let Some(named) = top::site(&field, &mut report)
-            && named != *site
-        {
-            field.rule(format!("these are services of {site}"), &mut report);
+        if !names.insert(one.name().to_owned()) {
+            item.rule(format!("{} is there already", one.name()), report);
         }
-        let Some(list) = map.required("services", FORM, &mut report) else {
-            continue;
-        };
-        for item in list.list(FORM, &mut report).unwrap_or_default() {
-            let Some(one) = service(&item, site, &mut report) else {
-                continue;
-            };
-            if !names.insert(one.name().to_owned()) {
-                item.rule(format!("{} is there already", one.name()), &mut report);
-            }
-            all.push(one);
-            if all.len() == MAX_SERVICES + 1 {
-                item.rule(format!("at most {MAX_SERVICES} services"), &mut report);
-            }
+        all.push(one);
+        if all.len() == MAX_SERVICES + 1 {
+            item.rule(format!("at most {MAX_SERVICES} services"), report);
         }
-    }
+    });
     if report.count() == 0 {
         Ok(all)
     } else {
