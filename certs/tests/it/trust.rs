@@ -66,6 +66,35 @@ fn a_chain_that_verified_before_is_refused_by_a_trust_without_its_ca() {
     assert_eq!(reason(&refused), Some(Reason::UnknownTrustDomain));
 }
 
+/// Row "a member's CA is stolen" of docs/federation.md.
+#[test]
+fn a_stolen_ca_speaks_for_its_own_trust_domain_alone_and_until_its_next_bundle() {
+    let (a, b) = (Site::new("a.example"), Site::new("b.example"));
+    let present = a.ca().present();
+    let both = trust([a.bundle(), b.bundle()]);
+    // Whoever has the CA of a makes whatever a could make.
+    let own = a.ca().issue(&Profile::leaf("spiffe://a.example/thief"));
+    assert!(both.verify(&own.chain, present).is_ok());
+    // Not what b could: neither by a leaf, nor by a CA between that says it is b's.
+    let forged = a.ca().issue(&Profile::leaf("spiffe://b.example/x"));
+    let between = a
+        .ca()
+        .intermediate(&Profile::ca("b.example"), Default::default());
+    let below = between.issue(&Profile::leaf("spiffe://b.example/x"));
+    let mut with_root = forged.chain.clone();
+    with_root.push(b.ca().der().clone());
+    for chain in [&forged.chain, &below.chain, &with_root] {
+        let refused = both.verify(chain, present);
+        assert_eq!(reason(&refused), Some(Reason::BadChain));
+    }
+    // A new bundle of a takes it away at once, whatever it has made before.
+    let after = Site::new("a.example");
+    let next = trust([after.bundle(), b.bundle()]);
+    let refused = next.verify(&own.chain, present);
+    assert_eq!(reason(&refused), Some(Reason::BadChain));
+    assert!(next.verify(&after.svid("/x").chain, present).is_ok());
+}
+
 #[test]
 fn an_empty_bundle_trusts_nobody() {
     let site = Site::new("a.example");
