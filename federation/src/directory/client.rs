@@ -35,6 +35,7 @@ use super::{
     marks::Marks,
     metadata::{MetadataError, Root, Signed, Targets},
     names,
+    possession::Owners,
 };
 pub use record::{Fault, Standing};
 use record::{Folder, Known, seconds, time};
@@ -195,8 +196,8 @@ pub struct Client {
     lost: BTreeMap<String, Option<KeySet>>,
     /// The names of the keys that the operator has accepted of those.
     accepted: BTreeMap<String, String>,
-    /// Which member has a CA key, by the SHA-256 of it.
-    owners: HashMap<[u8; 32], Box<str>>,
+    /// Which member has a CA key.
+    owners: Owners,
     /// When the directory was last in force.
     confirmed: SystemTime,
     /// What was wrong with the last sync.
@@ -250,7 +251,7 @@ impl Client {
                 .collect(),
             lost: lost.into_iter().map(|domain| (domain, None)).collect(),
             accepted: BTreeMap::new(),
-            owners: HashMap::new(),
+            owners: Owners::default(),
             confirmed,
             fault: None,
             alarm: None,
@@ -407,7 +408,8 @@ impl Client {
             .with_marks(marks)?
             .with_services(known.descriptor.services.iter().cloned())?;
         let age = now.duration_since(confirmed).unwrap_or_default();
-        if age > self.max_stale(known) {
+        // A CA key that another has shown to be its own: by this bundle nobody is verified.
+        if age > self.max_stale(known) || self.owners.is_displaced(&known.descriptor.bundle) {
             return Ok(member);
         }
         member.with_bundle(Arc::clone(&known.descriptor.bundle))
@@ -425,12 +427,6 @@ impl Client {
     fn may_be(&self, domain: &TrustDomain) -> bool {
         *domain != self.settings.own && names::fits(domain)
     }
-}
-
-/// The descriptors' CA keys, for whoever has to see that no two members share one.
-fn ca_keys(known: &Known) -> impl Iterator<Item = [u8; 32]> {
-    let all = known.descriptor.bundle.authorities();
-    all.iter().map(sekisho_certs::bundle::Authority::key_sha256)
 }
 
 /// Bins as they were read in one sync.

@@ -13,14 +13,15 @@ use std::{
 };
 
 use super::{
-    Bin, Client, SyncError, Synced, Traffic, Wanted, ca_keys,
-    record::{Fault, seconds},
+    Bin, Client, SyncError, Synced, Traffic, Wanted,
+    record::{Fault, Standing, seconds},
     trusted::{self},
 };
 use crate::directory::{
     marks::Marks,
     metadata::Dated as _,
     names,
+    possession::Owners,
     repository::{most, versioned},
 };
 
@@ -89,13 +90,23 @@ impl Client {
                 self.bins.insert(name, Bin { version, end });
             }
         }
-        let mut owners = HashMap::new();
+        self.owners = Owners::default();
         for known in self.known.values() {
-            for key in ca_keys(known) {
-                owners.insert(key, known.domain.as_str().into());
+            // The keys of who is no member are free.
+            let is_out = matches!(
+                known.record.standing,
+                Standing::Suspended | Standing::Expelled
+            );
+            let bundle = &*known.descriptor.bundle;
+            if !is_out
+                && self
+                    .owners
+                    .claim(bundle, |name| self.bundle_of(name))
+                    .is_ok()
+            {
+                self.owners.take(bundle);
             }
         }
-        self.owners = owners;
     }
 
     /// Finds the bin of each member that is known: they are others when the targets are.
