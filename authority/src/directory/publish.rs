@@ -1,7 +1,7 @@
 //! Saying to the directories what becomes of our own bundle: by the member's key of this site, whenever it
 //! changes, and before what was signed ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sekisho_federation::directory::{
     membership::{Membership, MembershipError, Says, Spoken},
@@ -17,11 +17,40 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// After one that failed.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// Between two looks at what the member has said of its own keys: by a command, beside this process.
+const STATEMENTS: Duration = Duration::from_secs(10);
+
 /// Says it for as long as it is let.
 pub(crate) async fn publish(core: Arc<Core>, settings: MemberSettings) {
+    tokio::join!(say(&core, &settings), tell(&core, &settings.data));
+}
+
+/// Tells other sites what the member has said of its own keys, for as long as it is let. They hear it from
+/// us, whatever a host shows them.
+async fn tell(core: &Core, folder: &Path) {
+    let Some(handle) = core.followed() else {
+        return;
+    };
+    let mut told = Vec::new();
+    loop {
+        match Membership::open(folder).map(|membership| membership.statements()) {
+            Some(Ok(all)) if all != told => {
+                for statement in &all {
+                    handle.say(statement.clone()).await;
+                }
+                told = all;
+            }
+            Some(Err(error)) => tracing::error!(%error, "not told to other sites"),
+            _ => {}
+        }
+        tokio::time::sleep(STATEMENTS).await;
+    }
+}
+
+async fn say(core: &Core, settings: &MemberSettings) {
     let mut bundle = core.ca.bundle();
     loop {
-        let pause = match speak(&core, &settings).await {
+        let pause = match speak(core, settings).await {
             true => LOOK,
             false => AGAIN,
         };

@@ -1,6 +1,8 @@
 //! A member's own folder: its key, the name of its recovery key, and what it has said last. The process that
 //! owns the site's CA speaks by it, without anybody's help.
 
+pub mod statements;
+
 use std::{
     fs, io,
     num::NonZeroU64,

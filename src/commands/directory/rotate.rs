@@ -7,6 +7,7 @@ use clap::Args;
 use sekisho_federation::directory::{
     continuity::{self, SignedStatement, Statement, What},
     key::{FileKey, Signer},
+    membership::statements,
     repository::Submission,
 };
 use serde_json::json;
@@ -129,6 +130,10 @@ impl SelfRevoke {
         let version = next_version(last.version.max(there.version))?;
         let keys = alone(key.public());
         let sent = Submission::revocation(&domain, &keys, version, &[&key])?;
+        // First: what a directory does not take, or does not show, other sites hear from this one.
+        if let Some(statement) = sent.statement() {
+            statements::keep(self.data.folder(), statement)?;
+        }
         let taken = self.place.send(&sent).await?;
         if !taken.accepted {
             let reason = taken.reason.unwrap_or_default();
@@ -191,6 +196,7 @@ impl Veto {
         if let Some(out) = &self.out {
             write_file(out, &serde_json::to_vec_pretty(&signed)?)?;
         }
+        statements::keep(self.data.folder(), &signed)?;
         repository.take_statement(&domain, signed, &own)?;
         let against = continuity::fingerprint(&there);
         let value =
