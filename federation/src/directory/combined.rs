@@ -138,6 +138,7 @@ impl Directories {
         let timestamps = statements.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let mut gossip = Gossip {
             timestamps: timestamps.collect(),
+            seen: self.clients.iter().map(Client::seen).collect(),
             statements: Vec::new(),
         };
         for client in &self.clients {
@@ -146,6 +147,18 @@ impl Directories {
             }
         }
         gossip
+    }
+
+    /// What hosts have signed about their last snapshots, by the numbers of these: for other sites that
+    /// have heard another thing.
+    #[must_use]
+    pub fn proofs(&self) -> BTreeMap<u64, Vec<String>> {
+        let mut all = BTreeMap::<u64, Vec<String>>::new();
+        for (snapshot, bytes) in self.clients.iter().flat_map(Client::proofs) {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            all.entry(snapshot).or_default().push(text);
+        }
+        all
     }
 
     /// Takes what another site has told. True if something of it was new.

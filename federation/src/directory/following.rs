@@ -61,9 +61,13 @@ pub struct Handle {
     members: watch::Receiver<Members>,
     status: watch::Receiver<Arc<Vec<Status>>>,
     gossip: watch::Receiver<Arc<Gossip>>,
+    proofs: watch::Receiver<Arc<Proofs>>,
     endpoints: watch::Receiver<Arc<Vec<Neighbour>>>,
     strangers: Strangers,
 }
+
+/// What hosts have signed about their last snapshots.
+type Proofs = BTreeMap<u64, Vec<String>>;
 
 /// Those who were found to be no members, until the next sync.
 type Strangers = Arc<Mutex<BTreeMap<String, Instant>>>;
@@ -92,6 +96,16 @@ impl Handle {
     #[must_use]
     pub fn gossip(&self) -> Arc<Gossip> {
         Arc::clone(&self.gossip.borrow())
+    }
+
+    /// What hosts have signed about a snapshot of this number, for a site that has heard another thing.
+    #[must_use]
+    pub fn proof(&self, snapshot: u64) -> Option<Gossip> {
+        let timestamps = self.proofs.borrow().get(&snapshot)?.clone();
+        Some(Gossip {
+            timestamps,
+            ..Gossip::default()
+        })
     }
 
     /// Members that may be asked what they have heard.
@@ -188,6 +202,7 @@ pub struct Following {
     members: watch::Sender<Members>,
     status: watch::Sender<Arc<Vec<Status>>>,
     gossip: watch::Sender<Arc<Gossip>>,
+    proofs: watch::Sender<Arc<Proofs>>,
     endpoints: watch::Sender<Arc<Vec<Neighbour>>>,
     /// What may be fetched for those at the door, and since when it is counted.
     tokens: f64,
@@ -206,6 +221,7 @@ impl Following {
         let (members, known) = watch::channel(directories.members().clone());
         let (status, told) = watch::channel(Arc::new(directories.status()));
         let (gossip, heard) = watch::channel(Arc::new(directories.gossip()));
+        let (proofs, proven) = watch::channel(Arc::new(directories.proofs()));
         let (endpoints, asked) = watch::channel(Arc::new(directories.neighbours()));
         let handle = Handle {
             orders: order,
@@ -213,6 +229,7 @@ impl Following {
             members: known,
             status: told,
             gossip: heard,
+            proofs: proven,
             endpoints: asked,
             strangers: Strangers::default(),
         };
@@ -224,6 +241,7 @@ impl Following {
             members,
             status,
             gossip,
+            proofs,
             endpoints,
             tokens: AT_ONCE,
             counted: Instant::now(),
@@ -310,6 +328,8 @@ impl Following {
             .send_replace(Arc::new(self.directories.status()));
         self.gossip
             .send_replace(Arc::new(self.directories.gossip()));
+        self.proofs
+            .send_replace(Arc::new(self.directories.proofs()));
         self.endpoints
             .send_replace(Arc::new(self.directories.neighbours()));
     }

@@ -50,6 +50,7 @@ type Wrong = (&'static str, String);
 impl Client {
     /// Takes up what was checked before, from the folder. What does not hold any more is fetched anew.
     pub(super) fn load(&mut self) {
+        self.remember_statements();
         let read = |name: &str| self.folder.read(name).ok().flatten();
         let (timestamp, snapshot) = (read("timestamp.json"), read("snapshot.json"));
         let (targets, marks) = (read("targets.json"), read("marks.json"));

@@ -3,13 +3,16 @@
 use super::{
     super::{
         continuity::{SignedStatement, What},
-        gossip::Neighbour,
+        gossip::{Neighbour, Seen},
     },
     Client, HEARD, Standing, SyncError, trusted,
 };
 
 /// The two statements that cannot both be true.
 const EVIDENCE: [&str; 2] = ["split-view-ours.json", "split-view-theirs.json"];
+
+/// What the host has signed about the last snapshots.
+const STATEMENTS: &str = "statements.json";
 
 impl Client {
     /// An alarm outlives the process that has raised it.
@@ -32,15 +35,55 @@ impl Client {
     /// # Errors
     /// When both cannot be true: the alarm stays until [`Self::quiet`].
     pub fn compare(&mut self, statement: &[u8]) -> Result<(), SyncError> {
-        let (Some(ours), Ok(theirs)) = (&self.trusted.timestamp, self.trusted.stated(statement))
-        else {
+        let Ok(theirs) = self.trusted.stated(statement) else {
             return Ok(());
         };
-        let compared = trusted::contradict(ours, &theirs);
+        let recent = self.trusted.recent.iter();
+        let mut ours = recent.chain(&self.trusted.timestamp);
+        let compared = ours.try_for_each(|ours| trusted::contradict(ours, &theirs));
         if let Err(error) = &compared {
             self.raise(error);
         }
         compared
+    }
+
+    /// What the host has shown before: for other sites, to compare.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let all = self.trusted.recent.iter();
+        let named = all.filter_map(|one| Some((one.snapshot, one.sha256.clone()?)));
+        Seen {
+            host: self.trusted.host(),
+            snapshots: named.collect(),
+        }
+    }
+
+    /// What the host has signed about those, by the number of the snapshot: the proof.
+    pub fn proofs(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let all = self.trusted.recent.iter();
+        all.map(|one| (one.snapshot, &*one.bytes))
+    }
+
+    /// Takes up what the host has shown before this process.
+    pub(super) fn remember_statements(&mut self) {
+        let kept = self.folder.read(STATEMENTS).ok().flatten();
+        let kept = kept.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok());
+        for statement in kept.unwrap_or_default() {
+            if let Ok(stated) = self.trusted.stated(statement.as_bytes()) {
+                self.trusted.keep_statement(stated);
+            }
+        }
+    }
+
+    /// Keeps what the host has shown.
+    pub(super) fn keep_statements(&self) {
+        let all = self.trusted.recent.iter();
+        let all: Vec<_> = all.map(|one| String::from_utf8_lossy(&one.bytes)).collect();
+        let kept = serde_json::to_vec(&all).map_err(std::io::Error::other);
+        let kept = kept.and_then(|text| self.folder.write(STATEMENTS, &text));
+        if let Err(error) = kept {
+            tracing::error!(%error, "what the host has shown is not kept");
+        }
     }
 
     /// What members have said against keys that were never theirs, or of their own: for other sites.
@@ -114,9 +157,11 @@ impl Client {
         })
     }
 
-    /// Ends an alarm: the operator has looked at it.
+    /// Ends an alarm: the operator has looked at it. What the host has shown until now raises none again.
     pub fn quiet(&mut self) {
         self.alarm = None;
+        self.trusted.recent.clear();
+        self.keep_statements();
         for name in EVIDENCE {
             let (now, seen) = (
                 self.folder.path(name),

@@ -59,6 +59,10 @@ impl Client {
             }
         };
         let backwards = self.trusted.take_snapshot(&bytes, read)?;
+        if let Some(stated) = self.trusted.timestamp.clone() {
+            self.trusted.keep_statement(stated);
+            self.keep_statements();
+        }
         if !backwards.0.is_empty() {
             // Before the snapshot itself, which names less.
             let highest = Highest(self.trusted.snapshot.roles.clone());
