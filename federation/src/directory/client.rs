@@ -134,7 +134,8 @@ pub struct Settings {
     /// For so long a member is believed at most without a new word of it, whatever it says itself.
     pub max_stale: Option<Duration>,
     /// If set, new keys without a word of the old ones are taken after so long in public without a
-    /// veto. Default: never.
+    /// veto. Counted are the times between two looks that are no further apart than three polls: a veto
+    /// would have been seen. Default: never.
     pub rekey_wait: Option<Duration>,
 }
 
