@@ -4,6 +4,7 @@
 mod faces;
 mod host;
 mod keepers;
+mod lapsed;
 mod members;
 
 use std::{fs, path::Path};
