@@ -6,6 +6,7 @@
 //! is too old. And it has a memory: keys that it has seen once are a member's until these keys, or its
 //! recovery key, or the operator of this site say otherwise.
 
+mod folder;
 mod record;
 mod source;
 mod status;
@@ -37,6 +38,7 @@ use super::{
     names,
     possession::Owners,
 };
+pub use folder::folder_of;
 pub use record::{Fault, Standing};
 use record::{Folder, Known, seconds, time};
 pub use source::{Source, SourceError, Traffic};
@@ -68,7 +70,7 @@ pub enum SyncError {
     #[error("{0} is missing in the directory")]
     Missing(String),
     /// The root that the operator has given is of another directory than the one that was followed.
-    #[error("the root {file} is not of the directory that was followed until now: if that is meant, remove {}", folder.display())]
+    #[error("the root {file} is not of the directory that was followed until now: give a root of that one, or, if another is meant, remove {}, and with it what was seen of its members' keys", folder.display())]
     OtherDirectory {
         /// The operator's.
         file: String,
@@ -203,6 +205,8 @@ pub struct Client {
     confirmed: SystemTime,
     /// What was wrong with the last sync.
     fault: Option<Fault>,
+    /// What is remembered is of another directory than the operator vouches for.
+    is_other: bool,
     /// What the host said that cannot both be true: until the operator has looked at it.
     alarm: Option<Fault>,
     members: Members,
@@ -255,6 +259,7 @@ impl Client {
             owners: Owners::default(),
             confirmed,
             fault: None,
+            is_other: false,
             alarm: None,
             members: Members::default(),
             own: Vec::new(),
@@ -375,7 +380,7 @@ impl Client {
     /// Makes the members anew of what is known.
     fn publish(&mut self, now: SystemTime) {
         let mut all = Vec::with_capacity(self.known.len());
-        for known in self.known.values() {
+        for known in self.known.values().filter(|_| !self.is_other) {
             if known.record.standing != Standing::Member {
                 continue;
             }
@@ -430,5 +435,5 @@ impl Client {
     }
 }
 
-/// Bins as they were read in one sync.
-type Read = HashMap<Box<str>, Arc<Targets>>;
+/// Bins as they were read in one sync, or why they were not: word and text.
+type Read = HashMap<Box<str>, Result<Arc<Targets>, (&'static str, String)>>;

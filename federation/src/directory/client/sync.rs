@@ -25,7 +25,7 @@ use crate::directory::{
     repository::{most, versioned},
 };
 
-pub(super) use root::{first_root, vouched};
+pub(super) use root::{first_root, is_stored, vouched};
 
 /// The highest version that was seen of each role, whatever else is lost or damaged.
 const HIGHEST: &str = "highest.json";
@@ -132,6 +132,8 @@ impl Client {
         match &followed {
             Ok(()) => self.fault = None,
             Err(error) => {
+                // What is remembered is not of the directory that the operator vouches for.
+                self.is_other |= matches!(error, SyncError::OtherDirectory { .. });
                 self.raise(error);
                 let fault = self.fault_of(error.reason(), error);
                 let since = self.fault.as_ref().map(|known| known.since);
