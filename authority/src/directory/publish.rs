@@ -95,8 +95,18 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
                 continue;
             }
         };
-        match membership.speak(&own, &says, &hosting, core.now()).await {
+        let address = hosting.address();
+        let shown = core.followed().and_then(|handle| handle.shown(address));
+        let spoken = membership.speak(&own, &says, &hosting, shown, core.now());
+        match spoken.await {
             Ok(Spoken::AsBefore) => {}
+            Ok(Spoken::OnItsWay(version)) => {
+                tracing::debug!(
+                    url,
+                    version,
+                    "said to the directory, which does not show it yet"
+                );
+            }
             Ok(Spoken::Taken(version)) => tracing::info!(url, version, "said to the directory"),
             Err(error @ MembershipError::NotAdmitted(_)) => {
                 tracing::warn!(url, %error, "not said to the directory");
@@ -106,6 +116,9 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
                 tracing::warn!(url, %error, "not said to the directory");
                 all = false;
             }
+        }
+        if let (Some(handle), Ok(Some(word))) = (core.followed(), membership.word(address)) {
+            handle.own_word(address, word.version, word.time).await;
         }
     }
     all

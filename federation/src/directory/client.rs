@@ -41,6 +41,7 @@ use super::{
 pub use folder::folder_of;
 pub use record::{Fault, Standing};
 use record::{Folder, Known, seconds, time};
+pub(super) use source::unpacked;
 pub use source::{Source, SourceError, Traffic};
 pub use status::{MemberStatus, Status};
 use trusted::Trusted;
@@ -212,6 +213,8 @@ pub struct Client {
     members: Members,
     /// What we have said ourselves.
     own: Vec<SignedStatement>,
+    /// As which version this directory has taken our last word as a member, and when, in seconds since 1970.
+    own_word: Option<(u64, u64)>,
 }
 
 impl Client {
@@ -263,6 +266,7 @@ impl Client {
             alarm: None,
             members: Members::default(),
             own: Vec::new(),
+            own_word: None,
         };
         client.load();
         client.remember_alarm();

@@ -185,6 +185,16 @@ impl Directories {
         }
     }
 
+    /// The directory at an address has taken this version of what we say ourselves, at this time in seconds
+    /// since 1970.
+    pub fn own_word(&mut self, address: &str, version: u64, time: u64) {
+        for client in &mut self.clients {
+            if client.address() == address {
+                client.own_word(version, time);
+            }
+        }
+    }
+
     fn combine(&mut self) {
         if let ([only], 1) = (self.clients.as_slice(), self.threshold) {
             self.members = only.members().clone();

@@ -51,6 +51,7 @@ enum Order {
     Quiet,
     Hear(Box<Gossip>),
     Say(Box<SignedStatement>),
+    Own(String, u64, u64),
 }
 
 /// What others have of directories that are followed. Cheap to clone.
@@ -184,6 +185,23 @@ impl Handle {
     /// Tells other sites something of our own.
     pub async fn say(&self, statement: SignedStatement) {
         let _ = self.orders.send(Order::Say(Box::new(statement))).await;
+    }
+
+    /// The directory at an address has taken this version of what we say ourselves, at this time in seconds
+    /// since 1970: where it goes on to show an older one, that is told.
+    pub async fn own_word(&self, address: &str, version: u64, time: u64) {
+        let _ = self
+            .orders
+            .send(Order::Own(address.into(), version, time))
+            .await;
+    }
+
+    /// The version that the directory at an address shows of us, if it has just been followed.
+    #[must_use]
+    pub fn shown(&self, address: &str) -> Option<u64> {
+        let all = self.status.borrow();
+        let one = all.iter().find(|one| one.source == address)?;
+        (one.fault.is_none() && one.own > 0).then_some(one.own)
     }
 
     async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Ended> {
@@ -375,6 +393,9 @@ impl Following {
                 return false;
             }
             Order::Say(statement) => self.directories.say(&statement),
+            Order::Own(address, version, time) => {
+                self.directories.own_word(&address, version, time);
+            }
         }
         self.publish();
         false

@@ -147,6 +147,9 @@ impl Client {
             self.members_of(wanted, true, &mut synced, now).await;
             self.confirm(now);
         }
+        if let Some(behind) = self.behind() {
+            tracing::error!(problem = behind.problem, "our own word");
+        }
         self.publish(now);
         followed.map(|()| synced)
     }

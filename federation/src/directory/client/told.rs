@@ -4,8 +4,12 @@ use super::{
     super::{
         continuity::{SignedStatement, What},
         gossip::{Neighbour, Seen},
+        membership::PATIENCE,
+        names,
     },
-    Client, HEARD, Standing, SyncError, trusted,
+    Client, Fault, HEARD, Standing, SyncError,
+    record::seconds,
+    trusted,
 };
 
 /// The two statements that cannot both be true.
@@ -98,6 +102,43 @@ impl Client {
         if self.own.len() < HEARD && !self.own.contains(statement) {
             self.own.push(statement.clone());
         }
+    }
+
+    /// Where this is: the address of the directory.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.settings.source.name()
+    }
+
+    /// The directory has taken this version of what we say ourselves, at this time in seconds since 1970.
+    pub fn own_word(&mut self, version: u64, time: u64) {
+        if self.own_word.is_none_or(|(known, _)| known <= version) {
+            self.own_word = Some((version, time));
+        }
+    }
+
+    /// The version that the directory shows of us; zero: none.
+    pub(super) fn shown_of_us(&self) -> u64 {
+        let role = names::role_of(&self.settings.own);
+        self.trusted.version_of(&role)
+    }
+
+    /// What is wrong where the directory shows an older word of us than it has taken, and that for longer than its
+    /// host has time to sign.
+    pub(super) fn behind(&self) -> Option<Fault> {
+        let (said, time) = self.own_word?;
+        let shown = self.shown_of_us();
+        let passed = seconds(self.clock.now()).saturating_sub(time);
+        if shown >= said || passed < PATIENCE.as_secs() {
+            return None;
+        }
+        let problem = format!(
+            "the directory has taken version {said} of us, {passed} s ago, and shows version {shown}: its host is away, or hides what we say"
+        );
+        Some(Fault {
+            since: time,
+            ..self.fault_of("behind", &problem)
+        })
     }
 
     /// Takes a revocation or a veto that another site has told, if the keys which we know as the

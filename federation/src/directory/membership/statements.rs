@@ -68,7 +68,7 @@ impl Membership {
     /// # Errors
     /// When it cannot be read.
     pub fn statements(&self) -> Result<Vec<SignedStatement>, MembershipError> {
-        read(&self.0)
+        read(self.0.path())
     }
 }
 

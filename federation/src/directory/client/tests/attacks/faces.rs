@@ -64,3 +64,34 @@ async fn what_a_host_has_shown_is_remembered_within_bounds() {
     assert_eq!(seen.keys().next_back(), Some(&last));
     assert_eq!(here.again(&federation).client.seen().snapshots, seen);
 }
+
+/// Row 2: the host hides what we say ourselves. Check: what was taken of us is compared with what is shown
+/// (`behind`).
+#[tokio::test]
+async fn a_host_that_hides_our_own_word_is_told_of() {
+    let (federation, _, mut here) = known(&["tokyo.example"]).await;
+    let own = federation.join("own.example");
+    here.sync(&[]).await;
+    assert_eq!(here.client.status().own, 1);
+    let behind = |here: &Here| {
+        let status = here.client.status();
+        let own = status
+            .broken
+            .iter()
+            .find(|(role, _)| role == "td-own.example");
+        own.map(|(_, fault)| fault.reason.clone())
+    };
+    let now = federation.now().duration_since(SystemTime::UNIX_EPOCH);
+    here.client.own_word(2, now.unwrap().as_secs());
+    for minute in 1..=30 {
+        assert_eq!(behind(&here), None, "{minute}: its host may be at it");
+        federation.pass(MINUTE);
+        host_says(&federation, "td-tokyo.example", 1);
+        here.sync(&[]).await;
+    }
+    assert_eq!(behind(&here).as_deref(), Some("behind"));
+    own.say(&federation, &own.descriptor());
+    here.sync(&[]).await;
+    assert_eq!(behind(&here), None);
+    assert_eq!(here.client.status().own, 2);
+}
