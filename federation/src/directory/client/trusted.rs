@@ -138,7 +138,8 @@ impl Trusted {
     }
 
     /// Takes the snapshot that the host has named (§5.5). A role whose version went back, or that is
-    /// gone, keeps the version it had: that is the fault of one role and no reason to lose the others.
+    /// gone, keeps the version it had: that is the fault of one role and no reason to lose the others. `read`
+    /// is what the bytes say, for who knows that already.
     pub(super) fn take_snapshot(
         &mut self,
         bytes: &[u8],
@@ -161,7 +162,7 @@ impl Trusted {
             Some(read) => read,
             None => metadata::parse::<Snapshot>(&file, bytes)?,
         };
-        metadata::signed_by_root(&file, &self.root.signed, &snapshot)?;
+        metadata::snapshot_signed_by_root(&file, &self.root.signed, &snapshot, bytes)?;
         metadata::is_version(&file, &snapshot.signed, stated.snapshot)?;
         let mut roles = HashMap::with_capacity(snapshot.signed.meta.len());
         for (file, meta) in &snapshot.signed.meta {
@@ -216,7 +217,7 @@ impl Trusted {
         let Ok(snapshot) = metadata::parse::<Snapshot>(file, bytes) else {
             return;
         };
-        if metadata::signed_by_root(file, &self.root.signed, &snapshot).is_ok() {
+        if metadata::snapshot_signed_by_root(file, &self.root.signed, &snapshot, bytes).is_ok() {
             for (file, meta) in &snapshot.signed.meta {
                 if let Some(role) = file.strip_suffix(".json") {
                     let known = self.snapshot.roles.entry(role.into()).or_default();

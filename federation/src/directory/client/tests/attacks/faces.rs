@@ -95,3 +95,35 @@ async fn a_host_that_hides_our_own_word_is_told_of() {
     assert_eq!(behind(&here), None);
     assert_eq!(here.client.status().own, 2);
 }
+
+/// Row 1: a mirror that makes one name of two in what has changed, so that the bytes of the snapshot are right and what
+/// is read of them is not. Check: `is_flat` of what stands in a delta (`by_deltas`).
+#[tokio::test]
+async fn a_delta_cannot_be_read_as_another_snapshot_than_it_writes() {
+    let (federation, sites, mut here) = known(&["tokyo.example"]).await;
+    let later = ["x.example", "y.example"].map(Site::new);
+    let sent: Vec<_> = later.iter().map(|site| site.request(&federation)).collect();
+    let all = federation.two_registrars();
+    for one in &sent {
+        let now = federation.now();
+        federation.repository.admit(one, &all, now).unwrap();
+    }
+    let number = federation.publish().snapshot;
+    let file = federation
+        .path()
+        .join(format!("metadata/{number}.snapshot-delta.json"));
+    let text = fs::read_to_string(&file).unwrap();
+    let mut delta: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let roles = delta["roles"].as_object_mut().unwrap();
+    let (x, y) = (roles.remove("td-x.example"), roles.remove("td-y.example"));
+    let both = format!(
+        r#"td-x.example.json":{{"version":{}}},"td-y.example"#,
+        x.unwrap()
+    );
+    roles.insert(both, y.unwrap());
+    fs::write(&file, delta.to_string()).unwrap();
+    here.sync(&["x.example", "y.example"]).await;
+    assert_eq!(here.client.status().snapshot, number);
+    assert!(later.iter().chain(&sites).all(|site| here.has(site)));
+    assert_eq!(here.client.status().broken, []);
+}
