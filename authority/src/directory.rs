@@ -7,14 +7,14 @@ mod publish;
 #[cfg(test)]
 mod tests;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls::crypto::CryptoProvider;
 use sekisho_certs::{Clock, TrustDomain, members::Service};
 use sekisho_federation::{
     client::{Allowed, WebRoots},
     directory::{
-        client::{Client, Settings, Source, SourceError, SyncError, Web},
+        client::{Client, Settings, Source, SourceError, SyncError, Web, folder_of},
         combined::Directories,
         descriptor::Endpoint,
         following::{Following, Handle},
@@ -51,6 +51,15 @@ pub enum Place {
     Folder(PathBuf),
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => url.fmt(f),
+            Self::Folder(folder) => folder.display().fmt(f),
+        }
+    }
+}
+
 /// The directories of a site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectorySettings {
@@ -58,7 +67,7 @@ pub struct DirectorySettings {
     pub places: Vec<DirectoryPlace>,
     /// How many of them have to say the same of a member.
     pub threshold: usize,
-    /// The folder in which each has one of its own, by its place in the list.
+    /// The folder in which each has one of its own, by its address.
     pub data: PathBuf,
     /// For so long a member is believed at most without a new word of it. Default: as it says itself.
     pub max_stale: Option<Duration>,
@@ -93,7 +102,13 @@ pub fn open(
     clock: &Arc<dyn Clock>,
 ) -> Result<Directories, SyncError> {
     let mut clients = Vec::with_capacity(settings.places.len());
-    for (place, one) in settings.places.iter().enumerate() {
+    let addresses: Vec<String> = settings
+        .places
+        .iter()
+        .map(|one| one.at.to_string())
+        .collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    for (one, address) in settings.places.iter().zip(&addresses) {
         let source = match &one.at {
             Place::Folder(folder) => Source::Folder(folder.clone()),
             Place::Url(url) => {
@@ -111,7 +126,7 @@ pub fn open(
             own: own.clone(),
             source,
             root: one.root.clone(),
-            data: settings.data.join(place.to_string()),
+            data: folder_of(&settings.data, address, &one.root, &addresses)?,
             max_stale: settings.max_stale,
             rekey_wait: settings.rekey_wait,
         };

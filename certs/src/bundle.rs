@@ -101,11 +101,27 @@ impl Authority {
         self.info.spki_sha256
     }
 
+    /// Whether the certificate shows that `domain` has its key: signed by that key itself, and with the URI
+    /// name of that trust domain. Anybody can have a certificate made for a key that somebody else has
+    /// announced; one like this is made by whoever has it. Costs a signature's verification.
+    #[must_use]
+    pub fn proves_possession(&self, domain: &TrustDomain) -> bool {
+        self.info.names(domain) && crate::x509::is_self_signed(&self.der)
+    }
+
     /// Its serial number, in hexadecimal.
     #[must_use]
     pub fn serial(&self) -> &str {
         &self.info.serial
     }
+}
+
+/// The same as [`Authority::proves_possession`] of a certificate that stands in no bundle here. False for what
+/// is no certificate.
+#[must_use]
+pub fn proves_possession(domain: &TrustDomain, der: &[u8]) -> bool {
+    let info = CertificateInfo::parse(der);
+    info.is_ok_and(|info| info.names(domain)) && crate::x509::is_self_signed(der)
 }
 
 /// The CAs of one trust domain.

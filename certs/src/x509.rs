@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm};
+use webpki::EndEntityCert;
 use x509_parser::{
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
@@ -118,6 +120,14 @@ impl CertificateInfo {
 }
 
 impl CertificateInfo {
+    /// Whether its one URI name is a SPIFFE ID of this trust domain.
+    pub(crate) fn names(&self, domain: &crate::id::TrustDomain) -> bool {
+        let [uri] = self.uris.as_slice() else {
+            return false;
+        };
+        crate::id::parse_any_id(uri).is_ok_and(|id| id.trust_domain() == domain)
+    }
+
     /// The public key as the JWK members that RFC 7517 asks for, as SPIRE writes them: for EC and
     /// RSA keys, and as RFC 8037 asks for Ed25519. Other keys have `kty` alone; readers of SPIFFE
     /// bundles take the key from `x5c`.
@@ -174,6 +184,25 @@ impl CertificateInfo {
         }
         key
     }
+}
+
+/// Whether a certificate is signed by the key in it. What is signed says so itself: the name of the issuer
+/// proves nothing.
+pub(crate) fn is_self_signed(der: &[u8]) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(der) else {
+        return false;
+    };
+    let whole = CertificateDer::from(der);
+    let Ok(by) = EndEntityCert::try_from(&whole) else {
+        return false;
+    };
+    let message = certificate.tbs_certificate.as_ref();
+    let signature = certificate.signature_value.as_ref();
+    // Those of other kinds of keys refuse at once.
+    let verifies = |algorithm: &&dyn SignatureVerificationAlgorithm| {
+        by.verify_signature(*algorithm, message, signature).is_ok()
+    };
+    webpki::ALL_VERIFICATION_ALGS.iter().any(verifies)
 }
 
 fn system_time(seconds: i64) -> SystemTime {

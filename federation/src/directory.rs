@@ -17,6 +17,7 @@ pub mod marks;
 pub mod membership;
 pub mod metadata;
 pub mod names;
+mod possession;
 pub mod repository;
 pub mod serve;
 pub mod submit;

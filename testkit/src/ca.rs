@@ -184,6 +184,16 @@ impl TestCa {
         }
     }
 
+    /// This CA's certificate of the key of another, as anybody can make one who has seen that key.
+    ///
+    /// # Panics
+    /// When the certificate cannot be made.
+    #[must_use]
+    pub fn certify(&self, other: &Self, profile: &Profile) -> CertificateDer<'static> {
+        let key = KeyPair::try_from(other.issuer.key().serialize_der()).expect("a key");
+        self.sign(&params(profile, self.present), &key)
+    }
+
     /// Issues what the profile says, with a new key of kind P-256.
     #[must_use]
     pub fn issue(&self, profile: &Profile) -> Issued {

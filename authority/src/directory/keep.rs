@@ -116,6 +116,10 @@ async fn store(
     for domain in taken.ended {
         tracing::warn!(%domain, "the directory vouches for it no more: it is not trusted");
     }
+    for domain in taken.displaced {
+        tracing::warn!(%domain, "it has delivered a CA key that another member has shown to be its own: it is not trusted");
+        new.remove(domain.as_str());
+    }
     for (domain, problem) in taken.refused {
         tracing::warn!(%domain, problem, "its bundle is not taken");
         // It is tried again, should the other let go of the key.

@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 use aws_lc_rs::rand;
 use sekisho_federation::{
     client::{EndpointUrl, FetchError, Profile},
-    directory::{following::Handle, gossip},
+    directory::{
+        following::Handle,
+        gossip::{self, Gossip},
+    },
 };
 
 use crate::{
@@ -77,13 +80,31 @@ pub(super) async fn ask(
             }
         }
     };
-    let url: EndpointUrl = one.url.with_path(gossip::PATH)?;
-    let told = core.federation.client().document(&url, &profile).await?;
-    match gossip::Gossip::read(&told) {
-        Ok(gossip) => handle.hear(gossip).await,
-        Err(problem) => {
-            tracing::debug!(domain = %one.domain, problem, "what it tells is no gossip")
+    let Some(gossip) = told(core, one, &profile, gossip::PATH).await? else {
+        return Ok(());
+    };
+    let doubts = handle.gossip().doubts(&gossip);
+    handle.hear(gossip).await;
+    for snapshot in doubts {
+        tracing::warn!(domain = %one.domain, snapshot, "it has heard another thing of a host: asked for what that one has signed");
+        if let Some(proof) = told(core, one, &profile, &gossip::path_of(snapshot)).await? {
+            handle.hear(proof).await;
         }
     }
     Ok(())
+}
+
+async fn told(
+    core: &Core,
+    one: &Relationship,
+    profile: &Profile,
+    path: &str,
+) -> Result<Option<Gossip>, FetchError> {
+    let url: EndpointUrl = one.url.with_path(path)?;
+    let told = core.federation.client().document(&url, profile).await?;
+    let read = Gossip::read(&told);
+    let read = read.inspect_err(
+        |problem| tracing::debug!(domain = %one.domain, problem, "what it tells is no gossip"),
+    );
+    Ok(read.ok())
 }

@@ -1,7 +1,7 @@
 //! Saying to the directories what becomes of our own bundle: by the member's key of this site, whenever it
 //! changes, and before what was signed ends.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sekisho_federation::directory::{
     membership::{Membership, MembershipError, Says, Spoken},
@@ -17,11 +17,40 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// After one that failed.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// Between two looks at what the member has said of its own keys: by a command, beside this process.
+const STATEMENTS: Duration = Duration::from_secs(10);
+
 /// Says it for as long as it is let.
 pub(crate) async fn publish(core: Arc<Core>, settings: MemberSettings) {
+    tokio::join!(say(&core, &settings), tell(&core, &settings.data));
+}
+
+/// Tells other sites what the member has said of its own keys, for as long as it is let. They hear it from
+/// us, whatever a host shows them.
+async fn tell(core: &Core, folder: &Path) {
+    let Some(handle) = core.followed() else {
+        return;
+    };
+    let mut told = Vec::new();
+    loop {
+        match Membership::open(folder).map(|membership| membership.statements()) {
+            Some(Ok(all)) if all != told => {
+                for statement in &all {
+                    handle.say(statement.clone()).await;
+                }
+                told = all;
+            }
+            Some(Err(error)) => tracing::error!(%error, "not told to other sites"),
+            _ => {}
+        }
+        tokio::time::sleep(STATEMENTS).await;
+    }
+}
+
+async fn say(core: &Core, settings: &MemberSettings) {
     let mut bundle = core.ca.bundle();
     loop {
-        let pause = match speak(&core, &settings).await {
+        let pause = match speak(core, settings).await {
             true => LOOK,
             false => AGAIN,
         };
@@ -66,8 +95,18 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
                 continue;
             }
         };
-        match membership.speak(&own, &says, &hosting, core.now()).await {
+        let address = hosting.address();
+        let shown = core.followed().and_then(|handle| handle.shown(address));
+        let spoken = membership.speak(&own, &says, &hosting, shown, core.now());
+        match spoken.await {
             Ok(Spoken::AsBefore) => {}
+            Ok(Spoken::OnItsWay(version)) => {
+                tracing::debug!(
+                    url,
+                    version,
+                    "said to the directory, which does not show it yet"
+                );
+            }
             Ok(Spoken::Taken(version)) => tracing::info!(url, version, "said to the directory"),
             Err(error @ MembershipError::NotAdmitted(_)) => {
                 tracing::warn!(url, %error, "not said to the directory");
@@ -77,6 +116,9 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
                 tracing::warn!(url, %error, "not said to the directory");
                 all = false;
             }
+        }
+        if let (Some(handle), Ok(Some(word))) = (core.followed(), membership.word(address)) {
+            handle.own_word(address, word.version, word.time).await;
         }
     }
     all

@@ -1,5 +1,7 @@
 //! Keeping in step with what a directory says, out of a set of members made by hand.
 
+mod told;
+
 use std::collections::BTreeSet;
 
 use sekisho_certs::{
@@ -11,6 +13,7 @@ use sekisho_testkit::{Site, TestClock};
 
 use super::{keep::take, *};
 use crate::{
+    api::fetched,
     ca::{Ca, CaSettings, keys::KeyFolder},
     core::Settings as CoreSettings,
     entry::{Draft, Selector},
@@ -192,6 +195,53 @@ async fn a_ca_key_of_another_domain_is_not_taken_and_the_others_are() {
     assert_eq!(world.keys("c.example").await, None);
     assert_eq!(world.keys("b.example").await, Some(1));
     assert_eq!(world.keys("d.example").await, Some(1));
+}
+
+#[tokio::test]
+async fn a_member_that_has_copied_a_ca_key_gives_it_up_and_nobody_else_does() {
+    let mut world = World::new().await;
+    let (b, c) = (Site::new("b.example"), Site::new("c.example"));
+    let copy = |of: &Site, name: &str| {
+        let profile = sekisho_testkit::Profile::ca(name);
+        let copied = Site::new(name).ca().certify(of.ca(), &profile);
+        let bundle = sekisho_certs::TrustBundle::new(domain(name), [copied]);
+        Arc::new(bundle.unwrap())
+    };
+    let now = world.clock.now();
+    let member = |name: &str, bundle| {
+        let member = Member::new(domain(name), Vouches::Directory, now);
+        Arc::new(member.with_bundle(bundle).unwrap())
+    };
+    let thief = member("thief.example", copy(&b, "thief.example"));
+    let all = |more: Vec<Arc<Member>>| {
+        let members = more.into_iter().chain([Arc::clone(&thief)]);
+        Members::new(&domain("a.example"), members).unwrap()
+    };
+    take(&world.core, &all(Vec::new()), &mut world.stored)
+        .await
+        .unwrap();
+    assert_eq!(world.keys("thief.example").await, Some(1));
+    let owner = member("b.example", Arc::clone(b.bundle()));
+    for _ in 0..2 {
+        let both = all(vec![Arc::clone(&owner)]);
+        take(&world.core, &both, &mut world.stored).await.unwrap();
+        assert_eq!(world.keys("b.example").await, Some(1));
+        assert_eq!(world.keys("thief.example").await, Some(0));
+    }
+    // What was set by hand, or came from a peer, gives way to nobody.
+    let held = fetched(&copy(&c, "peer.example")).unwrap();
+    let by_hand = move |_: Option<Bundle>| Ok::<_, ()>(held);
+    let by = world.core.by("test");
+    let stored = world
+        .core
+        .store
+        .edit_bundle(by, domain("peer.example"), by_hand);
+    stored.await.unwrap().unwrap();
+    let late = all(vec![owner, member("c.example", Arc::clone(c.bundle()))]);
+    take(&world.core, &late, &mut world.stored).await.unwrap();
+    assert_eq!(world.keys("c.example").await, None);
+    assert_eq!(world.keys("peer.example").await, Some(1));
+    assert_eq!(world.keys("b.example").await, Some(1));
 }
 
 #[tokio::test]

@@ -98,7 +98,13 @@ impl Documents for Published {
                     Found::Document(Document::new(handle.gossip().to_json()))
                 });
             }
-            Asked::Other(_) => return Found::Nothing,
+            Asked::Other(path) => {
+                let handle = self.core.followed();
+                let proof = gossip::asked_about(&path).and_then(|snapshot| handle?.proof(snapshot));
+                return proof.map_or(Found::Nothing, |proof| {
+                    Found::Document(Document::new(proof.to_json()))
+                });
+            }
         };
         match written {
             Ok(document) => Found::Document(document),

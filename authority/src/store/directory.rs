@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
-use sekisho_certs::{TrustDomain, id};
+use sekisho_certs::{TrustDomain, bundle::proves_possession, id};
 
-use super::{Bundle, By, Store, StoreError, bundles};
+use super::{Bundle, By, Store, StoreError, bundles, spki};
 
 /// What came of a directory's word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Taken {
     pub stored: Vec<TrustDomain>,
     /// Who is trusted no more.
     pub ended: Vec<TrustDomain>,
+    /// Who is trusted no more because of a CA key of which another member shows that it is its own.
+    pub displaced: Vec<TrustDomain>,
     /// What was refused, and why: a CA key that another domain has.
     pub refused: Vec<(TrustDomain, String)>,
 }
@@ -33,6 +35,60 @@ fn is_others(transaction: &Transaction<'_>, domain: &TrustDomain) -> Result<bool
     }
     Ok(has("SELECT 1 FROM bundles WHERE trust_domain = ?1")?
         && !has("SELECT 1 FROM directory_bundles WHERE trust_domain = ?1")?)
+}
+
+/// Whose stored bundle has a CA key that stands in this one too, where that is the directory's word, does not
+/// show that the key is its own, and this one does.
+fn outweighed(
+    transaction: &Transaction<'_>,
+    bundle: &Bundle,
+    other: &str,
+) -> Result<Option<TrustDomain>, StoreError> {
+    let other =
+        id::parse_trust_domain(other).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    if is_others(transaction, &other)? {
+        return Ok(None);
+    }
+    let Some((_, held)) = bundles::read(transaction, &other)? else {
+        return Ok(None);
+    };
+    let shared = |key: &[u8], of: &Bundle| {
+        let all = of.x509.iter().filter(|one| spki::of(&one.der) == key);
+        let mut all = all.map(|one| proves_possession(&of.domain, &one.der));
+        // Whether it has the key at all, and whether it shows that it is its own.
+        all.next().map(|first| first || all.any(|one| one))
+    };
+    for authority in &bundle.x509 {
+        let key = spki::of(&authority.der);
+        let Some(theirs) = shared(&key, &held) else {
+            continue;
+        };
+        if theirs || shared(&key, bundle) != Some(true) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(other))
+}
+
+/// Puts a bundle in its place, and lets those without a better right to its keys give them up.
+fn put(
+    transaction: &Transaction<'_>,
+    by: &By,
+    bundle: &Bundle,
+    displaced: &mut Vec<TrustDomain>,
+) -> Result<bool, StoreError> {
+    loop {
+        let shared = match bundles::put(transaction, by, bundle) {
+            Err(StoreError::SharedKey { first, second }) => (first, second),
+            put => return put,
+        };
+        let Some(other) = outweighed(transaction, bundle, &shared.0)? else {
+            let (first, second) = shared;
+            return Err(StoreError::SharedKey { first, second });
+        };
+        bundles::put(transaction, by, &Bundle::empty(other.clone()))?;
+        displaced.push(other);
+    }
 }
 
 fn forget(transaction: &Transaction<'_>, domain: &TrustDomain) -> Result<(), StoreError> {
@@ -91,12 +147,23 @@ impl Store {
     ) -> Result<Taken, StoreError> {
         self.change_entries(move |transaction| {
             let mut taken = Taken::default();
+            // Before the others: their keys are free now.
+            for domain in ended {
+                if !is_others(transaction, &domain)? {
+                    let nobody = Bundle::empty(domain.clone());
+                    if bundles::put(transaction, &by, &nobody)? {
+                        taken.ended.push(domain);
+                    }
+                    continue;
+                }
+                forget(transaction, &domain)?;
+            }
             for bundle in bundles {
                 if is_others(transaction, &bundle.domain)? {
                     forget(transaction, &bundle.domain)?;
                     continue;
                 }
-                match bundles::put(transaction, &by, &bundle) {
+                match put(transaction, &by, &bundle, &mut taken.displaced) {
                     Ok(true) => taken.stored.push(bundle.domain.clone()),
                     Ok(false) => {}
                     Err(error @ StoreError::SharedKey { .. }) => {
@@ -108,16 +175,6 @@ impl Store {
                 transaction
                     .prepare_cached("INSERT OR IGNORE INTO directory_bundles VALUES (?1)")?
                     .execute(params![bundle.domain.as_str()])?;
-            }
-            for domain in ended {
-                if !is_others(transaction, &domain)? {
-                    let nobody = Bundle::empty(domain.clone());
-                    if bundles::put(transaction, &by, &nobody)? {
-                        taken.ended.push(domain);
-                    }
-                    continue;
-                }
-                forget(transaction, &domain)?;
             }
             Ok(taken)
         })

@@ -273,3 +273,26 @@ fn one_trust_domain_may_renew_its_ca_with_the_same_key() {
     assert_eq!(set.len(), 1);
     assert_eq!(set.get(&a()).unwrap().authorities()[0].der(), again.der());
 }
+
+#[test]
+fn who_has_a_ca_key_shows_it_by_a_certificate_of_its_own_making() {
+    let ca = |kind| TestCa::root(&Profile::ca("a.example"), kind, present());
+    for kind in [KeyKind::EcP256, KeyKind::Ed25519, KeyKind::Rsa2048] {
+        let bundle = ca(kind).bundle("a.example");
+        assert!(bundle.authorities()[0].proves_possession(&a()), "{kind:?}");
+    }
+    // Made by another: of whose key it is, it says nothing.
+    let by_another =
+        TestCa::new("a.example").intermediate(&Profile::ca("a.example"), KeyKind::EcP256);
+    let without_name = TestCa::root(
+        &Profile::ca("a.example").with_uris([]),
+        KeyKind::EcP256,
+        present(),
+    );
+    for ca in [by_another, without_name] {
+        assert!(!ca.bundle("a.example").authorities()[0].proves_possession(&a()));
+    }
+    let bundle = ca(KeyKind::EcP256).bundle("a.example");
+    let b = sekisho_certs::id::parse_trust_domain("b.example").unwrap();
+    assert!(!bundle.authorities()[0].proves_possession(&b));
+}

@@ -6,6 +6,7 @@
 //! is too old. And it has a memory: keys that it has seen once are a member's until these keys, or its
 //! recovery key, or the operator of this site say otherwise.
 
+mod folder;
 mod record;
 mod source;
 mod status;
@@ -35,9 +36,12 @@ use super::{
     marks::Marks,
     metadata::{MetadataError, Root, Signed, Targets},
     names,
+    possession::Owners,
 };
+pub use folder::folder_of;
 pub use record::{Fault, Standing};
 use record::{Folder, Known, seconds, time};
+pub(super) use source::unpacked;
 pub use source::{Source, SourceError, Traffic};
 pub use status::{MemberStatus, Status};
 use trusted::Trusted;
@@ -67,7 +71,7 @@ pub enum SyncError {
     #[error("{0} is missing in the directory")]
     Missing(String),
     /// The root that the operator has given is of another directory than the one that was followed.
-    #[error("the root {file} is not of the directory that was followed until now: if that is meant, remove {}", folder.display())]
+    #[error("the root {file} is not of the directory that was followed until now: give a root of that one, or, if another is meant, remove {}, and with it what was seen of its members' keys", folder.display())]
     OtherDirectory {
         /// The operator's.
         file: String,
@@ -133,7 +137,8 @@ pub struct Settings {
     /// For so long a member is believed at most without a new word of it, whatever it says itself.
     pub max_stale: Option<Duration>,
     /// If set, new keys without a word of the old ones are taken after so long in public without a
-    /// veto. Default: never.
+    /// veto. Counted are the times between two looks that are no further apart than three polls: a veto
+    /// would have been seen. Default: never.
     pub rekey_wait: Option<Duration>,
 }
 
@@ -195,17 +200,21 @@ pub struct Client {
     lost: BTreeMap<String, Option<KeySet>>,
     /// The names of the keys that the operator has accepted of those.
     accepted: BTreeMap<String, String>,
-    /// Which member has a CA key, by the SHA-256 of it.
-    owners: HashMap<[u8; 32], Box<str>>,
+    /// Which member has a CA key.
+    owners: Owners,
     /// When the directory was last in force.
     confirmed: SystemTime,
     /// What was wrong with the last sync.
     fault: Option<Fault>,
+    /// What is remembered is of another directory than the operator vouches for.
+    is_other: bool,
     /// What the host said that cannot both be true: until the operator has looked at it.
     alarm: Option<Fault>,
     members: Members,
     /// What we have said ourselves.
     own: Vec<SignedStatement>,
+    /// As which version this directory has taken our last word as a member, and when, in seconds since 1970.
+    own_word: Option<(u64, u64)>,
 }
 
 impl Client {
@@ -250,12 +259,14 @@ impl Client {
                 .collect(),
             lost: lost.into_iter().map(|domain| (domain, None)).collect(),
             accepted: BTreeMap::new(),
-            owners: HashMap::new(),
+            owners: Owners::default(),
             confirmed,
             fault: None,
+            is_other: false,
             alarm: None,
             members: Members::default(),
             own: Vec::new(),
+            own_word: None,
         };
         client.load();
         client.remember_alarm();
@@ -373,7 +384,7 @@ impl Client {
     /// Makes the members anew of what is known.
     fn publish(&mut self, now: SystemTime) {
         let mut all = Vec::with_capacity(self.known.len());
-        for known in self.known.values() {
+        for known in self.known.values().filter(|_| !self.is_other) {
             if known.record.standing != Standing::Member {
                 continue;
             }
@@ -407,7 +418,8 @@ impl Client {
             .with_marks(marks)?
             .with_services(known.descriptor.services.iter().cloned())?;
         let age = now.duration_since(confirmed).unwrap_or_default();
-        if age > self.max_stale(known) {
+        // A CA key that another has shown to be its own: by this bundle nobody is verified.
+        if age > self.max_stale(known) || self.owners.is_displaced(&known.descriptor.bundle) {
             return Ok(member);
         }
         member.with_bundle(Arc::clone(&known.descriptor.bundle))
@@ -427,11 +439,5 @@ impl Client {
     }
 }
 
-/// The descriptors' CA keys, for whoever has to see that no two members share one.
-fn ca_keys(known: &Known) -> impl Iterator<Item = [u8; 32]> {
-    let all = known.descriptor.bundle.authorities();
-    all.iter().map(sekisho_certs::bundle::Authority::key_sha256)
-}
-
-/// Bins as they were read in one sync.
-type Read = HashMap<Box<str>, Arc<Targets>>;
+/// Bins as they were read in one sync, or why they were not: word and text.
+type Read = HashMap<Box<str>, Result<Arc<Targets>, (&'static str, String)>>;

@@ -1,10 +1,14 @@
 //! Several directories of which a threshold has to agree (in the spirit of TAP 4): so that no single
 //! federation's registrars, and no single host, decide who is whom.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use sekisho_certs::{
-    Clock, TrustDomain,
+    Clock, TrustBundle, TrustDomain,
     members::{Member, Members},
 };
 
@@ -12,6 +16,7 @@ use super::{
     client::{Client, Status, SyncError, Synced, Wanted},
     continuity::SignedStatement,
     gossip::{Gossip, Neighbour},
+    possession::Owners,
 };
 
 /// Directories, and how many of them have to say the same of a member.
@@ -133,6 +138,7 @@ impl Directories {
         let timestamps = statements.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let mut gossip = Gossip {
             timestamps: timestamps.collect(),
+            seen: self.clients.iter().map(Client::seen).collect(),
             statements: Vec::new(),
         };
         for client in &self.clients {
@@ -141,6 +147,18 @@ impl Directories {
             }
         }
         gossip
+    }
+
+    /// What hosts have signed about their last snapshots, by the numbers of these: for other sites that
+    /// have heard another thing.
+    #[must_use]
+    pub fn proofs(&self) -> BTreeMap<u64, Vec<String>> {
+        let mut all = BTreeMap::<u64, Vec<String>>::new();
+        for (snapshot, bytes) in self.clients.iter().flat_map(Client::proofs) {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            all.entry(snapshot).or_default().push(text);
+        }
+        all
     }
 
     /// Takes what another site has told. True if something of it was new.
@@ -164,6 +182,16 @@ impl Directories {
     pub fn say(&mut self, statement: &SignedStatement) {
         for client in &mut self.clients {
             client.say(statement);
+        }
+    }
+
+    /// The directory at an address has taken this version of what we say ourselves, at this time in seconds
+    /// since 1970.
+    pub fn own_word(&mut self, address: &str, version: u64, time: u64) {
+        for client in &mut self.clients {
+            if client.address() == address {
+                client.own_word(version, time);
+            }
         }
     }
 
@@ -212,6 +240,7 @@ impl Directories {
             all.push(member);
         }
         self.agreed = agreed;
+        let all = without_copied_keys(all);
         match Members::new(&self.own, all) {
             Ok(members) => self.members = members,
             Err(error) => tracing::error!(%error, "members not combined"),
@@ -256,6 +285,44 @@ impl Directories {
             _ => (**before).clone(),
         }
     }
+}
+
+/// Without the bundles of those who deliver a CA key that another member has shown to be its own: what each
+/// directory refuses by itself, two of them can bring together.
+fn without_copied_keys(all: Vec<Arc<Member>>) -> Vec<Arc<Member>> {
+    let mut owners = Owners::default();
+    let mut losers = BTreeSet::new();
+    let bundles = all.iter().filter_map(|member| member.bundle());
+    let held: HashMap<&str, &TrustBundle> = bundles
+        .map(|bundle| (bundle.trust_domain().as_str(), &**bundle))
+        .collect();
+    for member in &all {
+        let Some(bundle) = member.bundle() else {
+            continue;
+        };
+        match owners.claim(bundle, |name| held.get(name).copied()) {
+            Ok(outweighed) => {
+                losers.extend(outweighed);
+                owners.take(bundle);
+            }
+            Err(another) if another.is_proven => {
+                losers.insert(bundle.trust_domain().as_str().into());
+            }
+            // Who was first, whoever uses the bundles knows.
+            Err(_) => {}
+        }
+    }
+    if losers.is_empty() {
+        return all;
+    }
+    let kept = all.into_iter().map(|member| {
+        if !losers.contains(member.trust_domain().as_str()) {
+            return member;
+        }
+        tracing::warn!(domain = %member.trust_domain(), "it delivers a CA key that another member has shown to be its own: it is not trusted");
+        Arc::new((*member).clone().without_bundle())
+    });
+    kept.collect()
 }
 
 #[cfg(test)]

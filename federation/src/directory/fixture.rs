@@ -32,6 +32,8 @@ pub(crate) struct Member {
     pub(crate) key: FileKey,
     pub(crate) recovery: FileKey,
     pub(crate) ca: TestCa,
+    /// CA certificates beside its own.
+    pub(crate) more: Vec<rustls_pki_types::CertificateDer<'static>>,
     pub(crate) sequence: u64,
 }
 
@@ -141,6 +143,7 @@ impl Member {
             key: FileKey::generate().unwrap(),
             recovery: FileKey::generate().unwrap(),
             ca: TestCa::new(name),
+            more: Vec::new(),
             sequence: 1,
         }
     }
@@ -150,8 +153,17 @@ impl Member {
     }
 
     pub(crate) fn bundle(&self) -> TrustBundle {
-        let bundle = TrustBundle::new(self.domain.clone(), [self.ca.der().clone()]).unwrap();
+        let all = [self.ca.der().clone()].into_iter();
+        let all = all.chain(self.more.iter().cloned());
+        let bundle = TrustBundle::new(self.domain.clone(), all).unwrap();
         bundle.with_hints(Some(self.sequence), None)
+    }
+
+    /// From now on it delivers the CA key of another too, in a certificate of its own making.
+    pub(crate) fn copy_ca_key(&mut self, from: &Self) {
+        let profile = sekisho_testkit::Profile::ca(self.domain.as_str());
+        self.more = vec![self.ca.certify(&from.ca, &profile)];
+        self.sequence += 1;
     }
 
     pub(crate) fn descriptor(&self) -> Descriptor {

@@ -51,6 +51,7 @@ enum Order {
     Quiet,
     Hear(Box<Gossip>),
     Say(Box<SignedStatement>),
+    Own(String, u64, u64),
 }
 
 /// What others have of directories that are followed. Cheap to clone.
@@ -61,9 +62,13 @@ pub struct Handle {
     members: watch::Receiver<Members>,
     status: watch::Receiver<Arc<Vec<Status>>>,
     gossip: watch::Receiver<Arc<Gossip>>,
+    proofs: watch::Receiver<Arc<Proofs>>,
     endpoints: watch::Receiver<Arc<Vec<Neighbour>>>,
     strangers: Strangers,
 }
+
+/// What hosts have signed about their last snapshots.
+type Proofs = BTreeMap<u64, Vec<String>>;
 
 /// Those who were found to be no members, until the next sync.
 type Strangers = Arc<Mutex<BTreeMap<String, Instant>>>;
@@ -92,6 +97,16 @@ impl Handle {
     #[must_use]
     pub fn gossip(&self) -> Arc<Gossip> {
         Arc::clone(&self.gossip.borrow())
+    }
+
+    /// What hosts have signed about a snapshot of this number, for a site that has heard another thing.
+    #[must_use]
+    pub fn proof(&self, snapshot: u64) -> Option<Gossip> {
+        let timestamps = self.proofs.borrow().get(&snapshot)?.clone();
+        Some(Gossip {
+            timestamps,
+            ..Gossip::default()
+        })
     }
 
     /// Members that may be asked what they have heard.
@@ -172,6 +187,23 @@ impl Handle {
         let _ = self.orders.send(Order::Say(Box::new(statement))).await;
     }
 
+    /// The directory at an address has taken this version of what we say ourselves, at this time in seconds
+    /// since 1970: where it goes on to show an older one, that is told.
+    pub async fn own_word(&self, address: &str, version: u64, time: u64) {
+        let _ = self
+            .orders
+            .send(Order::Own(address.into(), version, time))
+            .await;
+    }
+
+    /// The version that the directory at an address shows of us, if it has just been followed.
+    #[must_use]
+    pub fn shown(&self, address: &str) -> Option<u64> {
+        let all = self.status.borrow();
+        let one = all.iter().find(|one| one.source == address)?;
+        (one.fault.is_none() && one.own > 0).then_some(one.own)
+    }
+
     async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Ended> {
         let (sender, answer) = oneshot::channel();
         self.orders.send(order(sender)).await.map_err(|_| Ended)?;
@@ -188,6 +220,7 @@ pub struct Following {
     members: watch::Sender<Members>,
     status: watch::Sender<Arc<Vec<Status>>>,
     gossip: watch::Sender<Arc<Gossip>>,
+    proofs: watch::Sender<Arc<Proofs>>,
     endpoints: watch::Sender<Arc<Vec<Neighbour>>>,
     /// What may be fetched for those at the door, and since when it is counted.
     tokens: f64,
@@ -206,6 +239,7 @@ impl Following {
         let (members, known) = watch::channel(directories.members().clone());
         let (status, told) = watch::channel(Arc::new(directories.status()));
         let (gossip, heard) = watch::channel(Arc::new(directories.gossip()));
+        let (proofs, proven) = watch::channel(Arc::new(directories.proofs()));
         let (endpoints, asked) = watch::channel(Arc::new(directories.neighbours()));
         let handle = Handle {
             orders: order,
@@ -213,6 +247,7 @@ impl Following {
             members: known,
             status: told,
             gossip: heard,
+            proofs: proven,
             endpoints: asked,
             strangers: Strangers::default(),
         };
@@ -224,6 +259,7 @@ impl Following {
             members,
             status,
             gossip,
+            proofs,
             endpoints,
             tokens: AT_ONCE,
             counted: Instant::now(),
@@ -310,6 +346,8 @@ impl Following {
             .send_replace(Arc::new(self.directories.status()));
         self.gossip
             .send_replace(Arc::new(self.directories.gossip()));
+        self.proofs
+            .send_replace(Arc::new(self.directories.proofs()));
         self.endpoints
             .send_replace(Arc::new(self.directories.neighbours()));
     }
@@ -355,6 +393,9 @@ impl Following {
                 return false;
             }
             Order::Say(statement) => self.directories.say(&statement),
+            Order::Own(address, version, time) => {
+                self.directories.own_word(&address, version, time);
+            }
         }
         self.publish();
         false

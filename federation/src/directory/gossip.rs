@@ -1,6 +1,8 @@
 //! What sites tell one another of a directory, between their bundle endpoints: what its host has signed,
 //! and what members have signed against keys that were never theirs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sekisho_certs::{SpiffeId, TrustDomain, id::parse_workload_id};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,35 @@ pub const MOST: usize = 1024 * 1024;
 /// Most statements of members, and of hosts.
 const STATEMENTS: usize = 48;
 const TIMESTAMPS: usize = 8;
+
+/// Most snapshots of a host that are remembered, to be compared with what others were shown.
+pub const SEEN: usize = 64;
+/// Most of them of which a neighbour is asked for the proof, at a time.
+const DOUBTS: usize = 4;
+/// Most hosts of which that is told.
+const HOSTS: usize = 8;
+
+/// Where a neighbour has what a host has signed about a snapshot.
+#[must_use]
+pub fn path_of(snapshot: u64) -> String {
+    format!("{PATH}/{snapshot}")
+}
+
+/// The snapshot that is asked about; `None` for another path.
+#[must_use]
+pub fn asked_about(path: &str) -> Option<u64> {
+    path.strip_prefix(PATH)?.strip_prefix('/')?.parse().ok()
+}
+
+/// What a host has shown to a site: the SHA-256 of its last snapshots, by their numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    /// The name of the host's keys (SHA-256).
+    pub host: String,
+    /// In hexadecimal.
+    pub snapshots: BTreeMap<u64, String>,
+}
 
 /// A site that may be asked: a member that names its bundle endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +80,10 @@ pub struct Gossip {
     /// The last timestamp of each directory that is followed, as its host has signed it.
     #[serde(default)]
     pub timestamps: Vec<String>,
+    /// What each host has shown before. Nobody has signed that: where two sites differ, one asks the other
+    /// for what the host has signed ([`path_of`]).
+    #[serde(default)]
+    pub seen: Vec<Seen>,
     /// Vetoes and revocations of members.
     #[serde(default)]
     pub statements: Vec<SignedStatement>,
@@ -66,7 +101,23 @@ impl Gossip {
         let mut gossip: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
         gossip.timestamps.truncate(TIMESTAMPS);
         gossip.statements.truncate(STATEMENTS);
+        gossip.seen.truncate(HOSTS);
         Ok(gossip)
+    }
+
+    /// The snapshots of which both have heard different things, the last first: a few at a time.
+    #[must_use]
+    pub fn doubts(&self, theirs: &Self) -> Vec<u64> {
+        let differ = self.seen.iter().flat_map(|ours| {
+            let same_host = theirs.seen.iter().filter(|one| one.host == ours.host);
+            let others = same_host.flat_map(|one| &one.snapshots);
+            others.filter_map(|(number, hash)| {
+                let ours = ours.snapshots.get(number)?;
+                (ours != hash).then_some(*number)
+            })
+        });
+        let all: BTreeSet<u64> = differ.collect();
+        all.into_iter().rev().take(DOUBTS).collect()
     }
 
     /// As it is told.

@@ -1,6 +1,8 @@
 //! TUF metadata: read, checked, signed. The only place that knows `tough`, whose schema and
 //! verification these are.
 
+mod written;
+
 use std::{
     num::NonZeroU64,
     time::{Duration, SystemTime},
@@ -24,6 +26,8 @@ use super::{
     key::{KeyError, PublicKey, Signer},
     names,
 };
+
+pub(crate) use written::snapshot_signed_by_root;
 
 /// The version of the TUF specification that is followed.
 pub(crate) const SPEC: &str = "1.0.31";

@@ -7,6 +7,9 @@
 mod door;
 mod files;
 mod hosting;
+mod reading;
+#[cfg(test)]
+mod slow;
 mod submissions;
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Position, Url};
 
 use super::{
+    client::unpacked,
     continuity::KeySet,
     descriptor::{self, Descriptor, DescriptorError},
     key::KeyError,
@@ -152,15 +153,14 @@ impl Hosting {
         self
     }
 
-    /// What is there of a member, signed by these keys of it; `None` where there is nothing by them.
-    ///
-    /// # Errors
-    /// When it cannot be asked, or answers what is none.
-    pub async fn said(
-        &self,
-        member: &TrustDomain,
-        keys: &KeySet,
-    ) -> Result<Option<Said>, SubmitError> {
+    /// Its address, as it is told.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.base.as_str()
+    }
+
+    /// The version that it names of a role.
+    async fn version_of(&self, role: &str) -> Result<Option<u64>, SubmitError> {
         let file = "metadata/timestamp.json".to_owned();
         let timestamp = self.file::<Timestamp>(&file, most("timestamp")).await?;
         let version = |meta: Option<&metadata::Metafile>| meta.map(|meta| meta.version.get());
@@ -168,10 +168,28 @@ impl Hosting {
         let snapshot = version(timestamp.signed.meta.get("snapshot.json"));
         let snapshot = snapshot.ok_or_else(|| self.not_as_expected(&file, "names no snapshot"))?;
         let file = versioned("snapshot", snapshot);
-        let found = self.file::<Snapshot>(&file, most("snapshot")).await?;
+        let found = self.small::<Snapshot>(&file, most("snapshot")).await?;
         let found = found.ok_or_else(|| self.not_as_expected(&file, "it is missing"))?;
+        Ok(version(found.signed.meta.get(&format!("{role}.json"))))
+    }
+
+    /// What is there of a member, signed by these keys of it; `None` where there is nothing by them. `shown` is
+    /// the version of it that is known to be there: without, it is looked for in the snapshot, which is large.
+    ///
+    /// # Errors
+    /// When it cannot be asked, or answers what is none.
+    pub async fn said(
+        &self,
+        member: &TrustDomain,
+        keys: &KeySet,
+        shown: Option<u64>,
+    ) -> Result<Option<Said>, SubmitError> {
         let role = names::role_of(member);
-        let Some(number) = version(found.signed.meta.get(&format!("{role}.json"))) else {
+        let number = match shown {
+            Some(number) => Some(number),
+            None => self.version_of(&role).await?,
+        };
+        let Some(number) = number else {
             return Ok(None);
         };
         let file = versioned(&role, number);
@@ -245,6 +263,19 @@ impl Hosting {
         Ok(bytes
             .map(|bytes| metadata::parse(name, &bytes))
             .transpose()?)
+    }
+
+    /// The same by its small form, where there is one.
+    async fn small<T: serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+        most: usize,
+    ) -> Result<Option<metadata::Signed<T>>, SubmitError> {
+        let small = self.bytes(&format!("{name}.gz"), most).await?;
+        match small.and_then(|small| unpacked(&small, most)) {
+            Some(bytes) => Ok(Some(metadata::parse(name, &bytes)?)),
+            None => self.file(name, most).await,
+        }
     }
 
     async fn bytes(&self, name: &str, most: usize) -> Result<Option<Bytes>, SubmitError> {

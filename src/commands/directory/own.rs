@@ -9,25 +9,19 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use sekisho_certs::{TrustDomain, id::parse_trust_domain, persist};
+use sekisho_certs::{TrustDomain, id::parse_trust_domain};
 use sekisho_federation::directory::{
     continuity::KeySet,
-    descriptor::Descriptor,
     key::{FileKey, KeyError, PublicKey, Signer as _},
+    membership::{Last, Locked, MEMBER, MembershipError, NEXT, OwnFolder},
 };
-use serde::{Deserialize, Serialize};
 
 use super::{
     key::{make, public_file},
-    read_file, wrong,
+    wrong,
 };
 
-/// Most bytes of what was said last: a descriptor, and a little.
-const MOST: usize = 2 * 1024 * 1024;
-const MEMBER: &str = "member.key";
 const RECOVERY: &str = "recovery.key";
-const NEXT: &str = "next.key";
-const SAID: &str = "said.json";
 
 /// Where a member keeps what is its own.
 #[derive(Debug, Args)]
@@ -35,16 +29,6 @@ pub(super) struct Data {
     /// The folder of the member's keys, and of what it has said last
     #[arg(long, value_name = "FOLDER")]
     data: PathBuf,
-}
-
-/// What a member has said last.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Last {
-    trust_domain: String,
-    /// The version that was published last; zero before the first.
-    pub(super) version: u64,
-    descriptor: String,
 }
 
 impl Data {
@@ -91,12 +75,8 @@ impl Data {
     }
 
     /// The next key, if there is one.
-    pub(super) fn next(&self) -> anyhow::Result<Option<FileKey>> {
-        let file = self.file(NEXT);
-        if !file.exists() {
-            return Ok(None);
-        }
-        Ok(Some(FileKey::read(&file)?))
+    pub(super) fn next(&self) -> Result<Option<FileKey>, KeyError> {
+        self.own().next()
     }
 
     /// The next key, which is made if there is none.
@@ -107,22 +87,14 @@ impl Data {
         }
     }
 
-    /// Makes the next key the member's. The one before stays as `previous.key`.
-    pub(super) fn promote(&self) -> anyhow::Result<()> {
-        for (from, to) in [(MEMBER, "previous.key"), (NEXT, MEMBER)] {
-            for public in [false, true] {
-                let file = |name: &str| {
-                    let file = self.file(name);
-                    if public { public_file(&file) } else { file }
-                };
-                match fs::rename(file(from), file(to)) {
-                    // The private half of the old one may be lost.
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    done => done.with_context(|| file(from).display().to_string())?,
-                }
-            }
-        }
-        Ok(())
+    /// The same folder for all who write it: this command and the site's authority.
+    pub(super) fn own(&self) -> OwnFolder {
+        OwnFolder::new(&self.data)
+    }
+
+    /// Nobody else speaks for the member until this is dropped.
+    pub(super) fn lock(&self) -> Result<Locked, MembershipError> {
+        self.own().lock()
     }
 
     /// The ID of the recovery key.
@@ -137,14 +109,11 @@ impl Data {
 
     /// What was said last, and whose word it was.
     pub(super) fn last(&self) -> anyhow::Result<Option<(TrustDomain, Last)>> {
-        let file = self.file(SAID);
-        if !file.exists() {
+        let Some(last) = self.own().last()? else {
             return Ok(None);
-        }
-        let bytes = read_file(&file, MOST)?;
-        let named = || file.display().to_string();
-        let last: Last = serde_json::from_slice(&bytes).with_context(named)?;
-        let domain = parse_trust_domain(&last.trust_domain).with_context(named)?;
+        };
+        let domain = parse_trust_domain(&last.trust_domain);
+        let domain = domain.with_context(|| self.data.display().to_string())?;
         Ok(Some((domain, last)))
     }
 
@@ -158,28 +127,9 @@ impl Data {
         })
     }
 
-    /// Keeps what is said now.
-    pub(super) fn keep(&self, version: u64, descriptor: &Descriptor) -> anyhow::Result<()> {
-        let last = Last {
-            trust_domain: descriptor.bundle.trust_domain().to_string(),
-            version,
-            descriptor: String::from_utf8(descriptor.to_json())?,
-        };
-        let file = self.file(SAID);
-        let text = serde_json::to_vec_pretty(&last)?;
-        persist::replace(&file, &text, false).with_context(|| file.display().to_string())
-    }
-
     /// The folder.
     pub(super) fn folder(&self) -> &Path {
         &self.data
-    }
-}
-
-impl Last {
-    /// The descriptor.
-    pub(super) fn descriptor(&self, domain: &TrustDomain) -> anyhow::Result<Descriptor> {
-        Ok(Descriptor::read(domain, self.descriptor.as_bytes())?)
     }
 }
 

@@ -8,6 +8,7 @@ use sekisho_certs::TrustDomain;
 use sekisho_federation::directory::{
     descriptor::Descriptor,
     key::{FileKey, Signer as _},
+    membership::Last,
     repository::{LIFE, Said, Standing, Submission},
     submit::Taken,
 };
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use super::{
     Place, now,
-    own::{Data, Last, alone, next_version},
+    own::{Data, alone, next_version},
     place, repository,
     said::Says,
     tell, wait,
@@ -45,7 +46,7 @@ impl Place {
     async fn said(&self, domain: &TrustDomain, key: &FileKey) -> anyhow::Result<Option<Said>> {
         let keys = alone(key.public());
         match self {
-            Self::Url(url) => Ok(Self::hosting(url)?.said(domain, &keys).await?),
+            Self::Url(url) => Ok(Self::hosting(url)?.said(domain, &keys, None).await?),
             Self::Folder(folder) => {
                 let repository = repository(folder);
                 let known = repository.member(domain)?;
@@ -62,6 +63,14 @@ impl Place {
                 })))
             }
         }
+    }
+
+    /// Its address, where it has one.
+    pub(super) fn address(&self) -> anyhow::Result<Option<String>> {
+        Ok(match self {
+            Self::Url(url) => Some(Self::hosting(url)?.address().to_owned()),
+            Self::Folder(_) => None,
+        })
     }
 
     /// The version that is there of us; zero where there is none.
@@ -103,7 +112,7 @@ impl Place {
         if let Some(next) = data.next()?
             && let Some(said) = self.said(domain, &next).await?
         {
-            data.promote()?;
+            data.own().promote()?;
             output::complain("the next key is this member's now");
             return Ok((next, said));
         }
@@ -176,6 +185,8 @@ impl Publish {
     }
 
     async fn publish(&self) -> anyhow::Result<u8> {
+        self.data.last_there()?;
+        let _locked = self.data.lock()?;
         let (domain, last) = self.data.last_there()?;
         let (key, there) = self.place.found(&domain, &self.data).await?;
         let own = last.descriptor(&domain).ok();
@@ -222,7 +233,9 @@ impl Publish {
             }
             bail!("the directory does not take it: {problem} ({reason})");
         }
-        let kept = self.data.keep(version.get(), &descriptor);
+        let to = self.place.address()?;
+        let to = to.as_deref().map(|address| (address, time));
+        let kept = self.data.own().keep(version.get(), &descriptor, to, false);
         kept.context("published, and that cannot be kept here")?;
         let value = json!({ "published": true, "version": version, "why": why.word() });
         let text = match why {
@@ -259,7 +272,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let data = Data::at(folder.path());
-        data.keep(3, &one).unwrap();
+        data.own().keep(3, &one, None, false).unwrap();
         let (_, last) = data.last_there().unwrap();
         let asked = |says: &Descriptor, there: &Said, days: u32| {
             why(false, says, there, &last, Some(&one), then + days * DAY)

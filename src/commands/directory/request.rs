@@ -61,6 +61,7 @@ impl Request {
         let says = self.says.descriptor(&domain, before.transpose()?);
         let mut descriptor = wait(says)?;
         let is_new = self.data.begin()?;
+        let _locked = self.data.lock()?;
         descriptor.recovery = Some(self.data.recovery_id()?);
         let key = self.data.key()?;
         let keys = alone(key.public());
@@ -73,7 +74,7 @@ impl Request {
         let version = next_version(published.max(there))?;
         let sent = Submission::new(&descriptor, version, &[&key], now())?.with_keys(keys);
         write_file(&self.out, &sent.to_json()?)?;
-        self.data.keep(published, &descriptor)?;
+        self.data.own().keep(published, &descriptor, None, false)?;
         let dns = dns(&domain, &fingerprint);
         let recovery = self.data.recovery_file();
         let value = json!({

@@ -7,6 +7,7 @@ use clap::Args;
 use sekisho_federation::directory::{
     continuity::{self, SignedStatement, Statement, What},
     key::{FileKey, Signer},
+    membership::statements,
     repository::Submission,
 };
 use serde_json::json;
@@ -42,6 +43,8 @@ pub(crate) struct Rotate {
 impl Rotate {
     /// Does it.
     pub(super) fn go(&self) -> anyhow::Result<u8> {
+        self.data.last_there()?;
+        let _locked = self.data.lock()?;
         let (domain, last) = self.data.last_there()?;
         let descriptor = last.descriptor(&domain)?;
         let there = match &self.at {
@@ -84,7 +87,7 @@ impl Rotate {
         let text = format!(
             "{} asks for new keys of {domain}\n{fingerprint}\n{dns}\n\
              The registrars admit it as they did the first. Say nothing new until then: this is version \
-             {version}, and would have to be made again. The first `publish` after that takes the new key.",
+             {version}, and would have to be made again. The first `publish` after that, or the site's authority, takes the new key.",
             self.out.display()
         );
         tell(self.json, &value, text);
@@ -115,6 +118,8 @@ impl SelfRevoke {
     }
 
     async fn revoke(&self) -> anyhow::Result<u8> {
+        self.data.last_there()?;
+        let _locked = self.data.lock()?;
         let (domain, last) = self.data.last_there()?;
         let (key, there) = self.place.found(&domain, &self.data).await?;
         if !self.yes {
@@ -129,6 +134,10 @@ impl SelfRevoke {
         let version = next_version(last.version.max(there.version))?;
         let keys = alone(key.public());
         let sent = Submission::revocation(&domain, &keys, version, &[&key])?;
+        // First: what a directory does not take, or does not show, other sites hear from this one.
+        if let Some(statement) = sent.statement() {
+            statements::keep(self.data.folder(), statement)?;
+        }
         let taken = self.place.send(&sent).await?;
         if !taken.accepted {
             let reason = taken.reason.unwrap_or_default();
@@ -139,7 +148,9 @@ impl SelfRevoke {
         }
         // The next request counts on from here.
         let descriptor = last.descriptor(&domain)?;
-        self.data.keep(version.get(), &descriptor)?;
+        let to = self.place.address()?;
+        let to = to.as_deref().map(|address| (address, now()));
+        self.data.own().keep(version.get(), &descriptor, to, true)?;
         let value =
             json!({ "trust_domain": domain.to_string(), "revoked": true, "version": version });
         let text = "revoked: get the name back with `sekisho directory rotate --recovery-key FILE`";
@@ -167,6 +178,7 @@ impl Veto {
     /// Does it.
     pub(super) fn go(&self) -> anyhow::Result<u8> {
         let (domain, last) = self.data.last_there()?;
+        let _own = self.data.lock()?;
         let key = self.data.key()?;
         let own = alone(key.public());
         let repository = repository(&self.folder);
@@ -191,6 +203,7 @@ impl Veto {
         if let Some(out) = &self.out {
             write_file(out, &serde_json::to_vec_pretty(&signed)?)?;
         }
+        statements::keep(self.data.folder(), &signed)?;
         repository.take_statement(&domain, signed, &own)?;
         let against = continuity::fingerprint(&there);
         let value =

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::directory::{
     continuity::{KeySet, SignedStatement},
     descriptor::Descriptor,
+    following::POLL,
 };
 
 /// How a member stands with us.
@@ -56,12 +57,44 @@ pub struct Fault {
     pub since: u64,
 }
 
+/// Two looks that are no further apart than this have missed nothing that matters: three polls.
+const CLOSE: Duration = POLL.saturating_mul(3);
+
 /// Keys that the directory says are a member's, and that nobody who could know has confirmed.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub(super) struct Pending {
     pub(super) keys: KeySet,
     /// Since when they are seen, in seconds since 1970.
     pub(super) since: u64,
+    /// When they were last seen, the same way.
+    #[serde(default)]
+    pub(super) last: u64,
+    /// For so long, in seconds, somebody has looked: without the times in which a veto could not have been seen.
+    #[serde(default)]
+    pub(super) watched: u64,
+}
+
+impl Pending {
+    /// Keys that are seen at `now`, after these were.
+    pub(super) fn seen(keys: &KeySet, before: Option<&Self>, now: SystemTime) -> Self {
+        let now = seconds(now);
+        let Some(before) = before.filter(|before| before.keys.id() == keys.id()) else {
+            return Self {
+                keys: keys.clone(),
+                since: now,
+                last: now,
+                watched: 0,
+            };
+        };
+        let passed = now.saturating_sub(before.last);
+        let is_watched = passed <= CLOSE.as_secs();
+        Self {
+            keys: keys.clone(),
+            since: before.since,
+            last: now,
+            watched: before.watched + if is_watched { passed } else { 0 },
+        }
+    }
 }
 
 /// As it is kept.

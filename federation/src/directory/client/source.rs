@@ -182,7 +182,7 @@ async fn read(path: PathBuf, most: usize) -> Result<Got, SourceError> {
 }
 
 /// What a small form is of; `None` where it is none, or of more than it may be.
-fn unpacked(small: &[u8], most: usize) -> Option<Vec<u8>> {
+pub(in super::super) fn unpacked(small: &[u8], most: usize) -> Option<Vec<u8>> {
     use io::Read as _;
     let mut bytes = Vec::new();
     let bound = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);

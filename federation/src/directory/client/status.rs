@@ -6,7 +6,7 @@ use sekisho_certs::TrustDomain;
 use serde::Serialize;
 
 use super::{Client, Fault, record::seconds};
-use crate::directory::continuity;
+use crate::directory::{continuity, names};
 
 /// A member, for whoever looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,7 +56,10 @@ pub struct Status {
     pub fault: Option<Fault>,
     /// What the host has said that cannot both be true.
     pub alarm: Option<Fault>,
-    /// What is wrong with roles of no member that is known.
+    /// The version that it shows of us; zero: none.
+    pub own: u64,
+    /// What is wrong with roles of no member that is known. With our own: `behind`, where it shows an older word
+    /// of us than it has taken.
     pub broken: Vec<(String, Fault)>,
 }
 
@@ -93,6 +96,8 @@ pub(super) fn of(client: &Client) -> Status {
         .iter()
         .map(|(role, fault)| (role.to_string(), fault.clone()))
         .collect();
+    let own = names::role_of(&client.settings.own);
+    broken.extend(client.behind().map(|fault| (own, fault)));
     broken.sort_by(|one, other| one.0.cmp(&other.0));
     Status {
         at: seconds(now),
@@ -105,6 +110,7 @@ pub(super) fn of(client: &Client) -> Status {
         members: client.known.values().map(one).collect(),
         fault: client.fault.clone(),
         alarm: client.alarm.clone(),
+        own: client.shown_of_us(),
         broken,
     }
 }

@@ -13,18 +13,19 @@ use std::{
 };
 
 use super::{
-    Bin, Client, SyncError, Synced, Traffic, Wanted, ca_keys,
-    record::{Fault, seconds},
+    Bin, Client, SyncError, Synced, Traffic, Wanted,
+    record::{Fault, Standing, seconds},
     trusted::{self},
 };
 use crate::directory::{
     marks::Marks,
     metadata::Dated as _,
     names,
+    possession::Owners,
     repository::{most, versioned},
 };
 
-pub(super) use root::{first_root, vouched};
+pub(super) use root::{first_root, is_stored, vouched};
 
 /// The highest version that was seen of each role, whatever else is lost or damaged.
 const HIGHEST: &str = "highest.json";
@@ -49,6 +50,7 @@ type Wrong = (&'static str, String);
 impl Client {
     /// Takes up what was checked before, from the folder. What does not hold any more is fetched anew.
     pub(super) fn load(&mut self) {
+        self.remember_statements();
         let read = |name: &str| self.folder.read(name).ok().flatten();
         let (timestamp, snapshot) = (read("timestamp.json"), read("snapshot.json"));
         let (targets, marks) = (read("targets.json"), read("marks.json"));
@@ -89,13 +91,23 @@ impl Client {
                 self.bins.insert(name, Bin { version, end });
             }
         }
-        let mut owners = HashMap::new();
+        self.owners = Owners::default();
         for known in self.known.values() {
-            for key in ca_keys(known) {
-                owners.insert(key, known.domain.as_str().into());
+            // The keys of who is no member are free.
+            let is_out = matches!(
+                known.record.standing,
+                Standing::Suspended | Standing::Expelled
+            );
+            let bundle = &*known.descriptor.bundle;
+            if !is_out
+                && self
+                    .owners
+                    .claim(bundle, |name| self.bundle_of(name))
+                    .is_ok()
+            {
+                self.owners.take(bundle);
             }
         }
-        self.owners = owners;
     }
 
     /// Finds the bin of each member that is known: they are others when the targets are.
@@ -120,6 +132,8 @@ impl Client {
         match &followed {
             Ok(()) => self.fault = None,
             Err(error) => {
+                // What is remembered is not of the directory that the operator vouches for.
+                self.is_other |= matches!(error, SyncError::OtherDirectory { .. });
                 self.raise(error);
                 let fault = self.fault_of(error.reason(), error);
                 let since = self.fault.as_ref().map(|known| known.since);
@@ -132,6 +146,9 @@ impl Client {
         if followed.is_ok() {
             self.members_of(wanted, true, &mut synced, now).await;
             self.confirm(now);
+        }
+        if let Some(behind) = self.behind() {
+            tracing::error!(problem = behind.problem, "our own word");
         }
         self.publish(now);
         followed.map(|()| synced)

@@ -129,6 +129,43 @@ async fn only_what_is_wanted_is_fetched_and_what_is_known_is_kept_up_to_date() {
 }
 
 #[tokio::test]
+async fn a_bin_that_cannot_be_had_is_told_and_keeps_its_members() {
+    let federation = Federation::new(16);
+    let mut sites: Vec<Site> = (0..6)
+        .map(|number| federation.join(&format!("s{number}.example")))
+        .collect();
+    let all = Wanted {
+        all: true,
+        ..Wanted::default()
+    };
+    let mut here = Here::new(&federation);
+    here.client.sync(&all).await.unwrap();
+    let bin = federation.repository.bin_of(&sites[0].domain).unwrap();
+    let last = federation.join("s6.example");
+    federation.mark(&sites[1], &["hpci"]);
+    // What another of its members has changed makes another version of it.
+    let registrars = federation.two_registrars();
+    let (suspended, now) = (sites[0].domain.clone(), federation.now());
+    let repository = &federation.repository;
+    repository.suspend(&suspended, &registrars, now).unwrap();
+    federation.publish();
+    let files = std::fs::read_dir(federation.path().join("metadata")).unwrap();
+    for file in files.map(Result::unwrap) {
+        let name = file.file_name().into_string().unwrap();
+        if name.contains(&format!(".{bin}.json")) {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
+    sites[1].rotate_ca(&federation);
+    here.client.sync(&all).await.unwrap();
+    assert!(here.has(&sites[0]), "it stays as it was");
+    let status = here.client.status();
+    let (role, fault) = &status.broken[0];
+    assert_eq!((role, fault.reason.as_str()), (&bin, "missing"));
+    assert!(here.has(&sites[1]) && here.has(&last), "the others go on");
+}
+
+#[tokio::test]
 async fn all_and_by_mark() {
     let federation = Federation::new(16);
     let sites: Vec<Site> = (0..6)
@@ -201,6 +238,46 @@ async fn roots_are_followed_and_another_directory_is_not() {
     std::fs::copy(file, &here.root).unwrap();
     let here = here.again(&federation);
     assert_eq!(here.client.status().root, 3);
+}
+
+#[tokio::test]
+async fn a_root_before_what_is_known_has_to_lead_there() {
+    let federation = Federation::new(1);
+    let tokyo = federation.join("tokyo.example");
+    for _ in 0..3 {
+        federation.rotate_root(&RootChange::default());
+    }
+    let root =
+        |of: &Federation, version: u64| of.path().join(format!("metadata/{version}.root.json"));
+    let mut here = Here::new(&federation);
+    std::fs::remove_dir_all(here.data.path().join("state")).unwrap();
+    std::fs::copy(root(&federation, 3), &here.root).unwrap();
+    here = here.again(&federation);
+    here.sync(&["tokyo.example"]).await;
+    // The first root, of which nothing is kept here.
+    std::fs::copy(root(&federation, 1), &here.root).unwrap();
+    here = here.again(&federation);
+    here.sync(&[]).await;
+    assert!(here.has(&tokyo));
+    std::fs::remove_file(root(&federation, 2)).unwrap();
+    here = here.again(&federation);
+    here.sync(&[]).await;
+    // The same of another directory, at a client that knows none before the third.
+    let other = Federation::new(1);
+    for version in [1, 2] {
+        let kept = here.data.path().join(format!("state/roots/{version}.json"));
+        std::fs::remove_file(kept).unwrap();
+    }
+    std::fs::copy(root(&other, 1), &here.root).unwrap();
+    other.rotate_root(&RootChange::default());
+    for federation in [&federation, &other] {
+        let _ = std::fs::copy(root(&other, 2), root(federation, 2));
+    }
+    here = here.again(&federation);
+    assert!(here.has(&tokyo), "until it can be asked");
+    let error = here.client.sync(&wanting(&[])).await.unwrap_err();
+    assert_eq!(error.reason(), "other_directory", "{error}");
+    assert!(here.client.members().is_empty());
 }
 
 #[tokio::test]

@@ -3,13 +3,20 @@
 use super::{
     super::{
         continuity::{SignedStatement, What},
-        gossip::Neighbour,
+        gossip::{Neighbour, Seen},
+        membership::PATIENCE,
+        names,
     },
-    Client, HEARD, Standing, SyncError, trusted,
+    Client, Fault, HEARD, Standing, SyncError,
+    record::seconds,
+    trusted,
 };
 
 /// The two statements that cannot both be true.
 const EVIDENCE: [&str; 2] = ["split-view-ours.json", "split-view-theirs.json"];
+
+/// What the host has signed about the last snapshots.
+const STATEMENTS: &str = "statements.json";
 
 impl Client {
     /// An alarm outlives the process that has raised it.
@@ -32,15 +39,55 @@ impl Client {
     /// # Errors
     /// When both cannot be true: the alarm stays until [`Self::quiet`].
     pub fn compare(&mut self, statement: &[u8]) -> Result<(), SyncError> {
-        let (Some(ours), Ok(theirs)) = (&self.trusted.timestamp, self.trusted.stated(statement))
-        else {
+        let Ok(theirs) = self.trusted.stated(statement) else {
             return Ok(());
         };
-        let compared = trusted::contradict(ours, &theirs);
+        let recent = self.trusted.recent.iter();
+        let mut ours = recent.chain(&self.trusted.timestamp);
+        let compared = ours.try_for_each(|ours| trusted::contradict(ours, &theirs));
         if let Err(error) = &compared {
             self.raise(error);
         }
         compared
+    }
+
+    /// What the host has shown before: for other sites, to compare.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        let all = self.trusted.recent.iter();
+        let named = all.filter_map(|one| Some((one.snapshot, one.sha256.clone()?)));
+        Seen {
+            host: self.trusted.host(),
+            snapshots: named.collect(),
+        }
+    }
+
+    /// What the host has signed about those, by the number of the snapshot: the proof.
+    pub fn proofs(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let all = self.trusted.recent.iter();
+        all.map(|one| (one.snapshot, &*one.bytes))
+    }
+
+    /// Takes up what the host has shown before this process.
+    pub(super) fn remember_statements(&mut self) {
+        let kept = self.folder.read(STATEMENTS).ok().flatten();
+        let kept = kept.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok());
+        for statement in kept.unwrap_or_default() {
+            if let Ok(stated) = self.trusted.stated(statement.as_bytes()) {
+                self.trusted.keep_statement(stated);
+            }
+        }
+    }
+
+    /// Keeps what the host has shown.
+    pub(super) fn keep_statements(&self) {
+        let all = self.trusted.recent.iter();
+        let all: Vec<_> = all.map(|one| String::from_utf8_lossy(&one.bytes)).collect();
+        let kept = serde_json::to_vec(&all).map_err(std::io::Error::other);
+        let kept = kept.and_then(|text| self.folder.write(STATEMENTS, &text));
+        if let Err(error) = kept {
+            tracing::error!(%error, "what the host has shown is not kept");
+        }
     }
 
     /// What members have said against keys that were never theirs, or of their own: for other sites.
@@ -55,6 +102,43 @@ impl Client {
         if self.own.len() < HEARD && !self.own.contains(statement) {
             self.own.push(statement.clone());
         }
+    }
+
+    /// Where this is: the address of the directory.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.settings.source.name()
+    }
+
+    /// The directory has taken this version of what we say ourselves, at this time in seconds since 1970.
+    pub fn own_word(&mut self, version: u64, time: u64) {
+        if self.own_word.is_none_or(|(known, _)| known <= version) {
+            self.own_word = Some((version, time));
+        }
+    }
+
+    /// The version that the directory shows of us; zero: none.
+    pub(super) fn shown_of_us(&self) -> u64 {
+        let role = names::role_of(&self.settings.own);
+        self.trusted.version_of(&role)
+    }
+
+    /// What is wrong where the directory shows an older word of us than it has taken, and that for longer than its
+    /// host has time to sign.
+    pub(super) fn behind(&self) -> Option<Fault> {
+        let (said, time) = self.own_word?;
+        let shown = self.shown_of_us();
+        let passed = seconds(self.clock.now()).saturating_sub(time);
+        if shown >= said || passed < PATIENCE.as_secs() {
+            return None;
+        }
+        let problem = format!(
+            "the directory has taken version {said} of us, {passed} s ago, and shows version {shown}: its host is away, or hides what we say"
+        );
+        Some(Fault {
+            since: time,
+            ..self.fault_of("behind", &problem)
+        })
     }
 
     /// Takes a revocation or a veto that another site has told, if the keys which we know as the
@@ -114,9 +198,11 @@ impl Client {
         })
     }
 
-    /// Ends an alarm: the operator has looked at it.
+    /// Ends an alarm: the operator has looked at it. What the host has shown until now raises none again.
     pub fn quiet(&mut self) {
         self.alarm = None;
+        self.trusted.recent.clear();
+        self.keep_statements();
         for name in EVIDENCE {
             let (now, seen) = (
                 self.folder.path(name),

@@ -1,12 +1,16 @@
 //! The metadata that a client has checked, and what may follow it (TUF §5). No network, no disk, no
 //! clock: bytes in, and either they hold or they do not.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::SystemTime,
+};
 
 use sekisho_certs::hex;
 
 use super::SyncError;
 use crate::directory::{
+    gossip,
     metadata::{
         self, Dated as _, Delegations, MetadataError, RoleType, Root, Signed, Snapshot, Targets,
         Timestamp,
@@ -46,6 +50,8 @@ pub(super) struct Trusted {
     pub(super) timestamp: Option<Stated>,
     pub(super) snapshot: Versions,
     pub(super) targets: Option<Targets>,
+    /// What the host has signed about the snapshots that were taken last, the newest last.
+    pub(super) recent: VecDeque<Stated>,
 }
 
 /// What a snapshot has made of the one before.
@@ -63,6 +69,7 @@ impl Trusted {
             timestamp: None,
             snapshot: Versions::default(),
             targets: None,
+            recent: VecDeque::new(),
         })
     }
 
@@ -85,6 +92,7 @@ impl Trusted {
         if changed {
             self.timestamp = None;
             self.snapshot = Versions::default();
+            self.recent.clear();
         }
         self.root = next;
         Ok(())
@@ -130,7 +138,8 @@ impl Trusted {
     }
 
     /// Takes the snapshot that the host has named (§5.5). A role whose version went back, or that is
-    /// gone, keeps the version it had: that is the fault of one role and no reason to lose the others.
+    /// gone, keeps the version it had: that is the fault of one role and no reason to lose the others. `read`
+    /// is what the bytes say, for who knows that already.
     pub(super) fn take_snapshot(
         &mut self,
         bytes: &[u8],
@@ -153,7 +162,7 @@ impl Trusted {
             Some(read) => read,
             None => metadata::parse::<Snapshot>(&file, bytes)?,
         };
-        metadata::signed_by_root(&file, &self.root.signed, &snapshot)?;
+        metadata::snapshot_signed_by_root(&file, &self.root.signed, &snapshot, bytes)?;
         metadata::is_version(&file, &snapshot.signed, stated.snapshot)?;
         let mut roles = HashMap::with_capacity(snapshot.signed.meta.len());
         for (file, meta) in &snapshot.signed.meta {
@@ -178,6 +187,29 @@ impl Trusted {
         Ok(backwards)
     }
 
+    /// Keeps what the host has signed about a snapshot: the first that it has said of each, and of the last
+    /// few. One that names no hash proves nothing.
+    pub(super) fn keep_statement(&mut self, stated: Stated) {
+        let is_known = |one: &Stated| one.snapshot == stated.snapshot;
+        if stated.sha256.is_none() || self.recent.iter().any(is_known) {
+            return;
+        }
+        self.recent.push_back(stated);
+        if self.recent.len() > gossip::SEEN {
+            self.recent.pop_front();
+        }
+    }
+
+    /// The name of the host's keys: what two sites have heard of one host is compared.
+    pub(super) fn host(&self) -> String {
+        let role = self.root.signed.roles.get(&RoleType::Timestamp);
+        let mut ids: Vec<String> = role
+            .map(|role| role.keyids.iter().map(|id| hex(id)).collect())
+            .unwrap_or_default();
+        ids.sort_unstable();
+        metadata::sha256(ids.join(" ").as_bytes())
+    }
+
     /// Remembers the versions of a snapshot that was taken before, whatever the host says now: whether it is
     /// the one that counts is another question.
     pub(super) fn remember(&mut self, bytes: &[u8]) {
@@ -185,7 +217,7 @@ impl Trusted {
         let Ok(snapshot) = metadata::parse::<Snapshot>(file, bytes) else {
             return;
         };
-        if metadata::signed_by_root(file, &self.root.signed, &snapshot).is_ok() {
+        if metadata::snapshot_signed_by_root(file, &self.root.signed, &snapshot, bytes).is_ok() {
             for (file, meta) in &snapshot.signed.meta {
                 if let Some(role) = file.strip_suffix(".json") {
                     let known = self.snapshot.roles.entry(role.into()).or_default();

@@ -196,3 +196,18 @@ async fn what_members_say_travels_from_site_to_site() {
     let keys = KeySet::new(vec![], NonZeroU64::MIN);
     assert!(keys.is_err());
 }
+
+#[tokio::test]
+async fn a_ca_key_goes_to_the_member_that_shows_it_whichever_directory_has_the_other() {
+    let mut two = Two::new(1);
+    let tokyo = two.japan.join("tokyo.example");
+    let mut thief = Site::new("a-thief.example");
+    thief.copy_ca_key(&tokyo);
+    two.admit(&two.europe, &thief);
+    assert_eq!(two.sync("a-thief.example").await, 2);
+    assert!(two.has(&thief), "nobody else was seen with it");
+    assert_eq!(two.sync("tokyo.example").await, 2);
+    assert!(two.has(&tokyo));
+    let thief = two.directories.members().get(&thief.domain).unwrap();
+    assert!(thief.bundle().is_none());
+}

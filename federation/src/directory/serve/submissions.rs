@@ -9,21 +9,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{StatusCode, body::Body};
 use sekisho_certs::{Clock, TrustDomain};
-use tokio::{
-    sync::{Semaphore, watch},
-    task::spawn_blocking,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
-use super::{Answer, answer_with};
+use super::{
+    Answer, answer_with,
+    reading::{self, Unread},
+};
 use crate::{
     directory::{
-        repository::{MOST, Repository, RepositoryError, Submission},
+        repository::{Repository, RepositoryError, Submission},
         submit::Taken,
     },
+    places::Places,
     rate::Rate,
 };
 
@@ -33,10 +32,9 @@ const AT_ONCE: u32 = 30;
 /// Of one member: so many at once, and one more in so long.
 const OF_ONE: u32 = 8;
 const AGAIN: Duration = Duration::from_secs(60);
-/// How many are read at a time: as many mebibytes.
-const READ: usize = 16;
-/// How long one may take to be sent.
-const SENT: Duration = Duration::from_secs(30);
+/// How many are read at a time, as many mebibytes, and of one network.
+const READ: usize = 64;
+const READ_OF_ONE: usize = 4;
 
 /// Takes what members send.
 #[derive(Debug)]
@@ -46,7 +44,7 @@ pub(super) struct Submissions {
     changed: Arc<watch::Sender<()>>,
     networks: Rate,
     members: Arc<Members>,
-    reading: Semaphore,
+    reading: Arc<Places>,
 }
 
 /// How often members have spoken: for each the time at which all that it may say is there again. Only
@@ -83,6 +81,17 @@ fn refusal(status: StatusCode, reason: &'static str, problem: impl ToString) -> 
     }
 }
 
+impl From<Unread> for Refusal {
+    fn from(error: Unread) -> Self {
+        let (status, reason) = match &error {
+            Unread::Broken(_) => (StatusCode::BAD_REQUEST, "malformed"),
+            Unread::Late => (StatusCode::REQUEST_TIMEOUT, "late"),
+            Unread::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        };
+        refusal(status, reason, error)
+    }
+}
+
 impl From<RepositoryError> for Refusal {
     fn from(error: RepositoryError) -> Self {
         let reason = match &error {
@@ -115,7 +124,7 @@ impl Submissions {
             changed,
             networks: Rate::new(A_SECOND, AT_ONCE),
             members: Arc::default(),
-            reading: Semaphore::new(READ),
+            reading: Places::new(READ, READ_OF_ONE),
         }
     }
 
@@ -163,20 +172,11 @@ impl Submissions {
             let problem = "too many from this network: try again in a minute";
             return Err(refusal(StatusCode::TOO_MANY_REQUESTS, "rate", problem));
         }
-        let Ok(_reading) = self.reading.try_acquire() else {
+        let Some(reading) = self.reading.take(from) else {
             let problem = "too many at a time: try again";
             return Err(refusal(StatusCode::SERVICE_UNAVAILABLE, "busy", problem));
         };
-        let read = timeout(SENT, Limited::new(body, MOST).collect()).await;
-        let read = read.map_err(|_| refusal(StatusCode::REQUEST_TIMEOUT, "late", "too slow"))?;
-        let bytes = read.map_err(|error| {
-            if error.is::<LengthLimitError>() {
-                let problem = format!("longer than {MOST} bytes");
-                return refusal(StatusCode::PAYLOAD_TOO_LARGE, "too_large", problem);
-            }
-            refusal(StatusCode::BAD_REQUEST, "malformed", error)
-        })?;
-        let bytes = bytes.to_bytes();
+        let bytes = reading::read(body).await?;
         let (repository, members) = (self.repository.clone(), Arc::clone(&self.members));
         let now = self.clock.now();
         let done = spawn_blocking(move || -> Result<(TrustDomain, bool), Refusal> {
@@ -194,7 +194,10 @@ impl Submissions {
             let is_new = repository.accept(&sent, now)?;
             Ok((member, is_new))
         });
-        let done = done.await.map_err(|error| {
+        let done = done.await;
+        // What was read is gone by now.
+        drop(reading);
+        let done = done.map_err(|error| {
             tracing::error!(%error, "a submission cannot be taken");
             let problem = "it cannot be taken now";
             refusal(StatusCode::INTERNAL_SERVER_ERROR, "failed", problem)

@@ -298,19 +298,22 @@ async fn a_member_asks_what_is_there_and_sends_the_next() {
     let crypto = Arc::new(sekisho_certs::tls::provider());
     let serving = tokio::spawn(serve(Door::Plain(listener), served, Arc::clone(&crypto)));
     let there = There::new(&url, WebRoots::System, crypto, here.clock.clone()).unwrap();
-    let said = there.said(&tokyo.domain, &tokyo.set()).await.unwrap();
+    let said = there.said(&tokyo.domain, &tokyo.set(), None).await.unwrap();
     let said = said.unwrap();
     assert_eq!(
         (said.version, said.descriptor),
         (1, Some(tokyo.descriptor()))
     );
     let stranger = Member::new("tokyo.example");
-    let none = there.said(&tokyo.domain, &stranger.set()).await.unwrap();
+    let none = there
+        .said(&tokyo.domain, &stranger.set(), None)
+        .await
+        .unwrap();
     assert!(none.is_none(), "not by these keys");
     let nobody = Member::new("osaka.example");
     assert!(
         there
-            .said(&nobody.domain, &nobody.set())
+            .said(&nobody.domain, &nobody.set(), None)
             .await
             .unwrap()
             .is_none()
@@ -355,11 +358,11 @@ async fn behind_tls_it_is_asked_by_name() {
         There::new(&url, roots, Arc::clone(&crypto), Arc::new(SystemClock)).unwrap()
     };
     let known = there(WebRoots::Given(vec![ca.der().clone()]));
-    let said = known.said(&tokyo.domain, &tokyo.set()).await.unwrap();
+    let said = known.said(&tokyo.domain, &tokyo.set(), None).await.unwrap();
     assert_eq!(said.unwrap().version, 1);
     let stranger = TestCa::new("web.example").der().clone();
     let unknown = there(WebRoots::Given(vec![stranger]));
-    let error = unknown.said(&tokyo.domain, &tokyo.set()).await;
+    let error = unknown.said(&tokyo.domain, &tokyo.set(), None).await;
     assert!(matches!(error, Err(SubmitError::Io { .. })), "{error:?}");
     serving.abort();
 }

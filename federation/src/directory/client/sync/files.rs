@@ -59,6 +59,10 @@ impl Client {
             }
         };
         let backwards = self.trusted.take_snapshot(&bytes, read)?;
+        if let Some(stated) = self.trusted.timestamp.clone() {
+            self.trusted.keep_statement(stated);
+            self.keep_statements();
+        }
         if !backwards.0.is_empty() {
             // Before the snapshot itself, which names less.
             let highest = Highest(self.trusted.snapshot.roles.clone());
@@ -93,6 +97,9 @@ impl Client {
             return None;
         }
         let mut versions = self.trusted.snapshot.roles.clone();
+        if !versions.keys().all(|role| names::is_flat(role)) {
+            return None;
+        }
         for step in held.saturating_add(1)..=*number {
             let file = delta::file_of(step);
             let got = self
@@ -105,6 +112,10 @@ impl Client {
             };
             let delta: Delta = serde_json::from_slice(&bytes).ok()?;
             for (role, version) in &delta.roles {
+                // What is written of it, can be read as nothing else.
+                if !names::is_flat(role) {
+                    return None;
+                }
                 versions.insert(role.as_str().into(), *version);
             }
             // Nobody has signed it yet.

@@ -5,8 +5,7 @@ use std::{time::Duration, time::SystemTime};
 use sekisho_certs::TrustDomain;
 
 use super::{
-    super::Client, super::Synced, super::Traffic, super::record::Pending, super::record::seconds,
-    super::source::Got, Wrong,
+    super::Client, super::Synced, super::Traffic, super::record::Pending, super::source::Got, Wrong,
 };
 use crate::directory::{
     continuity, continuity::Continuity, continuity::KeySet, continuity::Verdict,
@@ -51,12 +50,9 @@ impl Client {
             Verdict::Same | Verdict::Continued => Ok(verdict),
             Verdict::Revoked if same => Ok(verdict),
             Verdict::Revoked => {
-                let since = seconds(now);
                 // For the operator, who may know better.
-                known.record.pending = Some(Pending {
-                    keys: now_keys.clone(),
-                    since,
-                });
+                let before = known.record.pending.as_ref();
+                known.record.pending = Some(Pending::seen(now_keys, before, now));
                 Ok(verdict)
             }
             Verdict::Vetoed => Err((
@@ -64,15 +60,9 @@ impl Client {
                 "its keys before say that the ones of the directory are not its own".into(),
             )),
             Verdict::Unproven => {
-                let since = match &known.record.pending {
-                    Some(pending) if pending.keys.id() == now_keys.id() => pending.since,
-                    _ => seconds(now),
-                };
-                known.record.pending = Some(Pending {
-                    keys: now_keys.clone(),
-                    since,
-                });
-                let waited = Duration::from_secs(seconds(now).saturating_sub(since));
+                let pending = Pending::seen(now_keys, known.record.pending.as_ref(), now);
+                let waited = Duration::from_secs(pending.watched);
+                known.record.pending = Some(pending);
                 if self.settings.rekey_wait.is_some_and(|wait| waited >= wait) {
                     tracing::warn!(%domain, ?waited, "its new keys have stood in public without a veto");
                     return Ok(Verdict::Continued);

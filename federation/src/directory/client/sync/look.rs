@@ -137,7 +137,7 @@ impl Client {
             metadata::fresh(&versioned(bin_name, bin_version), &*bin, now)
                 .map_err(|error| (error.reason(), error.to_string()))?;
         }
-        self.take(domain, bin_name, record, descriptor, &bytes)?;
+        self.take(domain, bin_name, record, descriptor, &bytes, now)?;
         Ok(Looked::Taken)
     }
 }

@@ -56,10 +56,13 @@ impl Client {
             if role.name == names::MARKS {
                 continue;
             }
-            if let Ok(bin) = self.bin(&role.name, read, &mut synced.traffic).await {
-                let members = bin.delegations.iter().flat_map(|all| &all.roles);
-                let domains = members.filter_map(|one| names::member_of(&one.name));
-                names.extend(domains.map(|domain| domain.to_string()));
+            match self.bin(&role.name, read, &mut synced.traffic).await {
+                Ok(bin) => {
+                    let members = bin.delegations.iter().flat_map(|all| &all.roles);
+                    let domains = members.filter_map(|one| names::member_of(&one.name));
+                    names.extend(domains.map(|domain| domain.to_string()));
+                }
+                Err((reason, problem)) => self.without_bin(&role.name, reason, &problem),
             }
         }
         names
@@ -73,8 +76,26 @@ impl Client {
         traffic: &mut Traffic,
     ) -> Result<Arc<Targets>, Wrong> {
         if let Some(known) = read.get(name) {
-            return Ok(Arc::clone(known));
+            return known.clone();
         }
+        let bin = self.fetch_bin(name, traffic).await;
+        // What fails for one of its members fails for all, and is asked for once.
+        read.insert(name.into(), bin.clone());
+        bin
+    }
+
+    /// A bin that cannot be had: nobody new comes in by it, and who is known stays.
+    fn without_bin(&mut self, name: &str, reason: &str, problem: &str) {
+        tracing::warn!(bin = name, reason, problem, "its members stay as they were");
+        let fault = self.fault_of(reason, &problem);
+        self.broken.entry(name.into()).or_insert(fault);
+    }
+
+    async fn fetch_bin(
+        &mut self,
+        name: &str,
+        traffic: &mut Traffic,
+    ) -> Result<Arc<Targets>, Wrong> {
         let version = self.trusted.version_of(name);
         if version == 0 || !names::is_flat(name) {
             return Err((
@@ -98,7 +119,6 @@ impl Client {
         let bin = Arc::new(bin);
         let end = bin.end();
         self.bins.insert(name.into(), Bin { version, end });
-        read.insert(name.into(), Arc::clone(&bin));
         Ok(bin)
     }
 

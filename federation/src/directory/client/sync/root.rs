@@ -12,7 +12,7 @@ use crate::directory::{
 };
 
 /// The root to begin with: the newest that was checked before, or the operator's. Where the operator's is
-/// a newer one, it has to be met on the way; that is the second.
+/// none of those that were checked, whether the way leads to it, or from it, has to be seen; that is the second.
 pub(in super::super) fn first_root(
     settings: &Settings,
     folder: &Folder,
@@ -39,13 +39,13 @@ pub(in super::super) fn first_root(
         read.map_err(|error| in_folder(&folder.path(&name), error))
     };
     let version = vouched.root_version();
-    if let Some(before) = read(version)? {
-        is_vouched(settings, &vouched.root, &metadata::parse(&file, &before)?)?;
+    let known = read(version)?;
+    if let Some(known) = &known {
+        is_vouched(settings, &vouched.root, &metadata::parse(&file, known)?)?;
     }
     let bytes = read(newest)?.unwrap_or_default();
     let trusted = Trusted::new(&root_file(newest), &bytes)?;
-    let ahead = (version > newest).then_some(vouched.root);
-    Ok((trusted, ahead))
+    Ok((trusted, known.is_none().then_some(vouched.root)))
 }
 
 /// The root in the operator's file.
@@ -55,6 +55,14 @@ pub(in super::super) fn vouched(path: &Path) -> Result<Trusted, SyncError> {
         error,
     })?;
     Ok(Trusted::new(&path.display().to_string(), &bytes)?)
+}
+
+/// Whether this very root is one that the client of this folder has followed.
+pub(in super::super) fn is_stored(folder: &Path, vouched: &Trusted) -> bool {
+    let file = root_file(vouched.root_version());
+    let bytes = std::fs::read(folder.join(&file)).unwrap_or_default();
+    let stored = metadata::parse::<Root>(&file, &bytes);
+    stored.is_ok_and(|stored| stored.signed == vouched.root.signed)
 }
 
 fn root_file(version: u64) -> String {
@@ -76,7 +84,61 @@ fn is_vouched(
 }
 
 impl Client {
+    /// Follows a root of the operator that is older than those which were checked before, to the first of these.
+    async fn meet_from_below(&mut self, traffic: &mut Traffic) -> Result<(), SyncError> {
+        let newest = self.trusted.root_version();
+        let Some(vouched) = self
+            .vouched
+            .clone()
+            .filter(|one| one.signed.number() < newest)
+        else {
+            return Ok(());
+        };
+        // It was read, and what is signed is its canonical form.
+        let first = serde_json::to_vec(&vouched).unwrap_or_default();
+        let mut before = vouched.signed;
+        let mut met = vec![(before.number(), first)];
+        for version in before.number().saturating_add(1)..=newest {
+            let name = root_file(version);
+            let known = self.folder.read(&name);
+            let known = known.map_err(|error| SyncError::Folder {
+                path: self.folder.path(&name),
+                error,
+            })?;
+            let file = versioned("root", version);
+            let bytes = match &known {
+                Some(bytes) => bytes.clone(),
+                None => self.file(&file, most("root"), traffic).await?,
+            };
+            let next = metadata::parse::<Root>(&file, &bytes)?;
+            if metadata::next_root(&file, &before, &next).is_err() {
+                return Err(self.is_other());
+            }
+            if known.is_some() {
+                for (version, bytes) in met {
+                    self.keep_file(&root_file(version), &bytes)?;
+                }
+                self.vouched = None;
+                return Ok(());
+            }
+            if met.len() as u64 >= trusted::ROOTS {
+                break;
+            }
+            met.push((version, bytes));
+            before = next.signed;
+        }
+        Err(self.is_other())
+    }
+
+    fn is_other(&self) -> SyncError {
+        SyncError::OtherDirectory {
+            file: self.settings.root.display().to_string(),
+            folder: self.settings.data.clone(),
+        }
+    }
+
     pub(super) async fn follow_root(&mut self, traffic: &mut Traffic) -> Result<(), SyncError> {
+        self.meet_from_below(traffic).await?;
         for _ in 0..trusted::ROOTS {
             let next = self.trusted.root_version().saturating_add(1);
             let file = versioned("root", next);

@@ -1,12 +1,12 @@
 //! What becomes of a member.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
-use sekisho_certs::TrustDomain;
+use sekisho_certs::{TrustBundle, TrustDomain, id::parse_trust_domain};
 
 use super::{
-    super::Client, super::ca_keys, super::record::Known, super::record::Record,
-    super::record::Standing, Looked, Wrong,
+    super::Client, super::record::Known, super::record::Record, super::record::Standing, Looked,
+    Wrong,
 };
 use crate::directory::descriptor::Descriptor;
 
@@ -19,6 +19,7 @@ impl Client {
         mut record: Record,
         descriptor: Descriptor,
         text: &[u8],
+        now: SystemTime,
     ) -> Result<(), Wrong> {
         let before = self.known.get(domain.as_str());
         if let Some(before) = before {
@@ -42,22 +43,25 @@ impl Client {
             descriptor: Arc::new(descriptor),
             bin: bin.into(),
         };
-        for key in ca_keys(&known) {
-            if let Some(owner) = self.owners.get(&key)
-                && **owner != *domain.as_str()
-            {
-                let text = format!("it delivers a CA key that already belongs to {owner}");
-                return Err(("shared_key", text));
-            }
-        }
+        let bundle = &known.descriptor.bundle;
+        let claimed = self.owners.claim(bundle, |name| self.bundle_of(name));
+        let losers = claimed.map_err(|another| {
+            let owner = another.owner;
+            let text = format!("it delivers a CA key that already belongs to {owner}");
+            ("shared_key", text)
+        })?;
         if let Some(before) = self.known.get(domain.as_str()) {
-            let old: Vec<_> = ca_keys(before).collect();
-            for key in old {
-                self.owners.remove(&key);
-            }
+            self.owners.let_go(&before.descriptor.bundle);
         }
-        for key in ca_keys(&known) {
-            self.owners.insert(key, domain.as_str().into());
+        self.owners.take(bundle);
+        for loser in losers
+            .iter()
+            .filter_map(|name| parse_trust_domain(name).ok())
+        {
+            let text = format!(
+                "it delivers a CA key that {domain} has shown to be its own by a certificate which that key has signed"
+            );
+            self.wrong_with(&loser, "shared_key", &text, now);
         }
         tracing::info!(%domain, version = known.record.version, "member taken");
         self.keep_member(&known, Some(text));
@@ -66,6 +70,11 @@ impl Client {
         self.accepted.remove(domain.as_str());
         self.known.insert(domain.to_string(), known);
         Ok(())
+    }
+
+    /// The bundle that is known of a member.
+    pub(super) fn bundle_of(&self, domain: &str) -> Option<&TrustBundle> {
+        Some(&self.known.get(domain)?.descriptor.bundle)
     }
 
     /// It is no member: by a bin that the registrars have signed. What was known of its keys stays
@@ -95,7 +104,7 @@ impl Client {
         known.record.fault = None;
         let known = known.clone();
         // Its keys are free for whoever can show that they are its own.
-        self.owners.retain(|_, owner| **owner != *domain.as_str());
+        self.owners.let_go(&known.descriptor.bundle);
         self.keep_member(&known, None);
         Looked::Taken
     }

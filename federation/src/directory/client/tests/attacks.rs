@@ -1,8 +1,10 @@
 //! Every row of the attack table of docs/federation.md: each test performs the attack, and shows what it
 //! comes to. The name of the check that holds stands with it: without that check, the test fails.
 
+mod faces;
 mod host;
 mod keepers;
+mod lapsed;
 mod members;
 
 use std::{fs, path::Path};

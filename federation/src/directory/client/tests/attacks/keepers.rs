@@ -93,15 +93,12 @@ async fn new_keys_that_wait_in_public_are_stopped_by_a_veto() {
     drop(client);
     let waiting = || {
         let mut settings = settings(&federation, &data, &root);
-        settings.rekey_wait = Some(7 * DAY);
+        settings.rekey_wait = Some(7 * HOUR);
         let clock = Arc::<sekisho_testkit::TestClock>::clone(&federation.clock);
         Client::open(settings, clock).unwrap()
     };
     let mut client = waiting();
-    client.sync(&wanting(&[])).await.unwrap();
-    federation.pass(6 * DAY);
-    federation.publish();
-    client.sync(&wanting(&[])).await.unwrap();
+    look(&federation, &mut client, 6 * HOUR).await;
     let bundle = |client: &Client| {
         client
             .members()
@@ -121,11 +118,59 @@ async fn new_keys_that_wait_in_public_are_stopped_by_a_veto() {
         .repository
         .add_statement(&sites[0].domain, veto.unwrap())
         .unwrap();
-    federation.pass(2 * DAY);
-    federation.publish();
-    client.sync(&wanting(&[])).await.unwrap();
+    look(&federation, &mut client, 2 * HOUR).await;
     let status = client.status().members.remove(0);
     assert_eq!(status.fault.unwrap().reason, "vetoed");
+}
+
+/// Follows for so long, every ten minutes.
+async fn look(federation: &Federation, client: &mut Client, time: Duration) {
+    let end = federation.now() + time;
+    while federation.now() < end {
+        federation.pass(10 * MINUTE);
+        federation.publish();
+        client.sync(&wanting(&[])).await.unwrap();
+    }
+}
+
+/// The same where nobody looks, for a site that was away: a veto could not have been seen. Check: what is counted
+/// (`Pending::seen`).
+#[tokio::test]
+async fn new_keys_wait_for_as_long_as_somebody_looks() {
+    let (federation, sites, here) = known(&["tokyo.example"]).await;
+    let mut thief = Site::new("tokyo.example");
+    thief.sequence = 9;
+    collude(&federation, &thief);
+    let Here { client, data, root } = here;
+    drop(client);
+    let waiting = || {
+        let mut settings = settings(&federation, &data, &root);
+        settings.rekey_wait = Some(2 * HOUR);
+        let clock = Arc::<sekisho_testkit::TestClock>::clone(&federation.clock);
+        Client::open(settings, clock).unwrap()
+    };
+    let has = |client: &Client, site: &Site| {
+        let member = client.members().get(&site.domain);
+        member
+            .and_then(|one| one.bundle())
+            .is_some_and(|bundle| **bundle == site.bundle())
+    };
+    let mut client = waiting();
+    look(&federation, &mut client, HOUR + 10 * MINUTE).await;
+    // Away for days, and then a look now and then.
+    drop(client);
+    federation.pass(3 * DAY);
+    let mut client = waiting();
+    for _ in 0..5 {
+        federation.publish();
+        client.sync(&wanting(&[])).await.unwrap();
+        federation.pass(HOUR);
+    }
+    assert!(has(&client, &sites[0]), "one hour counts so far");
+    look(&federation, &mut client, 40 * MINUTE).await;
+    assert!(has(&client, &sites[0]));
+    look(&federation, &mut client, 30 * MINUTE).await;
+    assert!(has(&client, &thief), "and here the second is over");
 }
 
 /// Marks that registrars neglect, or a host keeps old. Check: their end (`member`).

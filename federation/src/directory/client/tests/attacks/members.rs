@@ -148,6 +148,80 @@ async fn a_ca_key_is_one_members_alone() {
     assert!(here.has(&sites[0]));
 }
 
+/// Row 6: a member copies a CA key that another has announced. Check: possession (`Owners::claim`).
+#[tokio::test]
+async fn a_ca_key_that_was_copied_keeps_its_owner_from_nothing() {
+    let (federation, mut sites, mut here) = known(&["osaka.example"]).await;
+    let mut thief = sites.remove(0);
+    let owner = Site::new("tokyo.example");
+    thief.copy_ca_key(&owner);
+    let descriptor = thief.descriptor();
+    thief.say(&federation, &descriptor);
+    here.sync(&[]).await;
+    assert!(
+        here.has(&thief),
+        "it is seen first, and nobody else has the key"
+    );
+    let sent = owner.request(&federation);
+    let all = federation.two_registrars();
+    let now = federation.now();
+    federation.repository.admit(&sent, &all, now).unwrap();
+    federation.publish();
+    here.sync(&["tokyo.example"]).await;
+    assert!(here.has(&owner), "{:?}", here.status("tokyo.example"));
+    let refused = |here: &Here| {
+        assert!(here.bundle("osaka.example").is_none());
+        let fault = here.status("osaka.example").fault.unwrap();
+        assert_eq!(fault.reason, "shared_key");
+        assert!(fault.problem.contains("tokyo.example"), "{}", fault.problem);
+    };
+    refused(&here);
+    // Nor after a restart, nor by saying it again.
+    let mut here = here.again(&federation);
+    refused(&here);
+    thief.sequence += 1;
+    let descriptor = thief.descriptor();
+    thief.say(&federation, &descriptor);
+    here.sync(&[]).await;
+    refused(&here);
+    assert!(here.has(&owner));
+    // And it is heard again once it gives up the key.
+    thief.more.clear();
+    thief.sequence += 1;
+    let descriptor = thief.descriptor();
+    thief.say(&federation, &descriptor);
+    here.sync(&[]).await;
+    assert!(here.has(&thief) && here.has(&owner));
+}
+
+/// Row 6: the same by one who comes second, with the owner's very certificate. Check: the name in it
+/// (`TrustBundle::new`).
+#[tokio::test]
+async fn a_ca_certificate_that_names_another_domain_is_refused() {
+    let (federation, sites, mut here) = known(&["tokyo.example", "osaka.example"]).await;
+    let text = String::from_utf8(sites[0].descriptor().to_json()).unwrap();
+    let text = text.replace(
+        r#""trust_domain":"tokyo.example""#,
+        r#""trust_domain":"osaka.example""#,
+    );
+    let (domain, key) = (&sites[1].domain, &sites[1].key);
+    let version = federation.repository.next_version(domain).unwrap();
+    let now = federation.now();
+    let repository = &federation.repository;
+    let said = repository.accept_text(domain, version, text.as_bytes(), &[key], now);
+    said.unwrap();
+    host_says(&federation, "td-osaka.example", version.get());
+    here.sync(&[]).await;
+    let fault = here.status("osaka.example").fault.unwrap();
+    assert_eq!(fault.reason, "descriptor");
+    let problem = fault.problem;
+    assert!(
+        problem.contains("osaka.example") && problem.contains("another trust domain"),
+        "{problem}"
+    );
+    assert!(here.has(&sites[0]) && here.has(&sites[1]));
+}
+
 /// Row 8: a member stops signing. Check: its own end (`confirm`).
 #[tokio::test]
 async fn a_member_who_stops_signing_goes_stale_alone() {

@@ -1,0 +1,80 @@
+//! Bins that registrars have let lapse.
+
+use super::*;
+
+const BIN: &str = "bin";
+
+/// Rows 10 and 20: what is over says nothing new of anybody, and takes distrust away from nobody: who was expelled,
+/// suspended or has revoked itself in it is out. Check: distrust is heard before `fresh` (`look`).
+#[tokio::test]
+async fn a_lapsed_bin_keeps_nobody_in_who_is_out() {
+    let names = [
+        "expelled.example",
+        "suspended.example",
+        "revoked.example",
+        "kept.example",
+    ];
+    let (federation, mut sites, mut here) = known(&names).await;
+    let all = federation.two_registrars();
+    let (repository, now) = (&federation.repository, federation.now());
+    repository.expel(&sites[0].domain, &all, now).unwrap();
+    repository.suspend(&sites[1].domain, &all, now).unwrap();
+    // The host keeps what registrars have signed to itself until that is over.
+    for step in 0..36 {
+        federation.pass(5 * DAY);
+        let now = federation.now();
+        let mut says = Vec::new();
+        let due = if step % 4 == 0 { 0..4 } else { 0..0 };
+        for site in &mut sites[due] {
+            site.sequence += 1;
+            let version = repository.next_version(&site.domain).unwrap();
+            let sent = Submission::new(&site.descriptor(), version, &[&site.key], now).unwrap();
+            repository.accept_unchecked(&sent).unwrap();
+            says.push((format!("td-{}", site.domain), version.get()));
+        }
+        let says: Vec<_> = says
+            .iter()
+            .map(|(role, version)| (&**role, *version))
+            .collect();
+        repository.host_says(&federation.host, &says, now).unwrap();
+        here.sync(&[]).await;
+    }
+    for site in &sites {
+        assert!(here.has(site), "{}: last good", site.domain);
+    }
+    for name in names {
+        assert_eq!(here.reason(name).as_deref(), Some("expired"), "{name}");
+    }
+    // Now the lapsed version is shown, and one of the members speaks against itself.
+    let bins = role(&federation, BIN, 7).signed;
+    assert!(metadata::fresh(BIN, &bins, federation.now()).is_err());
+    let (domain, key) = (&sites[2].domain, &sites[2].key);
+    let version = repository.next_version(domain).unwrap();
+    let sent = Submission::revocation(domain, &sites[2].set(), version, &[key]).unwrap();
+    repository.accept_unchecked(&sent).unwrap();
+    let says = [(BIN, 7), ("td-revoked.example", version.get())];
+    let now = federation.now();
+    repository.host_says(&federation.host, &says, now).unwrap();
+    here.sync(&[]).await;
+    for (site, standing) in sites.iter().zip(["expelled", "suspended", "revoked"]) {
+        let name = site.domain.as_str();
+        assert_eq!(here.status(name).standing, standing);
+        assert!(here.bundle(name).is_none(), "{name}");
+    }
+    assert!(here.has(&sites[3]), "{:?}", here.status(names[3]));
+    assert_eq!(here.reason(names[3]).as_deref(), Some("expired"));
+    // New words of who is frozen are not taken, but for the one that nobody of it is to be trusted.
+    let before = sites[3].bundle();
+    sites[3].sequence += 1;
+    let distrust = br#"{"trust_domain":"kept.example","bundle":{"keys":[],"spiffe_sequence":99}}"#;
+    for text in [sites[3].descriptor().to_json(), distrust.to_vec()] {
+        assert_eq!(here.bundle(names[3]).as_deref(), Some(&before));
+        let version = repository.next_version(&sites[3].domain).unwrap();
+        let said = repository.accept_text(&sites[3].domain, version, &text, &[&sites[3].key], now);
+        said.unwrap();
+        let says = [("td-kept.example", version.get())];
+        repository.host_says(&federation.host, &says, now).unwrap();
+        here.sync(&[]).await;
+    }
+    assert_eq!(here.bundle(names[3]).unwrap().authorities().len(), 0);
+}
