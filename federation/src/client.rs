@@ -5,23 +5,18 @@ mod tests;
 mod tls;
 mod url;
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, ServerName};
 use sekisho_certs::{BundleError, Clock, SpiffeId, TrustBundle, TrustDomain};
-use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::dial::{self, Spoken, Unreached};
 pub use sekisho_certs::Allowed;
 pub use url::{EndpointUrl, UrlError};
 
@@ -29,10 +24,6 @@ pub use url::{EndpointUrl, UrlError};
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Redirects that are followed, one after another.
 const REDIRECTS: usize = 10;
-/// Most bytes of the head of an answer.
-const HEAD: usize = 64 * 1024;
-/// How long one of several addresses of a host may take to answer.
-const CONNECT: Duration = Duration::from_secs(10);
 /// Most bytes of an entity tag that is kept.
 const MAX_TAG: usize = 256;
 /// How long everything may take, redirects included, where nothing else is said.
@@ -147,15 +138,6 @@ pub struct Client {
     roots: WebRoots,
 }
 
-/// Ends the task of a connection with whoever waits for its answer.
-struct Ending(AbortHandle);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Client {
     /// One that connects to what is `allowed` only, verifies at the time of `clock`, and gives up after
     /// [`DEADLINE`].
@@ -246,7 +228,7 @@ impl Client {
         let connector = TlsConnector::from(self.tls(profile).await?);
         let mut url = url.clone();
         for _ in 0..=REDIRECTS {
-            let (response, _ending) = self.ask(&connector, &url, tag).await?;
+            let (response, _spoken) = self.ask(&connector, &url, tag).await?;
             let status = response.status();
             if status == StatusCode::NOT_MODIFIED && tag.is_some() {
                 return Ok(None);
@@ -276,42 +258,12 @@ impl Client {
         Err(FetchError::TooManyRedirects)
     }
 
-    /// Connects to one of the addresses that a host has, if it is allowed: the very address that was
-    /// looked at, so that no second look-up says another.
-    async fn connect(&self, url: &EndpointUrl) -> Result<TcpStream, FetchError> {
-        let failed = |error| FetchError::Connect {
-            url: url.clone(),
-            error,
-        };
-        let (host, port) = url.address();
-        let found = tokio::net::lookup_host((host, port)).await;
-        let mut last = FetchError::Connect {
-            url: url.clone(),
-            error: io::Error::other("its host has no address"),
-        };
-        for address in found.map_err(failed)?.collect::<Vec<SocketAddr>>() {
-            if !self.allowed.permits(address.ip()) {
-                last = FetchError::Address {
-                    url: url.clone(),
-                    address: address.ip(),
-                };
-                continue;
-            }
-            match timeout(CONNECT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = failed(error),
-                Err(late) => last = failed(late.into()),
-            }
-        }
-        Err(last)
-    }
-
     async fn ask(
         &self,
         connector: &TlsConnector,
         url: &EndpointUrl,
         tag: Option<&str>,
-    ) -> Result<(Response<Incoming>, Ending), FetchError> {
+    ) -> Result<(Response<Incoming>, Spoken<Empty<Bytes>>), FetchError> {
         let connect = |error| FetchError::Connect {
             url: url.clone(),
             error,
@@ -322,14 +274,17 @@ impl Client {
         };
         let name = ServerName::try_from(url.address().0);
         let name = name.map_err(|error| connect(io::Error::other(error)))?;
-        let stream = self.connect(url).await?;
+        let (host, port) = url.address();
+        let stream = dial::reach(&host, port, Some(&self.allowed)).await;
+        let stream = stream.map_err(|unreached| match unreached {
+            Unreached::Address(address) => FetchError::Address {
+                url: url.clone(),
+                address,
+            },
+            Unreached::Io(error) => connect(error),
+        })?;
         let stream = connector.connect(name, stream).await.map_err(connect)?;
-        let (mut sender, connection) = http1::Builder::new()
-            .max_buf_size(HEAD)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(http)?;
-        let ending = Ending(tokio::spawn(connection).abort_handle());
+        let mut spoken = dial::speak(stream).await.map_err(http)?;
         let mut request = Request::get(url.target())
             .header(header::HOST, url.host())
             .header(header::ACCEPT, "application/json")
@@ -339,7 +294,7 @@ impl Client {
         }
         let request = request.body(Empty::<Bytes>::new());
         let request = request.map_err(|error| connect(io::Error::other(error)))?;
-        let response = sender.send_request(request).await.map_err(http)?;
-        Ok((response, ending))
+        let response = spoken.sender.send_request(request).await.map_err(http)?;
+        Ok((response, spoken))
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod acme;
 pub mod client;
+mod dial;
 pub mod directory;
 pub mod endpoint;
 mod http;

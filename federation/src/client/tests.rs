@@ -8,6 +8,7 @@ use std::{
 
 use http_body_util::Full;
 use hyper::{server::conn, service::service_fn};
+use hyper_util::rt::TokioIo;
 use sekisho_certs::{id::parse_trust_domain, tls};
 use sekisho_testkit::{Issued, Profile as Certificate, Site, TestCa, TestClock, danger};
 use tokio::net::TcpListener;

@@ -8,19 +8,16 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Method, Request, StatusCode, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, StatusCode, header};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::ServerName;
 use sekisho_certs::{Clock, TrustDomain};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
-use url::{Host, Position, Url};
 
 use super::{
     client::unpacked,
@@ -31,7 +28,10 @@ use super::{
     names,
     repository::{Said, Submission, most, target_file, versioned},
 };
-use crate::client::{Allowed, Client, FetchError, Profile, UrlError, WebRoots};
+use crate::{
+    client::{Allowed, Client, FetchError, Profile, UrlError, WebRoots},
+    dial::{self, Base, Unreached},
+};
 
 /// Where submissions are taken.
 pub const SUBMISSIONS: &str = "submissions";
@@ -103,7 +103,7 @@ pub struct Taken {
 /// The place that hosts a directory, by its address.
 #[derive(Clone, Debug)]
 pub struct Hosting {
-    base: Url,
+    base: Base,
     client: Client,
     /// `None`: wherever its name leads, by whoever has typed it.
     allowed: Option<Allowed>,
@@ -121,24 +121,7 @@ impl Hosting {
         provider: Arc<CryptoProvider>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, UrlError> {
-        let mut base = Url::parse(url).map_err(|error| UrlError::NotUrl(error.to_string()))?;
-        if !["https", "http"].contains(&base.scheme()) {
-            return Err(UrlError::Scheme(base.scheme().into()));
-        }
-        if base.host().is_none() {
-            return Err(UrlError::NoHost);
-        }
-        if !base.username().is_empty() || base.password().is_some() {
-            return Err(UrlError::UserInfo);
-        }
-        if base.query().is_some() || base.fragment().is_some() {
-            let problem = "it may have no query and no fragment".into();
-            return Err(UrlError::NotUrl(problem));
-        }
-        if !base.path().ends_with('/') {
-            let path = format!("{}/", base.path());
-            base.set_path(&path);
-        }
+        let base = Base::parse(url)?;
         Ok(Self {
             base,
             client: Client::new(roots, Allowed::default(), provider, clock),
@@ -244,7 +227,7 @@ impl Hosting {
     }
 
     fn at(&self, name: &str) -> String {
-        format!("{}{name}", self.base)
+        self.base.at(name)
     }
 
     fn not_as_expected(&self, name: &str, problem: &str) -> SubmitError {
@@ -313,36 +296,25 @@ impl Hosting {
         most: usize,
     ) -> Result<(StatusCode, Bytes), SubmitError> {
         let failed = |error| self.io(name, error);
-        let host = match self.base.host() {
-            Some(Host::Ipv6(address)) => address.to_string(),
-            Some(host) => host.to_string(),
-            None => String::new(),
-        };
-        let port = self.base.port_or_known_default().unwrap_or(443);
         let request = Request::builder()
             .method(method)
-            .uri(format!("{}{name}", self.base.path()))
-            .header(
-                header::HOST,
-                &self.base[Position::BeforeHost..Position::AfterPort],
-            )
+            .uri(self.base.target(name))
+            .header(header::HOST, self.base.authority())
             .header(header::USER_AGENT, "sekisho")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| failed(io::Error::other(error)))?;
-        let found = tokio::net::lookup_host((host.as_str(), port)).await;
-        let may = |address: &std::net::SocketAddr| {
-            let allowed = self.allowed.as_ref();
-            allowed.is_none_or(|allowed| allowed.permits(address.ip()))
-        };
-        let found: Vec<_> = found.map_err(failed)?.filter(may).collect();
-        if found.is_empty() {
-            let text = "no address of it is on the public Internet, or in `federation.allow`";
-            return Err(failed(io::Error::other(text)));
-        }
-        let stream = TcpStream::connect(found.as_slice()).await;
-        let stream = stream.map_err(failed)?;
-        if self.base.scheme() == "http" {
+        let (host, port) = self.base.address();
+        let stream = dial::reach(&host, port, self.allowed.as_ref()).await;
+        let stream = stream.map_err(|unreached| match unreached {
+            Unreached::Address(address) => {
+                let text =
+                    format!("{address} is not on the public Internet, or in `federation.allow`");
+                failed(io::Error::other(text))
+            }
+            Unreached::Io(error) => failed(error),
+        })?;
+        if !self.base.is_https() {
             return self.spoken(name, stream, request, most).await;
         }
         let connector = TlsConnector::from(self.client.tls(&Profile::Web).await?);
@@ -363,18 +335,11 @@ impl Hosting {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let failed = |error: hyper::Error| self.io(name, io::Error::other(error));
-        let spoken = http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = spoken.map_err(failed)?;
-        let connection = tokio::spawn(connection);
-        let answered = async {
-            let answer = sender.send_request(request).await.map_err(failed)?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), most).collect().await;
-            let body = body.map_err(|error| self.io(name, io::Error::other(error)))?;
-            Ok((status, body.to_bytes()))
-        };
-        let answered = answered.await;
-        connection.abort();
-        answered
+        let mut spoken = dial::speak(stream).await.map_err(failed)?;
+        let answer = spoken.sender.send_request(request).await.map_err(failed)?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), most).collect().await;
+        let body = body.map_err(|error| self.io(name, io::Error::other(error)))?;
+        Ok((status, body.to_bytes()))
     }
 }

@@ -1,60 +1,40 @@
 //! A static web server that has a directory's files. One connection, kept while it lasts.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::{
-    Request, StatusCode,
-    client::conn::http1::{self, SendRequest},
-    header,
-};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, StatusCode, header};
 use rustls::{ClientConfig, crypto::CryptoProvider};
 use rustls_pki_types::ServerName;
 use sekisho_certs::Clock;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    task::AbortHandle,
-    time::timeout,
-};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use url::{Host, Url};
 
 use super::source::{Got, SourceError};
-use crate::client::{Allowed, Client, Profile, UrlError, WebRoots};
+use crate::{
+    client::{Allowed, Client, Profile, UrlError, WebRoots},
+    dial::{self, Base, Spoken, Unreached},
+};
 
 /// How long one question may take.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long a connection may take.
+/// How long TLS may take to be agreed on.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Most bytes of the head of an answer.
-const HEAD: usize = 64 * 1024;
 /// Most bytes of a tag that is kept.
 const TAG: usize = 256;
-const MAX_URL: usize = 2048;
 
 /// A directory's web server. `http` is as good as `https` for what is signed, but tells who looks on
 /// which members a site asks for.
 pub struct Web {
-    base: Url,
+    base: Base,
     client: Client,
     allowed: Allowed,
     connection: Option<Connection>,
     tag: Option<(String, String)>,
 }
 
-struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
-    task: AbortHandle,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
+type Connection = Spoken<Empty<Bytes>>;
 
 impl fmt::Debug for Web {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,30 +55,7 @@ impl Web {
         provider: Arc<CryptoProvider>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, UrlError> {
-        if url.len() > MAX_URL || url.contains(|one: char| one.is_ascii_control() || one == ' ') {
-            return Err(UrlError::NotUrl(
-                "it is too long, or has spaces in it".into(),
-            ));
-        }
-        let mut base = Url::parse(url).map_err(|error| UrlError::NotUrl(error.to_string()))?;
-        if !["https", "http"].contains(&base.scheme()) {
-            return Err(UrlError::Scheme(base.scheme().into()));
-        }
-        if base.host().is_none() {
-            return Err(UrlError::NoHost);
-        }
-        if !base.username().is_empty() || base.password().is_some() {
-            return Err(UrlError::UserInfo);
-        }
-        if base.query().is_some() || base.fragment().is_some() {
-            return Err(UrlError::NotUrl(
-                "it may have no query and no fragment".into(),
-            ));
-        }
-        if !base.path().ends_with('/') {
-            let path = format!("{}/", base.path());
-            base.set_path(&path);
-        }
+        let base = Base::parse(url)?;
         Ok(Self {
             base,
             client: Client::new(roots, allowed.clone(), provider, clock),
@@ -109,7 +66,7 @@ impl Web {
     }
 
     pub(super) fn name(&self) -> String {
-        self.base.to_string()
+        self.base.as_str().to_owned()
     }
 
     /// A file below the address.
@@ -119,7 +76,7 @@ impl Web {
         most: usize,
         if_new: bool,
     ) -> Result<Got, SourceError> {
-        let at = format!("{}{name}", self.base);
+        let at = self.base.at(name);
         // A server may end a connection that was idle: once more on a new one.
         for kept in [true, false] {
             if !kept {
@@ -157,9 +114,8 @@ impl Web {
             at: at.into(),
             error,
         };
-        let host = self.base[url::Position::BeforeHost..url::Position::AfterPort].to_owned();
-        let mut request = Request::get(format!("{}{name}", self.base.path()))
-            .header(header::HOST, host)
+        let mut request = Request::get(self.base.target(name))
+            .header(header::HOST, self.base.authority())
             .header(header::USER_AGENT, "sekisho");
         if if_new
             && let Some((of, tag)) = &self.tag
@@ -231,15 +187,21 @@ impl Web {
             at: at.into(),
             error,
         };
-        let host = match self.base.host() {
-            Some(Host::Ipv6(address)) => address.to_string(),
-            Some(host) => host.to_string(),
-            None => String::new(),
+        let (host, port) = self.base.address();
+        let stream = dial::reach(&host, port, Some(&self.allowed)).await;
+        let stream = stream.map_err(|unreached| match unreached {
+            Unreached::Address(address) => SourceError::Address {
+                host: host.clone(),
+                address,
+            },
+            Unreached::Io(error) => failed(error),
+        })?;
+        let http = |error| SourceError::Http {
+            at: at.into(),
+            error,
         };
-        let port = self.base.port_or_known_default().unwrap_or(443);
-        let stream = self.reach(at, &host, port).await?;
-        if self.base.scheme() == "http" {
-            return spoken(at, stream).await;
+        if !self.base.is_https() {
+            return dial::speak(stream).await.map_err(http);
         }
         let config: Arc<ClientConfig> = self
             .client
@@ -253,49 +215,6 @@ impl Web {
         let stream = stream
             .map_err(|late| failed(late.into()))?
             .map_err(failed)?;
-        spoken(at, stream).await
+        dial::speak(stream).await.map_err(http)
     }
-
-    /// Connects to the very address that was looked at.
-    async fn reach(&self, at: &str, host: &str, port: u16) -> Result<TcpStream, SourceError> {
-        let failed = |error| SourceError::Io {
-            at: at.into(),
-            error,
-        };
-        let found = tokio::net::lookup_host((host, port))
-            .await
-            .map_err(failed)?;
-        let mut last = failed(std::io::Error::other("its host has no address"));
-        for address in found.collect::<Vec<SocketAddr>>() {
-            if !self.allowed.permits(address.ip()) {
-                last = SourceError::Address {
-                    host: host.into(),
-                    address: address.ip(),
-                };
-                continue;
-            }
-            match timeout(CONNECT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = failed(error),
-                Err(late) => last = failed(late.into()),
-            }
-        }
-        Err(last)
-    }
-}
-
-async fn spoken<S>(at: &str, stream: S) -> Result<Connection, SourceError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| SourceError::Http {
-            at: at.into(),
-            error,
-        })?;
-    let task = tokio::spawn(connection).abort_handle();
-    Ok(Connection { sender, task })
 }
