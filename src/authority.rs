@@ -63,9 +63,12 @@ pub(crate) fn authority(args: &AuthorityArgs) -> u8 {
     if !args.child.begin() {
         return cli::FAILED;
     }
-    let Some((file, own)) = config::load_part(&args.config.config, "authority", |file| {
-        file.authority.clone()
-    }) else {
+    let own = |file: &Config| match args.command {
+        // That of an embedded CA runs where the endpoints do.
+        None => file.authority.clone(),
+        Some(_) => file.site_authority(),
+    };
+    let Some((file, own)) = config::load_part(&args.config.config, "authority", own) else {
         return cli::INVALID;
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

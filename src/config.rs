@@ -18,6 +18,8 @@ use sekisho_certs::{
 };
 use sekisho_proxy::endpoint::spec::EndpointSpec;
 
+use crate::node::Inside;
+
 mod address;
 mod admin;
 mod agent;
@@ -102,15 +104,16 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The site's authority: the one of the file, or that of an embedded CA which is federated.
+    /// The site's authority: the one of the file, or that of an embedded CA which is federated, or was once.
     pub(crate) fn site_authority(&self) -> Option<AuthorityConfig> {
         let embedded = || {
             let mut identities = self.endpoints.iter().map(|one| one.identity.as_ref());
             identities.find_map(|identity| match identity {
-                Some(SourceSpec::Embedded {
-                    data,
-                    federated: true,
-                }) => Some(AuthorityConfig::embedded(data)),
+                Some(SourceSpec::Embedded { data, federated })
+                    if *federated || Inside::is_at(data) =>
+                {
+                    Some(AuthorityConfig::embedded(data))
+                }
                 _ => None,
             })
         };

@@ -30,6 +30,7 @@ use crate::{
     config::{Config, EndpointConfig},
 };
 use federation::Teller;
+pub(crate) use inside::Inside;
 pub(crate) use load::{Loaded, load};
 use sources::Sources;
 pub(crate) use sources::describe;
@@ -188,11 +189,12 @@ impl Node {
         {
             tracing::warn!("`workers`, `log` and `buffers` take effect at the next start");
         }
-        if loaded.config.federation != self.config.federation
-            && self.config.authority.is_none()
-            && self.config.site_authority().is_some()
+        let now = federated(&self.config);
+        if now.is_some()
+            && now == federated(&loaded.config)
+            && loaded.config.federation != self.config.federation
         {
-            tracing::warn!("`federation` takes effect at the next start");
+            tracing::warn!("what has changed in `federation` takes effect at the next start");
         }
         self.config = loaded.config;
         warn_of_sockets(&self.config);
@@ -333,6 +335,18 @@ fn key(endpoint: &EndpointConfig) -> Option<StoreKey> {
             specs: endpoint.bundles.clone(),
             own: endpoint.own_bundles,
         },
+    })
+}
+
+/// The folder of the CA in this process that is federated by the file.
+fn federated(config: &Config) -> Option<&PathBuf> {
+    let mut identities = config.endpoints.iter().map(|one| one.identity.as_ref());
+    identities.find_map(|identity| match identity {
+        Some(SourceSpec::Embedded {
+            data,
+            federated: true,
+        }) => Some(data),
+        _ => None,
     })
 }
 

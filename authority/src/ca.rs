@@ -24,7 +24,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use sekisho_certs::{Clock, TrustDomain};
+use rustls_pki_types::CertificateDer;
+use sekisho_certs::{BundleError, Clock, TrustBundle, TrustDomain};
 use tokio::sync::watch;
 
 use crate::store::{Bundle, By, JwtAuthority, Kind, Store, StoreError, X509Authority};
@@ -87,6 +88,12 @@ pub enum CaError {
         /// Which.
         id: String,
     },
+    /// The certificate is no CA of this site.
+    #[error("{error}: is `site` right? A CA of another site is not taken up here")]
+    OtherSite {
+        /// What is wrong with it.
+        error: BundleError,
+    },
     /// Asked of an authority that others believe for the sake of one above.
     #[error("it has an authority above: taint and revoke that one's roots instead")]
     HasUpstream,
@@ -133,6 +140,17 @@ impl Authority for Arc<JwtKey> {
 
     fn not_after(&self) -> SystemTime {
         JwtKey::not_after(self)
+    }
+}
+
+/// Looks whether a certificate is that of a CA of a site.
+///
+/// # Errors
+/// When it is that of another, or of none.
+fn belongs(certificate: &CertificateDer<'static>, site: &TrustDomain) -> Result<(), CaError> {
+    match TrustBundle::new(site.clone(), [certificate.clone()]) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(CaError::OtherSite { error }),
     }
 }
 

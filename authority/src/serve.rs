@@ -69,6 +69,8 @@ pub struct Doors {
     pub tcp: Option<SocketAddr>,
     /// For administrators of this host.
     pub socket: Option<PathBuf>,
+    /// Whether that socket is for the user of this process alone, and not for its group too.
+    pub owner_only: bool,
 }
 
 /// Why an authority does not serve.
@@ -161,10 +163,11 @@ impl Serving {
             });
         }
         if let Some(path) = &doors.socket {
-            let listener = unix::listen(path).map_err(|error| ServeError::Io {
-                what: "socket".into(),
-                error,
-            })?;
+            let listener =
+                unix::listen(path, doors.owner_only).map_err(|error| ServeError::Io {
+                    what: "socket".into(),
+                    error,
+                })?;
             let router = routes_of_this_host(&core);
             serving.socket = Some(path.clone());
             let stopped = serving.stopped();

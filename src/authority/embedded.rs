@@ -13,7 +13,7 @@ use sekisho_authority::{
     store::Store,
 };
 use sekisho_certs::Clock;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Takes up `ca.pem` and `ca.key`, where they are there, as the authority that signs. The key lies among
 /// those of the authority after that, and nowhere else.
@@ -29,14 +29,16 @@ pub(super) async fn take_up(
 ) -> anyhow::Result<()> {
     let (cert_path, key_path) = (data.join("ca.pem"), data.join("ca.key"));
     let name = |path: &Path| path.display().to_string();
-    let text = match fs::read(&key_path) {
-        Ok(text) => Zeroizing::new(text),
+    let text = match super::running::read_secret(&key_path) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| name(&key_path)),
     };
-    let key = PrivatePkcs8KeyDer::from_pem_slice(&text);
-    let key = key.with_context(|| format!("{}: a key in PEM is expected", name(&key_path)))?;
-    let key = Zeroizing::new(key.secret_pkcs8_der().to_vec());
+    let read = PrivatePkcs8KeyDer::from_pem_slice(&text);
+    let mut read =
+        read.with_context(|| format!("{}: a key in PEM is expected", name(&key_path)))?;
+    let key = Zeroizing::new(read.secret_pkcs8_der().to_vec());
+    read.zeroize();
     let certificate = CertificateDer::from_pem_file(&cert_path);
     let certificate = certificate
         .with_context(|| format!("{}: a certificate in PEM is expected", name(&cert_path)))?;

@@ -116,6 +116,8 @@ impl Running {
         let doors = Doors {
             tcp: config.listen,
             socket: Some(config.socket.clone()),
+            // A folder of an embedded CA was made for one user.
+            owner_only: file.authority.is_none(),
         };
         let serving = Serving::start(Arc::clone(&core), &doors, provider).await?;
         tracing::info!(
@@ -249,7 +251,7 @@ fn sealing(secret: &Secret) -> anyhow::Result<Sealing> {
     Ok(Sealing::new(text)?)
 }
 
-fn read_secret(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+pub(super) fn read_secret(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
     use std::io::Read as _;
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024));
     fs::File::open(path)?.take(SECRET).read_to_end(&mut bytes)?;

@@ -4,13 +4,15 @@ mod members;
 mod minted;
 
 use std::{
+    fs,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use anyhow::Context as _;
-use sekisho_authority::core::Core;
+use sekisho_authority::{core::Core, store::Bundle};
 use sekisho_certs::{SpiffeId, TlsContext, persist, source::Supply};
 use tokio::sync::watch;
 
@@ -33,7 +35,7 @@ pub(crate) struct Inside {
 
 impl Inside {
     /// Whether a folder has one, whatever the configuration says by now: its CA is nowhere else.
-    pub(super) fn is_at(data: &Path) -> bool {
+    pub(crate) fn is_at(data: &Path) -> bool {
         data.join("authority.db").exists()
     }
 
@@ -46,10 +48,21 @@ impl Inside {
         data: &Path,
         context: TlsContext,
     ) -> anyhow::Result<Arc<Self>> {
+        // As it is made without federation: `bundle.json` in it is for others.
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(data);
+        made.with_context(|| data.display().to_string())?;
         let own = AuthorityConfig::embedded(data);
         let running = Running::start(file, &own, None).await?;
+        let bundle = running.core().ca.bundle();
         write(running.core(), data)?;
-        tokio::spawn(tell(Arc::downgrade(running.core()), data.to_owned()));
+        tokio::spawn(tell(
+            Arc::downgrade(running.core()),
+            bundle,
+            data.to_owned(),
+        ));
         Ok(Arc::new(Self {
             running,
             context,
@@ -85,12 +98,8 @@ fn write(core: &Core, data: &Path) -> anyhow::Result<()> {
     persist::replace(&path, text.as_bytes(), true).with_context(|| path.display().to_string())
 }
 
-/// Writes it again whenever it changes.
-async fn tell(core: Weak<Core>, data: PathBuf) {
-    let Some(mut bundle) = core.upgrade().map(|core| core.ca.bundle()) else {
-        return;
-    };
-    bundle.mark_unchanged();
+/// Writes it again whenever it changes from what `bundle` has seen.
+async fn tell(core: Weak<Core>, mut bundle: watch::Receiver<Arc<Bundle>>, data: PathBuf) {
     while bundle.changed().await.is_ok() {
         bundle.mark_unchanged();
         let Some(core) = core.upgrade() else { return };

@@ -48,7 +48,7 @@ enum Minting {
 #[derive(Debug)]
 pub(crate) struct Sources {
     /// What an authority in this process is told, where one has to be opened.
-    file: Arc<Config>,
+    file: watch::Sender<Arc<Config>>,
     /// By what the configuration says, and site.
     embedded: HashMap<(SourceSpec, TrustDomain), Opening>,
     shared: HashMap<SourceSpec, Supplies>,
@@ -81,7 +81,7 @@ impl Sources {
     /// None is open.
     pub(crate) fn new(file: Config) -> Self {
         Self {
-            file: Arc::new(file),
+            file: watch::Sender::new(Arc::new(file)),
             embedded: HashMap::new(),
             shared: HashMap::new(),
             members: HashMap::new(),
@@ -89,10 +89,14 @@ impl Sources {
     }
 
     /// What authorities that are opened from now on are told.
-    pub(crate) fn set_file(&mut self, file: &Config) {
-        if *self.file != *file {
-            self.file = Arc::new(file.clone());
-        }
+    pub(crate) fn set_file(&self, file: &Config) {
+        self.file.send_if_modified(|before| {
+            let differs = **before != *file;
+            if differs {
+                *before = Arc::new(file.clone());
+            }
+            differs
+        });
     }
 
     /// What `source` delivers to an endpoint.
@@ -212,7 +216,7 @@ impl Sources {
                     ) || Inside::is_at(data),
                     data: data.to_owned(),
                     site: site.clone(),
-                    file: Arc::clone(file),
+                    file: file.subscribe(),
                     context: context.clone(),
                 };
                 tokio::spawn(ca.open(Arc::downgrade(&opening)));
@@ -292,7 +296,8 @@ struct Folder {
     data: PathBuf,
     federated: bool,
     site: TrustDomain,
-    file: Arc<Config>,
+    /// As it is when it is opened.
+    file: watch::Receiver<Arc<Config>>,
     context: TlsContext,
 }
 
@@ -323,7 +328,8 @@ impl Folder {
     async fn try_open(&self) -> anyhow::Result<Minting> {
         let context = self.context.clone();
         if self.federated {
-            let inside = Inside::start(&self.file, &self.data, context).await?;
+            let file = Arc::clone(&self.file.borrow());
+            let inside = Inside::start(&file, &self.data, context).await?;
             return Ok(Minting::Federated(inside));
         }
         let TlsContext { provider, clock } = context;

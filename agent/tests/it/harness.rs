@@ -123,6 +123,7 @@ impl Site {
         let doors = AuthorityDoors {
             tcp: Some(([127, 0, 0, 1], self.port).into()),
             socket: Some(self.path("authority.sock")),
+            owner_only: false,
         };
         let provider = Arc::new(tls::provider());
         let serving = Authority::start(Arc::new(core), &doors, provider)

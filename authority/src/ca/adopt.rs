@@ -8,7 +8,7 @@ use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use sekisho_certs::Clock;
 
 use super::{
-    CaError, CaSettings,
+    CaError, CaSettings, belongs,
     issue::{IssueError, X509Ca},
     keys::KeyFolder,
     load::first_x509,
@@ -28,8 +28,8 @@ pub struct Given<'a> {
 /// signs already.
 ///
 /// # Errors
-/// When the two do not belong together, the key is none of P-256, or store or disk refuse; then nothing
-/// has changed but that the key may lie in the folder.
+/// When it is the CA of another trust domain, the two do not belong together, the key is none of P-256, or
+/// store or disk refuse; then nothing has changed but that the key may lie in the folder.
 pub async fn adopt(
     given: Given<'_>,
     settings: &CaSettings,
@@ -37,6 +37,7 @@ pub async fn adopt(
     keys: &KeyFolder,
     clock: &Arc<dyn Clock>,
 ) -> Result<bool, CaError> {
+    belongs(&given.certificate, &settings.domain)?;
     let pair = KeyPair::from_pkcs8_der_and_sign_algo(&given.key, &PKCS_ECDSA_P256_SHA256);
     let pair = pair.map_err(IssueError::from)?;
     let ca = X509Ca::restore(vec![given.certificate], pair)?;

@@ -11,7 +11,7 @@ use sekisho_certs::Clock;
 use tokio::sync::watch;
 
 use super::{
-    Ca, CaError, CaSettings, State, Step,
+    Ca, CaError, CaSettings, State, Step, belongs,
     bundle::edit_bundle,
     issue::{IssueError, X509Ca},
     jwt::JwtKey,
@@ -136,6 +136,9 @@ impl Ca {
                 .map(CertificateDer::from)
                 .collect();
             let ca = X509Ca::restore(chain, pair)?;
+            if let Some(own) = ca.chain().first() {
+                belongs(own, &settings.domain)?;
+            }
             Ok(Arc::new(ca.with_upstream(record.upstream_id)))
         })?;
         let revoked = Revoked::load(&store).await?;

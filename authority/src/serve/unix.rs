@@ -14,13 +14,17 @@ use crate::caller::Connection;
 
 /// For the owner and the group: whoever can open it administers the authority.
 const MODE: u32 = 0o770;
+/// For the owner.
+const OWNER: u32 = 0o700;
 
-/// Listens at `path`. A socket that nobody listens at any more is put away.
+/// Listens at `path`, for the owner alone or the group too. A socket that nobody listens at any more is put
+/// away.
 ///
 /// # Errors
 /// When something else stands there, or somebody listens.
-pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
-    let listener = socket::listen(path, MODE).and_then(UnixListener::from_std);
+pub(super) fn listen(path: &Path, owner_only: bool) -> io::Result<UnixListener> {
+    let mode = if owner_only { OWNER } else { MODE };
+    let listener = socket::listen(path, mode).and_then(UnixListener::from_std);
     listener.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 

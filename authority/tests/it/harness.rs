@@ -183,6 +183,7 @@ impl World {
         let doors = Doors {
             tcp: Some("127.0.0.1:0".parse().unwrap()),
             socket: Some(folder.path().join("api.sock")),
+            owner_only: false,
         };
         let provider = Arc::new(tls::provider());
         let serving = Serving::start(Arc::clone(&core), &doors, provider)

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use sekisho_agent::members::Wants;
@@ -14,6 +15,9 @@ use sekisho_certs::{
 use tokio::sync::watch;
 
 use super::{Inside, LOOK};
+
+/// How often the ages of what is known are looked at, where nothing else has changed.
+const AGES: Duration = Duration::from_secs(10);
 
 /// Follows what `opened`, once it is open, knows of other sites for a proxy of the site `own`. `wants` may
 /// change while it runs.
@@ -69,7 +73,13 @@ struct Follower {
 
 impl Follower {
     async fn run(mut self, core: &Core) {
+        let mut directory = core.followed().map(|handle| handle.members());
         loop {
+            // Before what is read: a change in between is looked at again.
+            let version = core.store.version();
+            if let Some(directory) = &mut directory {
+                directory.mark_unchanged();
+            }
             let wanted = {
                 let wants = self.wants.borrow_and_update();
                 let demanded = self.demand.wanted();
@@ -95,9 +105,22 @@ impl Follower {
                     });
                 }
             }
+            let changed_there = async {
+                match &mut directory {
+                    Some(directory) => directory.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let stored = async {
+                while core.store.version() == version {
+                    tokio::time::sleep(LOOK).await;
+                }
+            };
             tokio::select! {
-                // What the store and the directory know changes without a word.
-                () = tokio::time::sleep(LOOK) => {}
+                // That something was confirmed again is no change.
+                () = tokio::time::sleep(AGES) => {}
+                () = stored => {}
+                changed = changed_there => if changed.is_err() { return },
                 () = self.demand.changed() => {}
                 changed = self.wants.changed() => if changed.is_err() { return },
             }

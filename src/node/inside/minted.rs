@@ -23,11 +23,13 @@ pub(super) async fn supply(
     if id.trust_domain() != site {
         bail!("{id} is not of the trust domain {site} of this CA");
     }
+    // Before what is read: a change in between is looked at again.
+    let version = inside.core().store.version();
     let minting = Minting {
         id: id.clone(),
         svid: mint(inside, id)?,
         bundles: inside.core().bundles_of_peers().await?,
-        version: inside.core().store.version(),
+        version,
     };
     let (sender, receiver) = watch::channel(Arc::new(minting.supply(None)));
     tokio::spawn(minting.keep(Arc::clone(inside), sender));
@@ -62,15 +64,14 @@ impl Minting {
     async fn keep(mut self, inside: Arc<Inside>, sender: watch::Sender<Arc<Supply>>) {
         let mut forced = inside.rotate.subscribe();
         let mut own = inside.core().ca.bundle();
-        let mut failed = false;
+        // What was wanted and has failed is wanted still.
+        let (mut anew, mut failed) = (false, false);
         loop {
-            let wait = match failed {
-                true => RETRY,
-                false => rotation_wait(&self.svid, inside.context.clock.now()),
-            };
-            let anew = tokio::select! {
+            let wait = rotation_wait(&self.svid, inside.context.clock.now());
+            let pause = if failed { RETRY } else { wait.min(LOOK) };
+            anew |= tokio::select! {
                 // The clock may jump, and the store is changed by others.
-                () = tokio::time::sleep(wait.min(LOOK)) => wait <= LOOK,
+                () = tokio::time::sleep(pause) => wait <= LOOK,
                 // An authority that is tainted or gone signs no more.
                 changed = own.changed() => match changed {
                     Ok(()) => true,
@@ -79,20 +80,20 @@ impl Minting {
                 _ = forced.changed() => true,
                 () = sender.closed() => return,
             };
-            let was_well = !failed;
             match self.look(&inside, anew).await {
-                Ok(false) => failed = false,
-                Ok(true) => {
-                    failed = false;
-                    sender.send_replace(Arc::new(self.supply(None)));
+                Ok(news) => {
+                    if news || failed {
+                        sender.send_replace(Arc::new(self.supply(None)));
+                    }
+                    (anew, failed) = (false, false);
                 }
                 Err(error) => {
-                    failed = true;
                     let problem = format!("{error:#}");
-                    if was_well {
+                    if !failed {
                         tracing::error!(id = %self.id, problem, "SVID or bundles not renewed");
+                        sender.send_replace(Arc::new(self.supply(Some(problem.into()))));
                     }
-                    sender.send_replace(Arc::new(self.supply(Some(problem.into()))));
+                    failed = true;
                 }
             }
         }

@@ -134,6 +134,7 @@ impl Authority {
         let doors = Doors {
             tcp: None,
             socket: None,
+            owner_only: false,
         };
         let provider = Arc::new(tls::provider());
         Serving::start(Arc::clone(&self.core), &doors, provider)

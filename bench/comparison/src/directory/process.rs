@@ -163,6 +163,7 @@ fn authority(
         made.host()?;
         let began = site.process.cpu()?;
         site.command(&["federation", "directory", "--refresh"])?;
+        site.has(names.len() + time + 1)?;
         changes.push((site.process.cpu()? - began).as_secs_f64());
     }
     changes.sort_by(f64::total_cmp);
