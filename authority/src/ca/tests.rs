@@ -257,3 +257,5 @@ async fn a_jwt_key_that_was_revoked_is_not_added_again() {
     let refused = ca.append(world.by(), Vec::new(), vec![first]).await;
     assert!(matches!(refused.unwrap_err(), CaError::KeyRevoked(_)));
 }
+
+mod adopted;
