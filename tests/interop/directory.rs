@@ -4,6 +4,7 @@
 mod authority;
 mod commands;
 mod endpoint;
+mod followed;
 mod keeper;
 mod others;
 mod serving;
