@@ -7,5 +7,6 @@ mod endpoint;
 mod followed;
 mod keeper;
 mod others;
+mod push;
 mod serving;
 mod sites;
