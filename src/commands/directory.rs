@@ -76,13 +76,14 @@ pub(crate) enum DirectoryCommand {
     #[command(
         after_help = "Follows the directory as an authority of ours does, and sets the bundles of the \
         members that are named, or have one of the marks, at the server of --socket. What the server \
-        fetches itself (a federation relationship) is left alone, and so is what others have set. Who is \
-        expelled, suspended, distrusts itself, is too old or is not asked for any more loses the bundle \
-        that was pushed; entries stay, without it. A directory or server that is away changes nothing, and \
-        is asked again. Signals: SIGHUP looks at once; SIGTERM and Ctrl-C end it.\n\n\
-        Exit codes, with --once: 0 all is as the directory says; 1 a directory was not followed, the \
-        server does not answer or has refused something; 2 wrong command line or file; 3 done, and one of the \
-        named is no member.\n\nExamples:\n  \
+        fetches itself (a federation relationship) is left alone, and so is what others have set, or have \
+        changed since it was pushed. Who is expelled, suspended, distrusts itself, is too old or is not \
+        asked for any more loses the bundle that was pushed; entries stay, without it. A directory or \
+        server that is away changes nothing, and is asked again. Signals: SIGHUP looks at once; SIGTERM \
+        and Ctrl-C end it.\n\nExit codes, with --once: 0 all is as the directory says; 1 a directory was \
+        not followed, the server does not answer or has refused something; 2 wrong command line or file; 3 \
+        done, and one of the named is no member, or has another bundle there that others have \
+        set.\n\nExamples:\n  \
         sekisho directory push https://directory.example/ --root 1.root.json --data /var/lib/sekisho/push \
         --mark hpci --socket /run/spire/private/api.sock\n  \
         sekisho directory push fed/ --root 1.root.json --data push --member osaka.example --once --json"

@@ -1,5 +1,6 @@
 //! `sekisho directory push`: the bundles of members, set at a SPIRE server as the directory says.
 
+mod digest;
 mod memory;
 mod plan;
 mod round;
@@ -74,6 +75,10 @@ pub(crate) struct Push {
     /// For so long a member is believed at most without a new word of it. Default: as it says itself
     #[arg(long, value_name = "TIME", value_parser = max_stale)]
     max_stale: Option<Duration>,
+    /// Replace bundles that others have set, too: they are ours then. Not where the server's file says
+    /// from where they are fetched (federates_with): it would fetch them again
+    #[arg(long)]
+    take_over: bool,
     /// Once, and not until a signal ends it; for cron
     #[arg(long)]
     once: bool,
@@ -186,6 +191,7 @@ impl Push {
             memory,
             named: self.members.iter().map(ToString::to_string).collect(),
             marks: self.marks.iter().cloned().collect(),
+            take_over: self.take_over,
             begun: clock.now(),
         };
         Ok((directories, pushing))

@@ -166,6 +166,63 @@ fn what_the_server_fetches_itself_and_its_own_are_left_alone() {
 }
 
 #[test]
+fn what_others_have_set_is_left_unless_it_is_to_be_taken_over() {
+    let keeper = Keeper::new(1);
+    keeper.join("a.example", "");
+    keeper.host();
+    let _authority = authority(&keeper);
+    let once = |options: &str, code: i32| {
+        let line = format!("{PUSH} --once --member a.example{options}");
+        keeper.said(&line, code)
+    };
+    let by_hand = |sequence| {
+        keeper.bundle("a.example", sequence);
+        let file = keeper.file("a.example.json");
+        let line = format!("bundle set --id a.example --file {}", file.display());
+        assert!(said(&keeper, &line));
+    };
+    assert_eq!(once("", 0)["set"], json!([set("a.example", 1)]));
+    // Whoever has changed it since, as a server does whose configuration file says where to fetch it.
+    by_hand(7);
+    for _ in 0..2 {
+        let told = once("", 3);
+        assert_eq!(told["left"], json!([left("a.example", "differs")]));
+        assert_eq!(told["set"], json!([]));
+        assert_eq!(there(&keeper), json!({"a.example": 7}));
+    }
+    assert_eq!(once(" --take-over", 0)["set"], json!([set("a.example", 1)]));
+    assert_eq!(once("", 0)["left"], json!([]));
+    // And who is expelled keeps what was set by hand.
+    by_hand(8);
+    keeper.both("member expel a.example @/fed");
+    keeper.host();
+    assert_eq!(once(" --take-over", 3)["deleted"], json!([]));
+    assert_eq!(there(&keeper), json!({"a.example": 8}));
+}
+
+#[test]
+fn of_two_directories_both_have_to_have_a_member() {
+    let keeper = Keeper::new(1);
+    keeper.join("a.example", "");
+    keeper.host();
+    let mut copy = Command::new("cp");
+    copy.arg("-r")
+        .args([keeper.file("fed"), keeper.file("other")]);
+    assert!(copy.status().unwrap().success());
+    let _authority = authority(&keeper);
+    let root = "--root @/fed/metadata/1.root.json";
+    let line = PUSH.replace(root, &format!("@/other {root} {root}"));
+    let once = |options: &str, code: i32| {
+        keeper.said(&format!("{line} --once --member a.example{options}"), code)
+    };
+    assert_eq!(once("", 0)["set"], json!([set("a.example", 1)]));
+    keeper.both("member expel a.example @/fed");
+    keeper.host();
+    assert_eq!(once(" --threshold 1", 0)["deleted"], json!([]));
+    assert_eq!(once("", 3)["deleted"], json!(["a.example"]));
+}
+
+#[test]
 fn what_cannot_be_done_is_told() {
     let keeper = Keeper::new(1);
     keeper.join("a.example", "");

@@ -1,7 +1,7 @@
 //! What was pushed, so that nothing else is taken away.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -9,15 +9,16 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use sekisho_certs::{TrustDomain, persist};
+use sekisho_spire_api::types;
 use serde::{Deserialize, Serialize};
 
-use super::super::read_file;
+use super::{super::read_file, digest::digest, plan::Pushed};
 
 const FILE: &str = "pushed.json";
-/// Ten thousand names of the longest.
-const MOST: usize = 4 * 1024 * 1024;
+/// Ten thousand of the longest names, with two digests each.
+const MOST: usize = 8 * 1024 * 1024;
 
-/// The trust domains whose bundles are ours at a server.
+/// The bundles that are ours at a server.
 #[derive(Debug)]
 pub(super) struct Memory {
     file: PathBuf,
@@ -31,7 +32,7 @@ pub(super) struct Memory {
 struct Kept {
     /// The server's.
     server: String,
-    pushed: BTreeSet<String>,
+    pushed: Pushed,
 }
 
 impl Memory {
@@ -66,7 +67,7 @@ impl Memory {
             })?,
             None => Kept {
                 server: own.to_string(),
-                pushed: BTreeSet::new(),
+                pushed: BTreeMap::new(),
             },
         };
         if kept.server != own.as_str() {
@@ -84,37 +85,70 @@ impl Memory {
     }
 
     /// What is ours.
-    pub(super) const fn pushed(&self) -> &BTreeSet<String> {
+    pub(super) const fn pushed(&self) -> &Pushed {
         &self.kept.pushed
     }
 
-    /// These will be ours: kept before they are set, for what is not remembered would never be taken
-    /// away.
-    pub(super) fn begin<'a>(
+    /// These may be ours from now on: kept before they are set, for what is not remembered would never be
+    /// taken away.
+    pub(super) fn begin(&mut self, bundles: &[types::Bundle]) -> anyhow::Result<()> {
+        self.change(|pushed| {
+            for bundle in bundles {
+                let digests = pushed.entry(bundle.trust_domain.clone()).or_default();
+                digests.insert(digest(bundle));
+            }
+        })
+    }
+
+    /// These were set, and nothing else of these trust domains is ours.
+    pub(super) fn done<'a>(
         &mut self,
-        names: impl IntoIterator<Item = &'a str>,
+        bundles: impl IntoIterator<Item = &'a types::Bundle>,
     ) -> anyhow::Result<()> {
-        let before = self.kept.pushed.len();
-        let names = names.into_iter().map(ToOwned::to_owned);
-        self.kept.pushed.extend(names);
-        self.keep_if(before)
+        self.change(|pushed| {
+            for bundle in bundles {
+                let only = [digest(bundle)].into();
+                pushed.insert(bundle.trust_domain.clone(), only);
+            }
+        })
+    }
+
+    /// These were refused: what was ours before is ours still.
+    pub(super) fn refused<'a>(
+        &mut self,
+        bundles: impl IntoIterator<Item = &'a types::Bundle>,
+    ) -> anyhow::Result<()> {
+        self.change(|pushed| {
+            for bundle in bundles {
+                let name = &bundle.trust_domain;
+                let Some(digests) = pushed.get_mut(name) else {
+                    continue;
+                };
+                digests.remove(&digest(bundle));
+                if digests.is_empty() {
+                    pushed.remove(name);
+                }
+            }
+        })
     }
 
     /// These are not ours any more.
     pub(super) fn forget<'a>(
         &mut self,
-        names: impl IntoIterator<Item = &'a str>,
+        names: impl IntoIterator<Item = &'a String>,
     ) -> anyhow::Result<()> {
-        let before = self.kept.pushed.len();
-        for name in names {
-            self.kept.pushed.remove(name);
-        }
-        self.keep_if(before)
+        self.change(|pushed| {
+            for name in names {
+                pushed.remove(name);
+            }
+        })
     }
 
-    /// Writes it where it is not as long as before.
-    fn keep_if(&self, before: usize) -> anyhow::Result<()> {
-        if self.kept.pushed.len() == before {
+    /// Changes it, and writes it where it is another than before.
+    fn change(&mut self, change: impl FnOnce(&mut Pushed)) -> anyhow::Result<()> {
+        let before = self.kept.pushed.clone();
+        change(&mut self.kept.pushed);
+        if self.kept.pushed == before {
             return Ok(());
         }
         let text = serde_json::to_vec_pretty(&self.kept)?;
@@ -143,23 +177,44 @@ mod tests {
         let [own, other] =
             ["own.example", "other.example"].map(|it| parse_trust_domain(it).unwrap());
         let mut memory = Memory::open(&folder, &own).unwrap();
-        memory.begin(["a.example", "b.example"]).unwrap();
-        memory.begin(["b.example"]).unwrap();
-        memory.forget(["a.example", "c.example"]).unwrap();
+        let bundle = |name: &str, sequence_number| types::Bundle {
+            trust_domain: name.into(),
+            sequence_number,
+            ..Default::default()
+        };
+        let first = ["a.example", "b.example", "c.example"].map(|name| bundle(name, 1));
+        memory.begin(&first).unwrap();
+        // One was set, one was refused, and of one there was no answer.
+        memory.done([&first[0]]).unwrap();
+        memory.refused([&first[1]]).unwrap();
+        let next = ["a.example", "c.example"].map(|name| bundle(name, 2));
+        memory.begin(&next).unwrap();
+        memory.refused([&next[0]]).unwrap();
         let busy = Memory::open(&folder, &own).unwrap_err().to_string();
         assert!(busy.contains("at work"), "{busy}");
         drop(memory);
         let memory = Memory::open(&folder, &own).unwrap();
-        assert_eq!(memory.pushed().iter().collect::<Vec<_>>(), ["b.example"]);
+        let both = [digest(&first[2]), digest(&next[1])].into();
+        let expected = [
+            ("a.example".to_owned(), [digest(&first[0])].into()),
+            ("c.example".to_owned(), both),
+        ];
+        assert_eq!(*memory.pushed(), expected.into());
         let mode = fs::metadata(folder.join(FILE))
             .unwrap()
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         drop(memory);
+        let mut memory = Memory::open(&folder, &own).unwrap();
+        memory.done([&next[1]]).unwrap();
+        memory.forget([&"a.example".to_owned()]).unwrap();
+        let expected = [("c.example".to_owned(), [digest(&next[1])].into())];
+        assert_eq!(*memory.pushed(), expected.into());
+        drop(memory);
         let error = Memory::open(&folder, &other).unwrap_err().to_string();
         assert!(error.contains("own.example"), "{error}");
-        for damaged in ["", "{}", "{\"server\":\"own.example\",\"pushed\":[1]}"] {
+        for damaged in ["", "{}", "{\"server\":\"own.example\",\"pushed\":[]}"] {
             fs::write(folder.join(FILE), damaged).unwrap();
             let error = Memory::open(&folder, &own).unwrap_err().to_string();
             assert!(error.contains("damaged"), "{error}");

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sekisho_spire_api::types;
 
+use super::digest::digest;
+
 /// What is there at a server.
 #[derive(Debug, Default)]
 pub(super) struct There {
@@ -34,8 +36,10 @@ pub(super) enum Left {
     Own,
     /// The server fetches its bundle itself.
     Pairwise,
-    /// Somebody else has set the same bundle: it is not taken away.
+    /// Somebody else has set the same bundle.
     Others,
+    /// Somebody else has set another bundle.
+    Differs,
     /// It is no member, or not to be believed.
     Missing,
 }
@@ -47,6 +51,7 @@ impl Left {
             Self::Own => "own",
             Self::Pairwise => "relationship",
             Self::Others => "set_by_others",
+            Self::Differs => "differs",
             Self::Missing => "no_member",
         }
     }
@@ -57,7 +62,10 @@ impl Left {
             Self::Own => "it is the server's own trust domain",
             Self::Pairwise => "the server fetches its bundle itself, by a federation relationship",
             Self::Others => {
-                "the same bundle is there already, set by somebody else: it stays, whatever becomes of the member"
+                "its bundle was set by somebody else: it stays, whatever becomes of the member (--take-over)"
+            }
+            Self::Differs => {
+                "another bundle than the directory's is there, set by somebody else or fetched by the server: it is left (--take-over)"
             }
             Self::Missing => "it is no member of the directory, or not to be believed now",
         }
@@ -77,26 +85,30 @@ pub(super) struct Plan {
     pub(super) left: BTreeMap<String, Left>,
 }
 
-/// Decides. What was not `pushed` is never taken away, and nothing is done where the server fetches a
-/// bundle itself.
-pub(super) fn plan(said: &Said, there: &There, pushed: &BTreeSet<String>) -> Plan {
+/// What was pushed: by trust domain, the digests of what was set, or may have been.
+pub(super) type Pushed = BTreeMap<String, BTreeSet<String>>;
+
+/// Decides. What is ours is what was `pushed` and is there still as it was: all else was set by others,
+/// or is fetched by a server whose configuration file says so, which its API does not tell. That is
+/// neither replaced, unless it is to be taken over, nor taken away.
+pub(super) fn plan(said: &Said, there: &There, pushed: &Pushed, take_over: bool) -> Plan {
     let mut plan = Plan::default();
     for (name, bundle) in &said.bundles {
-        let left = if *name == there.own {
-            Left::Own
-        } else if there.relationships.contains(name) {
-            Left::Pairwise
-        } else if there
-            .bundles
-            .get(name)
-            .is_none_or(|known| !same(known, bundle))
-        {
-            plan.set.push(bundle.clone());
-            continue;
-        } else if pushed.contains(name) {
-            continue;
-        } else {
-            Left::Others
+        let left = match there.bundles.get(name) {
+            _ if *name == there.own => Left::Own,
+            _ if there.relationships.contains(name) => Left::Pairwise,
+            Some(known) if is_ours(name, known, pushed) => {
+                if digest(known) != digest(bundle) {
+                    plan.set.push(bundle.clone());
+                }
+                continue;
+            }
+            Some(known) if !take_over && digest(known) == digest(bundle) => Left::Others,
+            Some(_) if !take_over => Left::Differs,
+            _ => {
+                plan.set.push(bundle.clone());
+                continue;
+            }
         };
         plan.left.insert(name.clone(), left);
     }
@@ -108,37 +120,27 @@ pub(super) fn plan(said: &Said, there: &There, pushed: &BTreeSet<String>) -> Pla
         let left = if is_own { Left::Own } else { Left::Missing };
         plan.left.insert(name.clone(), left);
     }
-    for name in pushed {
-        let is_ours = *name != there.own && !there.relationships.contains(name);
-        if is_ours && (said.bundles.contains_key(name) || said.unsure.contains(name)) {
-            continue;
-        }
-        if is_ours && there.bundles.contains_key(name) {
-            plan.delete.push(name.clone());
-        } else {
-            plan.forget.push(name.clone());
+    for name in pushed.keys() {
+        let is_kept = said.bundles.contains_key(name) || said.unsure.contains(name);
+        let may_be_ours = *name != there.own && !there.relationships.contains(name);
+        match there.bundles.get(name) {
+            Some(known) if may_be_ours && is_ours(name, known, pushed) => {
+                if !is_kept {
+                    plan.delete.push(name.clone());
+                }
+            }
+            // It is set again, or as soon as it can be.
+            None if may_be_ours && is_kept => {}
+            Some(_) if may_be_ours && take_over && is_kept => {}
+            _ => plan.forget.push(name.clone()),
         }
     }
     plan
 }
 
-/// Whether two bundles say the same. The order of keys says nothing.
-fn same(one: &types::Bundle, other: &types::Bundle) -> bool {
-    let rest = |bundle: &types::Bundle| (bundle.refresh_hint, bundle.sequence_number);
-    rest(one) == rest(other)
-        && authorities(one) == authorities(other)
-        && jwt_keys(one) == jwt_keys(other)
-}
-
-fn authorities(bundle: &types::Bundle) -> BTreeSet<&[u8]> {
-    let all = bundle.x509_authorities.iter();
-    all.map(|one| one.asn1.as_slice()).collect()
-}
-
-fn jwt_keys(bundle: &types::Bundle) -> BTreeSet<(&str, &[u8])> {
-    let all = bundle.jwt_authorities.iter();
-    all.map(|key| (key.key_id.as_str(), key.public_key.as_slice()))
-        .collect()
+fn is_ours(name: &str, known: &types::Bundle, pushed: &Pushed) -> bool {
+    let ours = pushed.get(name);
+    ours.is_some_and(|digests| digests.contains(&digest(known)))
 }
 
 #[cfg(test)]

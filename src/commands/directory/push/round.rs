@@ -34,6 +34,8 @@ pub(super) struct Pushing {
     pub(super) memory: Memory,
     pub(super) named: BTreeSet<String>,
     pub(super) marks: BTreeSet<Mark>,
+    /// Whether bundles that others have set are replaced.
+    pub(super) take_over: bool,
     /// When this process began.
     pub(super) begun: SystemTime,
 }
@@ -53,7 +55,7 @@ impl Pushing {
     /// What is wanted of the directories: those that were asked for, and those that were pushed, of whom
     /// it has to be known whether they are members still.
     pub(super) fn wanted(&self) -> Wanted {
-        let named = self.named.iter().chain(self.memory.pushed());
+        let named = self.named.iter().chain(self.memory.pushed().keys());
         Wanted {
             domains: named.cloned().collect(),
             marks: self.marks.clone(),
@@ -95,7 +97,7 @@ impl Pushing {
                 }
             }
         }
-        let asked = self.named.iter().chain(self.memory.pushed());
+        let asked = self.named.iter().chain(self.memory.pushed().keys());
         // What cannot be sent stays as it is, too.
         let unsure = asked.filter(|name| {
             let all = status.iter().all(|one| self.is_sure(name, one));
@@ -133,63 +135,37 @@ impl Pushing {
             );
         }
         let (said, failed) = self.said(members, status);
-        let plan = plan(&said, &there, self.memory.pushed());
+        let plan = plan(&said, &there, self.memory.pushed(), self.take_over);
         let mut round = Round {
             left: plan.left,
             failed,
             ..Round::default()
         };
-        let new: BTreeSet<String> = names(&plan.set)
-            .filter(|name| !self.memory.pushed().contains(*name))
-            .map(ToOwned::to_owned)
-            .collect();
-        self.memory.begin(names(&plan.set))?;
-        let sequences: BTreeMap<_, _> = plan
-            .set
-            .iter()
-            .map(|one| (one.trust_domain.clone(), one.sequence_number))
-            .collect();
-        let set = server.set(plan.set).await;
-        // What it has refused never was ours; what it has not answered may be.
-        let not_ours = set.iter().filter_map(|(name, became)| {
-            let refused = matches!(became, Became::Refused(_)) && new.contains(name);
-            refused.then_some(name.as_str())
-        });
-        self.memory.forget(not_ours)?;
-        let (set, refused) = parted(set);
-        let (deleted, kept) = parted(server.delete(plan.delete).await);
-        let forget = deleted.iter().chain(&plan.forget);
-        self.memory.forget(forget.map(String::as_str))?;
-        round.set = set
-            .into_iter()
-            .map(|name| {
-                let sequence = sequences.get(&name).copied().unwrap_or_default();
-                (name, sequence)
-            })
-            .collect();
-        round.deleted = deleted;
-        round.failed.extend(refused);
-        round.failed.extend(kept);
-        Ok(round)
-    }
-}
-
-fn names(bundles: &[types::Bundle]) -> impl Iterator<Item = &str> {
-    bundles.iter().map(|one| one.trust_domain.as_str())
-}
-
-/// Those with whom it went well, and the problems of the others.
-fn parted(all: Vec<(String, Became)>) -> (Vec<String>, BTreeMap<String, String>) {
-    let (mut good, mut bad) = (Vec::new(), BTreeMap::new());
-    for (name, became) in all {
-        match became {
-            Became::Done => good.push(name),
-            Became::Refused(problem) | Became::Unknown(problem) => {
-                bad.insert(name, problem);
+        self.memory.begin(&plan.set)?;
+        let became: BTreeMap<_, _> = server.set(plan.set.clone()).await.into_iter().collect();
+        let of = |one: &types::Bundle| became.get(&one.trust_domain);
+        let done = plan.set.iter().filter(|one| of(one) == Some(&Became::Done));
+        self.memory.done(done)?;
+        // What was not answered may be ours: it is seen at the next look.
+        let refused = |one: &&types::Bundle| matches!(of(one), Some(Became::Refused(_)));
+        let refused = plan.set.iter().filter(refused);
+        self.memory.refused(refused)?;
+        let deleted = server.delete(plan.delete).await;
+        let set = became.into_iter().chain(deleted);
+        for (name, became) in set {
+            let bundle = plan.set.iter().find(|one| one.trust_domain == name);
+            match (became, bundle) {
+                (Became::Refused(problem) | Became::Unknown(problem), _) => {
+                    round.failed.insert(name, problem);
+                }
+                (Became::Done, Some(bundle)) => round.set.push((name, bundle.sequence_number)),
+                (Became::Done, None) => round.deleted.push(name),
             }
         }
+        let forget = round.deleted.iter().chain(&plan.forget);
+        self.memory.forget(forget)?;
+        Ok(round)
     }
-    (good, bad)
 }
 
 /// Within the time that a server may take.
@@ -206,9 +182,10 @@ impl Round {
         !self.failed.is_empty()
     }
 
-    /// Whether somebody who was named is no member.
+    /// Whether somebody who was named is no member, or has another bundle than the directory's.
     pub(super) fn lacks_somebody(&self) -> bool {
-        self.left.values().any(|left| *left == Left::Missing)
+        let lacks = |left: &Left| matches!(left, Left::Missing | Left::Differs);
+        self.left.values().any(lacks)
     }
 
     /// Logs what was done; what is left or has failed as in the last round was said then.
@@ -281,3 +258,6 @@ impl Round {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,13 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// As if these had been set by us, as [`bundle`] has them with the sequence 1.
+fn ours(names: &[&str]) -> Pushed {
+    let each = names.iter();
+    each.map(|name| ((*name).to_owned(), [digest(&bundle(name, 1))].into()))
+        .collect()
+}
+
 fn there(names: &[&str]) -> There {
     There {
         own: "own.example".into(),
@@ -39,57 +46,53 @@ fn there(names: &[&str]) -> There {
     }
 }
 
-fn said(names: &[&str]) -> Said {
+fn said(names: &[&str], sequence: u64) -> Said {
     Said {
-        bundles: all(names, 1),
+        bundles: all(names, sequence),
         named: set(names),
         unsure: BTreeSet::new(),
     }
 }
 
+fn left(all: &[(&str, Left)]) -> BTreeMap<String, Left> {
+    let each = all.iter();
+    each.map(|(name, left)| ((*name).to_owned(), *left))
+        .collect()
+}
+
 #[test]
 fn only_what_differs_is_set_and_never_the_servers_own() {
-    let plan_of = |there: &There| plan(&said(&NAMES), there, &set(&["a.example"]));
-    let done = plan_of(&there(&["a.example"]));
+    let pushed = ours(&["a.example"]);
+    let done = plan(&said(&NAMES, 1), &there(&["a.example"]), &pushed, false);
     assert_eq!(done.set, [bundle("b.example", 1)]);
-    assert_eq!(done.left, [("own.example".into(), Left::Own)].into());
+    assert_eq!(done.left, left(&[("own.example", Left::Own)]));
     assert_eq!((done.delete.len(), done.forget.len()), (0, 0));
-    // The order of keys is nothing, all else is something.
-    type Change = fn(&mut types::Bundle);
-    let changes: [(Change, usize); 7] = [
-        (|one| one.x509_authorities.reverse(), 1),
-        (|one| one.x509_authorities.truncate(1), 2),
-        (|one| one.x509_authorities[0].asn1 = vec![9], 2),
-        (|one| one.jwt_authorities.clear(), 2),
-        (|one| one.jwt_authorities[0].public_key = vec![9], 2),
-        (|one| one.refresh_hint = 1, 2),
-        (|one| one.sequence_number = 0, 2),
-    ];
-    for (number, (change, expected)) in changes.into_iter().enumerate() {
-        let mut there = there(&["a.example"]);
-        change(there.bundles.get_mut("a.example").unwrap());
-        assert_eq!(plan_of(&there).set.len(), expected, "{number}");
-    }
+    let done = plan(&said(&NAMES, 2), &there(&["a.example"]), &pushed, false);
+    assert_eq!(done.set, [bundle("a.example", 2), bundle("b.example", 2)]);
+    // Whoever has taken ours away wants it back as long as it is asked for.
+    let done = plan(&said(&["a.example"], 1), &there(&[]), &pushed, false);
+    assert_eq!(done.set, [bundle("a.example", 1)]);
+    assert_eq!(done.forget.len(), 0);
 }
 
 #[test]
 fn who_is_no_member_any_more_loses_what_was_pushed_and_nothing_else() {
     let there = there(&["a.example", "b.example"]);
-    let mut said = said(&[]);
+    let pushed = ours(&["a.example", "c.example"]);
+    let mut said = said(&[], 1);
     said.named = set(&["a.example", "b.example"]);
-    let done = plan(&said, &there, &set(&["a.example", "c.example"]));
+    let done = plan(&said, &there, &pushed, true);
     assert_eq!(done.delete, ["a.example"]);
     assert_eq!(done.forget, ["c.example"], "it is gone already");
-    let missing = |name: &str| (name.to_owned(), Left::Missing);
-    let expected = [missing("a.example"), missing("b.example")];
-    assert_eq!(done.left, expected.into());
+    let both = [("a.example", Left::Missing), ("b.example", Left::Missing)];
+    assert_eq!(done.left, left(&both));
     // Before the directories have said anything of it, it stays.
     said.unsure = set(&["a.example", "c.example"]);
-    let done = plan(&said, &there, &set(&["a.example", "c.example"]));
+    let done = plan(&said, &there, &pushed, false);
     assert_eq!((done.delete.len(), done.forget.len()), (0, 0));
-    assert_eq!(done.left, [missing("b.example")].into());
+    assert_eq!(done.left, left(&both[1..]));
     // Who is not asked for any more goes too.
-    let done = plan(&Said::default(), &there, &set(&["b.example"]));
+    let done = plan(&Said::default(), &there, &ours(&["b.example"]), false);
     assert_eq!(done.delete, ["b.example"]);
 }
 
@@ -98,33 +101,53 @@ fn what_the_server_fetches_itself_is_its_own_affair() {
     let mut there = there(&["a.example", "b.example"]);
     there.relationships = set(&["a.example", "b.example"]);
     // One is a member and has changed, the other is none any more; both were pushed before.
-    let mut said = said(&["a.example"]);
-    said.bundles = all(&["a.example"], 2);
-    let pushed = set(&["a.example", "b.example"]);
-    let done = plan(&said, &there, &pushed);
-    assert_eq!((done.set.len(), done.delete.len()), (0, 0));
-    assert_eq!(done.forget, ["a.example", "b.example"]);
-    assert_eq!(done.left, [("a.example".into(), Left::Pairwise)].into());
-    // Without the relationship it is set, and what somebody else had set is not taken away.
-    there.relationships.clear();
-    let done = plan(&said, &there, &BTreeSet::new());
-    assert_eq!(done.set, [bundle("a.example", 2)]);
-    assert_eq!((done.delete.len(), done.forget.len()), (0, 0));
+    let said = said(&["a.example"], 2);
+    let pushed = ours(&["a.example", "b.example"]);
+    for take_over in [false, true] {
+        let done = plan(&said, &there, &pushed, take_over);
+        assert_eq!((done.set.len(), done.delete.len()), (0, 0));
+        assert_eq!(done.forget, ["a.example", "b.example"]);
+        assert_eq!(done.left, left(&[("a.example", Left::Pairwise)]));
+    }
 }
 
 #[test]
-fn what_somebody_else_has_set_is_told() {
-    let done = plan(
-        &said(&["a.example"]),
-        &there(&["a.example"]),
-        &BTreeSet::new(),
-    );
-    assert_eq!(done.left, [("a.example".into(), Left::Others)].into());
+fn what_somebody_else_has_set_is_left_unless_it_is_to_be_taken_over() {
+    let there = there(&["a.example"]);
+    let nothing = Pushed::new();
+    for (sequence, why) in [(1, Left::Others), (2, Left::Differs)] {
+        let said = said(&["a.example"], sequence);
+        let done = plan(&said, &there, &nothing, false);
+        assert_eq!(done.left, left(&[("a.example", why)]));
+        assert_eq!((done.set.len(), done.delete.len()), (0, 0));
+        let done = plan(&said, &there, &nothing, true);
+        assert_eq!(done.set, [bundle("a.example", sequence)]);
+    }
+    // Nor is it taken away.
+    let done = plan(&said(&[], 1), &there, &nothing, true);
+    assert_eq!(done, Plan::default());
+}
+
+#[test]
+fn what_has_changed_since_it_was_pushed_is_not_ours_any_more() {
+    // As a server does that fetches the bundle by its configuration file.
+    let mut there = there(&["a.example"]);
+    there.bundles = all(&["a.example"], 7);
+    let pushed = ours(&["a.example"]);
+    let done = plan(&said(&["a.example"], 2), &there, &pushed, false);
+    assert_eq!(done.set, []);
+    assert_eq!(done.left, left(&[("a.example", Left::Differs)]));
+    assert_eq!(done.forget, ["a.example"]);
+    let done = plan(&said(&[], 1), &there, &pushed, true);
     assert_eq!((done.set.len(), done.delete.len()), (0, 0));
-    let ours = plan(
-        &said(&["a.example"]),
-        &there(&["a.example"]),
-        &set(&["a.example"]),
-    );
-    assert_eq!(ours, Plan::default());
+    assert_eq!(done.forget, ["a.example"]);
+    let done = plan(&said(&["a.example"], 2), &there, &pushed, true);
+    assert_eq!(done.set, [bundle("a.example", 2)]);
+    // Where it was not answered whether a bundle was set, either of the two is ours.
+    let mut pushed = pushed;
+    let next = digest(&bundle("a.example", 7));
+    pushed.get_mut("a.example").unwrap().insert(next);
+    let done = plan(&said(&["a.example"], 8), &there, &pushed, false);
+    assert_eq!(done.set, [bundle("a.example", 8)]);
+    assert_eq!(done.forget.len(), 0);
 }
