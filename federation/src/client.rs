@@ -18,7 +18,7 @@ use hyper::{Request, Response, StatusCode, body::Incoming, client::conn::http1, 
 use hyper_util::rt::TokioIo;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, ServerName};
-use sekisho_certs::{BundleError, Clock, SpiffeId, TrustBundle, TrustDomain};
+use sekisho_certs::{BundleError, Clock, SpiffeId, TrustBundle, TrustDomain, tls::verify_error};
 use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
 use tokio_rustls::TlsConnector;
 
@@ -323,7 +323,8 @@ impl Client {
         let name = ServerName::try_from(url.address().0);
         let name = name.map_err(|error| connect(io::Error::other(error)))?;
         let stream = self.connect(url).await?;
-        let stream = connector.connect(name, stream).await.map_err(connect)?;
+        let stream = connector.connect(name, stream).await;
+        let stream = stream.map_err(|error| connect(in_our_words(error)))?;
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(HEAD)
             .handshake(TokioIo::new(stream))
@@ -342,4 +343,12 @@ impl Client {
         let response = sender.send_request(request).await.map_err(http)?;
         Ok((response, ending))
     }
+}
+
+/// What is wrong with the endpoint's SVID, as it is said everywhere: rustls shows an error of ours by its
+/// fields.
+fn in_our_words(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let why = tls.and_then(verify_error).map(ToString::to_string);
+    why.map_or(error, io::Error::other)
 }
