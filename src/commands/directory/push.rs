@@ -2,41 +2,33 @@
 
 mod digest;
 mod memory;
+mod options;
 mod plan;
 mod round;
 mod server;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
-use clap::Args;
-use sekisho_authority::directory::{self, DirectoryPlace, DirectorySettings};
-use sekisho_certs::{Clock, SystemClock, TrustDomain, members::Mark, tls};
-use sekisho_federation::{
-    client::{Allowed, WebRoots},
-    directory::{
-        client::{SyncError, root_version},
-        combined::Directories,
-        following::{Following, Handle},
-    },
+use sekisho_authority::directory::DirectorySettings;
+use sekisho_certs::TrustDomain;
+use sekisho_federation::directory::{
+    client::{SyncError, Synced},
+    combined::Directories,
+    following::{Following, Handle},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{sleep, timeout},
 };
 
-use super::{Place, admit::mark, place, wait, wrong};
+use super::wait;
 use crate::{
-    cli::{self, duration},
-    commands::{Asked, value::trust_domain},
+    cli,
     config::{Log, LogFormat, LogLevel},
     logging,
 };
-use memory::Memory;
+pub(super) use options::Push;
 use round::{Pushing, Round};
 use server::Server;
 
@@ -50,51 +42,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(300);
 /// The longest that directories may take with `--once`, as in a task that follows them.
 const SYNC: Duration = Duration::from_secs(180);
-
-/// Options of `push`.
-#[derive(Debug, Args)]
-pub(crate) struct Push {
-    /// The directory: its folder, or its URL; several, each with its --root
-    #[arg(value_name = "FOLDER or URL", value_parser = place, required = true)]
-    places: Vec<Place>,
-    /// A root of the directory that you vouch for; for several directories, in the same order
-    #[arg(long = "root", value_name = "FILE", required = true)]
-    roots: Vec<PathBuf>,
-    /// How many of several directories have to say the same of a member. Default: all
-    #[arg(long, value_name = "NUMBER")]
-    threshold: Option<usize>,
-    /// The folder for what is known of the directories, and what was pushed; of one server
-    #[arg(long, value_name = "FOLDER")]
-    data: PathBuf,
-    /// A member whose bundle is pushed; may be given several times
-    #[arg(long = "member", value_name = "TRUST DOMAIN", value_parser = trust_domain, required_unless_present = "marks")]
-    members: Vec<TrustDomain>,
-    /// A mark: all members that have it; may be given several times
-    #[arg(long = "mark", value_name = "MARK", value_parser = mark)]
-    marks: Vec<Mark>,
-    /// For so long a member is believed at most without a new word of it. Default: as it says itself
-    #[arg(long, value_name = "TIME", value_parser = max_stale)]
-    max_stale: Option<Duration>,
-    /// Replace bundles that others have set, too: they are ours then. Not where the server's file says
-    /// from where they are fetched (federates_with): it would fetch them again
-    #[arg(long)]
-    take_over: bool,
-    /// Once, and not until a signal ends it; for cron
-    #[arg(long)]
-    once: bool,
-    #[command(flatten)]
-    asked: Asked,
-}
-
-/// Reads for how long a member is believed: within the bounds of `federation.max_stale`.
-fn max_stale(text: &str) -> Result<Duration, String> {
-    let time = duration(text)?;
-    let (least, most) = (Duration::from_secs(3600), Duration::from_secs(365 * 86400));
-    if (least..=most).contains(&time) {
-        return Ok(time);
-    }
-    Err("expected 1h to 365d".into())
-}
 
 impl Push {
     /// Does it.
@@ -134,74 +81,11 @@ impl Push {
         })
     }
 
-    /// What is followed. All that is wrong with the command line is told before anybody is asked.
-    fn settings(&self) -> anyhow::Result<DirectorySettings> {
-        let count = self.places.len();
-        if self.roots.len() != count {
-            return Err(wrong(format_args!(
-                "{count} directories need as many --root, in the same order"
-            )));
-        }
-        let threshold = self.threshold.unwrap_or(count);
-        if !(1..=count).contains(&threshold) {
-            return Err(wrong(format_args!("--threshold: expected 1 to {count}")));
-        }
-        for root in &self.roots {
-            root_version(root).map_err(wrong)?;
-        }
-        let places = self.places.iter().zip(&self.roots);
-        Ok(DirectorySettings {
-            places: places
-                .map(|(at, root)| DirectoryPlace {
-                    at: match at {
-                        Place::Folder(folder) => directory::Place::Folder(folder.clone()),
-                        Place::Url(url) => directory::Place::Url(url.clone()),
-                    },
-                    root: root.clone(),
-                })
-                .collect(),
-            threshold,
-            data: self.data.join("directory"),
-            max_stale: self.max_stale,
-            rekey_wait: None,
-        })
-    }
-
-    /// The directories as they are remembered, and what was pushed, for the server of this trust domain.
-    fn open(
-        &self,
-        settings: &DirectorySettings,
-        socket: &Path,
-        own: TrustDomain,
-    ) -> anyhow::Result<(Directories, Pushing)> {
-        let memory = Memory::open(&self.data, &own)?;
-        // Where the directory is was said here, and by nobody else.
-        let everywhere = ["0.0.0.0/0", "::/0"].map(str::parse);
-        let allowed = Allowed::with(everywhere.into_iter().flatten());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let web = (&WebRoots::System, &allowed);
-        let opened = directory::open(settings, &own, web, &Arc::new(tls::provider()), &clock);
-        let directories = opened.map_err(|error| match error {
-            error @ SyncError::Source(_) => wrong(error),
-            error => error.into(),
-        })?;
-        let pushing = Pushing {
-            socket: socket.to_owned(),
-            own,
-            memory,
-            named: self.members.iter().map(ToString::to_string).collect(),
-            marks: self.marks.iter().cloned().collect(),
-            take_over: self.take_over,
-            begun: clock.now(),
-        };
-        Ok((directories, pushing))
-    }
-
     async fn once(&self, settings: &DirectorySettings, socket: &Path) -> anyhow::Result<u8> {
         let own = own(socket).await?;
         let (mut directories, mut pushing) = self.open(settings, socket, own)?;
-        let synced = timeout(SYNC, directories.sync(&pushing.wanted())).await;
-        let synced = synced.unwrap_or_else(|_| vec![Err(SyncError::TooLate(SYNC))]);
+        self.accept(&mut directories, &pushing).await?;
+        let synced = sync(&mut directories, &pushing).await;
         let status = directories.status();
         // What is remembered is pushed all the same: it may have become too old.
         let round = pushing.round(directories.members(), &status).await?;
@@ -214,6 +98,29 @@ impl Push {
         } else {
             cli::OK
         })
+    }
+
+    /// Takes what the operator has looked at. Which keys wait only the directories say.
+    async fn accept(&self, directories: &mut Directories, pushing: &Pushing) -> anyhow::Result<()> {
+        if self.accept_rekey.is_empty() && self.accept_rollback.is_empty() {
+            return Ok(());
+        }
+        sync(directories, pushing).await;
+        for (domain, fingerprint) in &self.accept_rekey {
+            if directories.accept_rekey(domain, fingerprint)? {
+                tracing::warn!(%domain, fingerprint, "keys accepted");
+            } else {
+                tracing::warn!(%domain, fingerprint, "no keys of this name wait");
+            }
+        }
+        for domain in &self.accept_rollback {
+            if directories.accept_rollback(domain)? {
+                tracing::warn!(%domain, "its bundle may go back, once");
+            } else {
+                tracing::warn!(%domain, "it is not known");
+            }
+        }
+        Ok(())
     }
 
     /// Until a signal ends it.
@@ -235,7 +142,8 @@ impl Push {
                 }
             }
         };
-        let (directories, pushing) = self.open(settings, socket, own)?;
+        let (mut directories, pushing) = self.open(settings, socket, own)?;
+        self.accept(&mut directories, &pushing).await?;
         tracing::info!(server = %pushing.own, socket = %socket.display(), "started");
         let (following, handle) = Following::new(directories);
         handle.set_wanted(pushing.wanted());
@@ -286,6 +194,12 @@ async fn keep_pushing(
     }
 }
 
+/// Follows each directory once.
+async fn sync(directories: &mut Directories, pushing: &Pushing) -> Vec<Result<Synced, SyncError>> {
+    let synced = timeout(SYNC, directories.sync(&pushing.wanted())).await;
+    synced.unwrap_or_else(|_| vec![Err(SyncError::TooLate(SYNC))])
+}
+
 /// How long to wait after one more failure.
 fn again(failures: &mut u32) -> Duration {
     let pause = AGAIN * 2_u32.saturating_pow(*failures);
@@ -308,13 +222,5 @@ mod tests {
         let pauses: Vec<u64> = (0..20).map(|_| again(&mut failures).as_secs()).collect();
         assert_eq!(pauses[..7], [5, 10, 20, 40, 80, 160, 300]);
         assert!(pauses[7..].iter().all(|pause| *pause == 300));
-    }
-
-    #[test]
-    fn how_long_a_member_is_believed_has_bounds() {
-        assert_eq!(max_stale("7d"), Ok(Duration::from_secs(7 * 86400)));
-        max_stale("59m").unwrap_err();
-        max_stale("366d").unwrap_err();
-        max_stale("7").unwrap_err();
     }
 }

@@ -201,6 +201,38 @@ fn what_others_have_set_is_left_unless_it_is_to_be_taken_over() {
 }
 
 #[test]
+fn keys_that_the_old_ones_have_not_named_are_taken_where_somebody_says_so() {
+    let keeper = Keeper::new(1);
+    keeper.join("a.example", "");
+    keeper.host();
+    let _authority = authority(&keeper);
+    let once = |options: &str| {
+        keeper.ok(&format!("{PUSH} --once --member a.example{options}"))["set"].clone()
+    };
+    assert_eq!(once(""), json!([set("a.example", 1)]));
+    // The site has lost its key and the private half of the other, and registrars give the name to a new one.
+    fs::create_dir(keeper.file("new")).unwrap();
+    for half in ["recovery.key", "recovery.key.pub"] {
+        let [old, new] = ["a.example", "new"].map(|data| keeper.file(data).join(half));
+        fs::copy(old, new).unwrap();
+    }
+    keeper.bundle("a.example", 2);
+    let said = keeper.ok(
+        "member request --id a.example --data @/new --bundle @/a.example.json --at @/fed --out @/new.request",
+    );
+    let fingerprint = said["fingerprint"].as_str().unwrap();
+    keeper.both("member admit @/new.request @/fed --yes");
+    keeper.host();
+    let accept = |fingerprint: &str| format!(" --accept-rekey a.example={fingerprint}");
+    assert_eq!(once(""), json!([]));
+    assert_eq!(once(&accept("00:11:22")), json!([]));
+    assert_eq!(there(&keeper), json!({"a.example": 1}));
+    assert_eq!(once(&accept(fingerprint)), json!([set("a.example", 2)]));
+    // It counts from then on.
+    assert_eq!(once(""), json!([]));
+}
+
+#[test]
 fn of_two_directories_both_have_to_have_a_member() {
     let keeper = Keeper::new(1);
     keeper.join("a.example", "");
