@@ -47,7 +47,7 @@ impl<T> Answered<T> for Result<tonic::Response<T>, tonic::Status> {
             // What to do, where the code alone says it.
             let next = match status.code() {
                 tonic::Code::Unimplemented => {
-                    ": this server does not have that call (is it the socket of an authority?)"
+                    ": this server does not have that call (is it the socket of an authority? a SPIRE server has none of sekisho's own)"
                 }
                 tonic::Code::Unavailable => ": try again, or look at the authority's log",
                 tonic::Code::NotFound => missing,

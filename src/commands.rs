@@ -41,6 +41,18 @@ pub(crate) struct At {
     config: Option<PathBuf>,
 }
 
+impl At {
+    /// The socket; `None` where the configuration cannot be used, which is told.
+    pub(crate) fn socket(&self) -> Option<PathBuf> {
+        let Some(path) = &self.config else {
+            return Some(self.socket.clone());
+        };
+        let part = config::Config::site_authority;
+        let (_, authority) = config::load_part(path, "authority", part)?;
+        Some(authority.socket)
+    }
+}
+
 /// Which authority to ask, and how to answer.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Asked {
@@ -79,15 +91,8 @@ pub(crate) fn run_at<F>(at: &At, command: impl FnOnce(Channel) -> F) -> u8
 where
     F: Future<Output = anyhow::Result<u8>>,
 {
-    let socket = match &at.config {
-        None => at.socket.clone(),
-        Some(path) => {
-            let part = config::Config::site_authority;
-            match config::load_part(path, "authority", part) {
-                Some((_, authority)) => authority.socket,
-                None => return cli::INVALID,
-            }
-        }
+    let Some(socket) = at.socket() else {
+        return cli::INVALID;
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

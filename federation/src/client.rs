@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::{CertificateDer, ServerName};
-use sekisho_certs::{BundleError, Clock, SpiffeId, TrustBundle, TrustDomain};
+use sekisho_certs::{BundleError, Clock, SpiffeId, TrustBundle, TrustDomain, tls::verify_error};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -283,7 +283,8 @@ impl Client {
             },
             Unreached::Io(error) => connect(error),
         })?;
-        let stream = connector.connect(name, stream).await.map_err(connect)?;
+        let stream = connector.connect(name, stream).await;
+        let stream = stream.map_err(|error| connect(in_our_words(error)))?;
         let mut spoken = dial::speak(stream).await.map_err(http)?;
         let mut request = Request::get(url.target())
             .header(header::HOST, url.host())
@@ -297,4 +298,12 @@ impl Client {
         let response = spoken.sender.send_request(request).await.map_err(http)?;
         Ok((response, spoken))
     }
+}
+
+/// What is wrong with the endpoint's SVID, as it is said everywhere: rustls shows an error of ours by its
+/// fields.
+fn in_our_words(error: io::Error) -> io::Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let why = tls.and_then(verify_error).map(ToString::to_string);
+    why.map_or(error, io::Error::other)
 }

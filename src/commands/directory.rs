@@ -9,6 +9,7 @@ mod look;
 mod member;
 mod own;
 mod publish;
+mod push;
 mod request;
 mod root;
 mod rotate;
@@ -71,6 +72,23 @@ pub(crate) enum DirectoryCommand {
         spire-server bundle show -format spiffe | sekisho directory publish fed/ --data member --bundle -"
     )]
     Publish(publish::Publish),
+    /// Give a SPIRE server the bundles of members, and take away those of who is expelled
+    #[command(
+        after_help = "Follows the directory as an authority of ours does, and sets the bundles of the \
+        members that are named, or have one of the marks, at the server of --socket. What the server \
+        fetches itself (a federation relationship) is left alone, and so is what others have set, or have \
+        changed since it was pushed. Who is expelled, suspended, distrusts itself, is too old or is not \
+        asked for any more loses the bundle that was pushed; entries stay, without it. A directory or \
+        server that is away changes nothing, and is asked again. Signals: SIGHUP looks at once; SIGTERM \
+        and Ctrl-C end it.\n\nExit codes, with --once: 0 all is as the directory says; 1 a directory was \
+        not followed, the server does not answer or has refused something; 2 wrong command line or file; 3 \
+        done, and one of the named is no member, or has another bundle there that others have \
+        set.\n\nExamples:\n  \
+        sekisho directory push https://directory.example/ --root 1.root.json --data /var/lib/sekisho/push \
+        --mark hpci --socket /run/spire/private/api.sock\n  \
+        sekisho directory push fed/ --root 1.root.json --data push --member osaka.example --once --json"
+    )]
+    Push(push::Push),
     /// New keys of a member: signed by the old ones, or by the recovery key
     #[command(
         after_help = "Makes the next key and a request, which the registrars admit as they did the \
@@ -135,6 +153,7 @@ pub(crate) fn directory(command: &DirectoryCommand) -> u8 {
         DirectoryCommand::Root(command) => ended(root::root(command)),
         DirectoryCommand::Member(command) => ended(member::member(command)),
         DirectoryCommand::Publish(args) => ended(args.go()),
+        DirectoryCommand::Push(args) => ended(args.go()),
         DirectoryCommand::Rotate(args) => ended(args.go()),
         DirectoryCommand::SelfRevoke(args) => ended(args.go()),
         DirectoryCommand::Veto(args) => ended(args.go()),

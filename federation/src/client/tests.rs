@@ -164,6 +164,13 @@ async fn an_endpoint_that_proves_its_id_is_believed_and_no_other() {
             let refused = client.fetch(&domain(), &url, &other).await;
             assert!(refused.is_err(), "{other:?}");
         }
+        // A reason that people can read.
+        let other = spiffe(&stranger, "/spire/server");
+        let refused = client.fetch(&domain(), &url, &other).await;
+        let error = refused.unwrap_err().to_string();
+        let begin =
+            format!("{url}: spiffe://b.example/spire/server: no valid path to a CA in the bundle");
+        assert!(error.starts_with(&begin), "{error}");
         assert_eq!(endpoint.asked.load(Ordering::SeqCst), 1);
     }
 }

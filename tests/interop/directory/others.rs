@@ -18,7 +18,7 @@ const SCRIPTS: &str = concat!(
 );
 
 /// Programs of others that know TUF.
-struct Others {
+pub(super) struct Others {
     python: PathBuf,
     packages: PathBuf,
     go: PathBuf,
@@ -38,29 +38,50 @@ impl Others {
         }
         both
     }
+
+    /// A directory by each in a folder of its name: one member, `tokyo.example`, whose bundle has the
+    /// sequence 3 and who has the mark `hpci`, below a root that was rotated twice.
+    pub(super) fn make(&self, keeper: &Keeper, bins: &str) -> [&'static str; 2] {
+        keeper.bundle("tokyo.example", 3);
+        let bundle = fs::read_to_string(keeper.file("tokyo.example.json")).unwrap();
+        let text = format!(r#"{{"trust_domain":"tokyo.example","bundle":{bundle}}}"#);
+        fs::write(keeper.file("descriptor.json"), text).unwrap();
+        self.commands("make.py", "make").map(|(name, mut command)| {
+            let output = command
+                .arg(keeper.file(name))
+                .args([bins, "tokyo.example"])
+                .arg(keeper.file("descriptor.json"))
+                .arg("hpci")
+                .output()
+                .unwrap();
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name}: {error}");
+            name
+        })
+    }
+
+    /// A static web server that knows nothing of what it serves.
+    pub(super) fn serve(&self, folder: &Path) -> (Process, SocketAddr) {
+        let address = ports::free();
+        let mut command = Command::new(&self.python);
+        command
+            .args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"])
+            .arg(folder)
+            .arg(address.port().to_string());
+        let server = Process::start(&mut command);
+        until("a web server", || {
+            std::net::TcpStream::connect(address).ok()
+        });
+        (server, address)
+    }
 }
 
-fn others() -> Option<Others> {
+pub(super) fn others() -> Option<Others> {
     Some(Others {
         python: program::find("python3")?,
         packages: program::packages("python-tuf")?,
         go: program::find("go-tuf")?,
     })
-}
-
-/// A static web server that knows nothing of what it serves.
-fn serve(python: &Path, folder: &Path) -> (Process, SocketAddr) {
-    let address = ports::free();
-    let mut command = Command::new(python);
-    command
-        .args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"])
-        .arg(folder)
-        .arg(address.port().to_string());
-    let server = Process::start(&mut command);
-    until("a web server", || {
-        std::net::TcpStream::connect(address).ok()
-    });
-    (server, address)
 }
 
 /// What is served, and who asks there.
@@ -115,7 +136,7 @@ fn a_member_is_found(bins: usize) {
     );
     fs::rename(next, host).unwrap();
     keeper.host();
-    let (_server, address) = serve(&others.python, &keeper.file("fed"));
+    let (_server, address) = others.serve(&keeper.file("fed"));
     let served = Served {
         others: &others,
         keeper: &keeper,
@@ -165,26 +186,13 @@ fn what_others_have_made_is_read() {
     let Some(others) = others() else { return };
     for bins in ["1", "16", "256"] {
         let keeper = Keeper::empty();
-        keeper.bundle("tokyo.example", 3);
-        let bundle = fs::read_to_string(keeper.file("tokyo.example.json")).unwrap();
-        let text = format!(r#"{{"trust_domain":"tokyo.example","bundle":{bundle}}}"#);
-        fs::write(keeper.file("descriptor.json"), text).unwrap();
-        for (name, mut command) in others.commands("make.py", "make") {
+        for name in others.make(&keeper, bins) {
             let folder = keeper.file(name);
-            let output = command
-                .arg(&folder)
-                .args([bins, "tokyo.example"])
-                .arg(keeper.file("descriptor.json"))
-                .arg("hpci")
-                .output()
-                .unwrap();
-            let error = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(output.status.success(), "{name}: {error}");
             let root = format!("--root @/{name}/metadata/1.root.json");
             let report = keeper.ok(&format!("verify --offline @/{name} {root}"));
             assert_eq!(
                 (&report["root"], &report["complaints"]),
-                (&json!(2), &json!([]))
+                (&json!(3), &json!([]))
             );
             let members = report["members"].as_array().unwrap();
             let [member] = members.as_slice() else {

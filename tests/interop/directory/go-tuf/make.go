@@ -137,19 +137,24 @@ func made(folder, binCount, name, descriptor, mark string) error {
 			return err
 		}
 	}
-	all, err := keys(11)
+	all, err := keys(12)
 	if err != nil {
 		return err
 	}
-	first, second, registrars, host, own := all[:3], all[3:6], all[6:9], all[9:10], all[10:]
-	// The root is rotated once, to other keys: 1.root.json is where trust begins.
-	for number, by := range [][]key{first[:2], {first[1], first[2], second[0], second[1]}} {
-		institutions := [][]key{first, second}[number]
-		made, err := root(int64(number+1), institutions, host)
+	first, second, registrars := all[:3], all[3:6], all[6:9]
+	oldHost, host, own := all[9:10], all[10:11], all[11:]
+	// The root is rotated twice, to other keys of institutions and to another host: 1.root.json is where
+	// trust begins.
+	for number, next := range []struct{ institutions, host, by []key }{
+		{first, oldHost, first[:2]},
+		{second, oldHost, []key{first[1], first[2], second[0], second[1]}},
+		{second, host, second[1:]},
+	} {
+		made, err := root(int64(number+1), next.institutions, next.host)
 		if err != nil {
 			return err
 		}
-		if err := write(m, "root", made.Signed.Version, made, by); err != nil {
+		if err := write(m, "root", made.Signed.Version, made, next.by); err != nil {
 			return err
 		}
 	}

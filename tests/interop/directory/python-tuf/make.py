@@ -2,8 +2,8 @@
 
     make.py FOLDER BINS NAME DESCRIPTOR MARK
 
-One member, NAME, whose descriptor is the file DESCRIPTOR and who has one mark. The root is rotated once,
-to other keys: metadata/1.root.json is where trust begins.
+One member, NAME, whose descriptor is the file DESCRIPTOR and who has one mark. The root is rotated twice,
+to other keys of institutions and to another host: metadata/1.root.json is where trust begins.
 """
 
 import datetime
@@ -78,9 +78,10 @@ class Maker:
 def main():
     folder, count, name, descriptor, mark = sys.argv[1:]
     maker = Maker(folder)
-    first, second, registrars, host, own = keys(3), keys(3), keys(3), keys(1), keys(1)
+    first, second, registrars, own = keys(3), keys(3), keys(3), keys(1)
+    old_host, host = keys(1), keys(1)
 
-    def root(version, institutions):
+    def root(version, institutions, host):
         root = Root(version=version, expires=NOW + 365 * DAY, consistent_snapshot=True)
         for role, signers, threshold in (
             ("root", institutions, 2),
@@ -93,8 +94,9 @@ def main():
             root.roles[role].threshold = threshold
         return root
 
-    maker.write("root", root(1, first), first[:2])
-    maker.write("root", root(2, second), first[1:] + second[:2])
+    maker.write("root", root(1, first, old_host), first[:2])
+    maker.write("root", root(2, second, old_host), first[1:] + second[:2])
+    maker.write("root", root(3, second, host), second[1:])
 
     role, target = f"td-{name}", f"td-{name}.json"
     hashed = hashlib.sha256(target.encode()).hexdigest()
