@@ -111,23 +111,28 @@ impl Client {
                 None => self.file(&file, most("root"), traffic).await?,
             };
             let next = metadata::parse::<Root>(&file, &bytes)?;
-            if metadata::next_root(&file, &before, &next).is_err() {
-                return Err(self.is_other());
-            }
+            let follows = metadata::next_root(&file, &before, &next);
             if known.is_some() {
+                // What was checked before does not follow from what the operator vouches for, and all between is
+                // signed.
+                follows.map_err(|_| self.is_other())?;
                 for (version, bytes) in met {
                     self.keep_file(&root_file(version), &bytes)?;
                 }
                 self.vouched = None;
                 return Ok(());
             }
-            if met.len() as u64 >= trusted::ROOTS {
+            // A mirror can show anything: that is no word of another directory.
+            follows?;
+            if met.len() as u64 > trusted::ROOTS {
                 break;
             }
             met.push((version, bytes));
             before = next.signed;
         }
-        Err(self.is_other())
+        Err(SyncError::Missing(format!(
+            "the way from the operator's root to root {newest}"
+        )))
     }
 
     fn is_other(&self) -> SyncError {
