@@ -108,7 +108,7 @@ impl Client {
             let file = versioned("root", version);
             let bytes = match &known {
                 Some(bytes) => bytes.clone(),
-                None => self.file(&file, most("root"), traffic).await?,
+                None => self.root_bytes(&file, traffic).await?,
             };
             let next = metadata::parse::<Root>(&file, &bytes)?;
             let follows = metadata::next_root(&file, &before, &next);
@@ -133,6 +133,18 @@ impl Client {
         Err(SyncError::Missing(format!(
             "the way from the operator's root to root {newest}"
         )))
+    }
+
+    async fn root_bytes(
+        &mut self,
+        file: &str,
+        traffic: &mut Traffic,
+    ) -> Result<Vec<u8>, SyncError> {
+        let got = self.settings.source.get(file, most("root"), traffic);
+        match got.await? {
+            Got::Bytes(bytes) => Ok(bytes),
+            Got::NotThere | Got::NotModified => Err(SyncError::Missing(file.into())),
+        }
     }
 
     fn is_other(&self) -> SyncError {
