@@ -49,7 +49,7 @@ impl Standing {
 pub struct Fault {
     /// The word for it, which stays the same: `expired`, `hash`, `malformed`, `signatures`, `too_large`,
     /// `version`, `rollback`, `missing`, `unreachable`, `descriptor`, `rekey`, `vetoed`, `shared_key`,
-    /// `revoked`, `delegation`.
+    /// `revoked`, `delegation`, `lost`; of what is said of ourselves `behind`.
     pub reason: String,
     /// What it is, for people.
     pub problem: String,

@@ -270,11 +270,15 @@ async fn a_root_before_what_is_known_has_to_lead_there() {
     }
     std::fs::copy(root(&other, 1), &here.root).unwrap();
     other.rotate_root(&RootChange::default());
-    for federation in [&federation, &other] {
-        let _ = std::fs::copy(root(&other, 2), root(federation, 2));
-    }
+    std::fs::copy(root(&other, 2), root(&federation, 2)).unwrap();
+    // A mirror that shows something else in between says nothing of the directory.
+    let between = std::fs::read(root(&federation, 2)).unwrap();
+    std::fs::copy(root(&federation, 3), root(&federation, 2)).unwrap();
     here = here.again(&federation);
+    let error = here.client.sync(&wanting(&[])).await.unwrap_err();
+    assert_eq!(error.reason(), "version", "{error}");
     assert!(here.has(&tokyo), "until it can be asked");
+    std::fs::write(root(&federation, 2), between).unwrap();
     let error = here.client.sync(&wanting(&[])).await.unwrap_err();
     assert_eq!(error.reason(), "other_directory", "{error}");
     assert!(here.client.members().is_empty());

@@ -108,26 +108,43 @@ impl Client {
             let file = versioned("root", version);
             let bytes = match &known {
                 Some(bytes) => bytes.clone(),
-                None => self.file(&file, most("root"), traffic).await?,
+                None => self.root_bytes(&file, traffic).await?,
             };
             let next = metadata::parse::<Root>(&file, &bytes)?;
-            if metadata::next_root(&file, &before, &next).is_err() {
-                return Err(self.is_other());
-            }
+            let follows = metadata::next_root(&file, &before, &next);
             if known.is_some() {
+                // What was checked before does not follow from what the operator vouches for, and all between is
+                // signed.
+                follows.map_err(|_| self.is_other())?;
                 for (version, bytes) in met {
                     self.keep_file(&root_file(version), &bytes)?;
                 }
                 self.vouched = None;
                 return Ok(());
             }
-            if met.len() as u64 >= trusted::ROOTS {
+            // A mirror can show anything: that is no word of another directory.
+            follows?;
+            if met.len() as u64 > trusted::ROOTS {
                 break;
             }
             met.push((version, bytes));
             before = next.signed;
         }
-        Err(self.is_other())
+        Err(SyncError::Missing(format!(
+            "the way from the operator's root to root {newest}"
+        )))
+    }
+
+    async fn root_bytes(
+        &mut self,
+        file: &str,
+        traffic: &mut Traffic,
+    ) -> Result<Vec<u8>, SyncError> {
+        let got = self.settings.source.get(file, most("root"), traffic);
+        match got.await? {
+            Got::Bytes(bytes) => Ok(bytes),
+            Got::NotThere | Got::NotModified => Err(SyncError::Missing(file.into())),
+        }
     }
 
     fn is_other(&self) -> SyncError {
