@@ -148,6 +148,7 @@ impl Push {
             named: self.members.iter().map(ToString::to_string).collect(),
             marks: self.marks.iter().cloned().collect(),
             take_over: self.take_over,
+            threshold: settings.threshold,
             begun: clock.now(),
         };
         Ok((directories, pushing))

@@ -36,6 +36,8 @@ pub(super) struct Pushing {
     pub(super) marks: BTreeSet<Mark>,
     /// Whether bundles that others have set are replaced.
     pub(super) take_over: bool,
+    /// How many directories have to say the same of a member.
+    pub(super) threshold: usize,
     /// When this process began.
     pub(super) begun: SystemTime,
 }
@@ -77,6 +79,20 @@ impl Pushing {
             || confirmed.is_some_and(|confirmed| confirmed >= begun.as_secs())
     }
 
+    /// Whether as many directories as have to know a trust domain as a member, and do not say the same of it
+    /// yet: what one has said a moment ago the other says soon.
+    fn is_disagreed_on(&self, domain: &str, members: &Members, status: &[Status]) -> bool {
+        let mut told = members.iter();
+        if told.any(|member| member.trust_domain().as_str() == domain) {
+            return false;
+        }
+        let knows = |one: &&Status| {
+            let mut all = one.members.iter();
+            all.any(|one| one.trust_domain == domain && one.standing == "member" && one.used)
+        };
+        status.len() > 1 && status.iter().filter(knows).count() >= self.threshold
+    }
+
     /// What the directories say; what cannot be sent is a failure of that member.
     fn said(&self, members: &Members, status: &[Status]) -> (Said, BTreeMap<String, String>) {
         let (mut bundles, mut failed) = (BTreeMap::new(), BTreeMap::new());
@@ -101,7 +117,7 @@ impl Pushing {
         // What cannot be sent stays as it is, too.
         let unsure = asked.filter(|name| {
             let all = status.iter().all(|one| self.is_sure(name, one));
-            !all || failed.contains_key(*name)
+            !all || failed.contains_key(*name) || self.is_disagreed_on(name, members, status)
         });
         let said = Said {
             unsure: unsure.cloned().collect(),

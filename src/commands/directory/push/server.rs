@@ -144,9 +144,14 @@ impl Server {
     /// Takes bundles away; entries that name them lose the name. One that is gone already is as it
     /// should be.
     pub(super) async fn delete(&mut self, names: Vec<String>) -> Vec<(String, Became)> {
-        if names.is_empty() {
-            return Vec::new();
+        let mut all = Vec::with_capacity(names.len());
+        for some in names.chunks(BATCH) {
+            all.extend(self.delete_some(some.to_vec()).await);
         }
+        all
+    }
+
+    async fn delete_some(&mut self, names: Vec<String>) -> Vec<(String, Became)> {
         let request = BatchDeleteFederatedBundleRequest {
             trust_domains: names.clone(),
             mode: Mode::Dissociate.into(),

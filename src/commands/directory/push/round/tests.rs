@@ -23,6 +23,7 @@ fn pushing(folder: &tempfile::TempDir, named: &[&str], mark: &str) -> Pushing {
         named: set(named),
         marks: [mark.parse().unwrap()].into(),
         take_over: false,
+        threshold: 2,
         begun: UNIX_EPOCH + Duration::from_secs(1000),
     }
 }
@@ -111,4 +112,31 @@ fn of_whom_a_directory_has_not_said_anything_yet_nothing_is_known() {
     let spoken = || directory(Some(0), &[]);
     assert!(unsure(&[spoken(), directory(None, &["b.example"])]));
     assert!(!unsure(&[spoken(), spoken()]));
+}
+
+#[test]
+fn a_member_that_two_directories_do_not_agree_on_yet_keeps_what_it_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let pushing = pushing(&folder, &["a.example"], "hpci");
+    let knows = |standing: &'static str, used: bool| {
+        let mut status = directory(Some(0), &["a.example"]);
+        status.members[0].standing = standing;
+        status.members[0].used = used;
+        status
+    };
+    let members = |all: Vec<Member>| {
+        Members::new(&domain("own.example"), all.into_iter().map(Arc::new)).unwrap()
+    };
+    let unsure = |members: &Members, status: &[Status]| {
+        let (said, _) = pushing.said(members, status);
+        said.unsure.contains("a.example")
+    };
+    let both = [knows("member", true), knows("member", true)];
+    assert!(unsure(&members(vec![]), &both));
+    // Who distrusts itself, is out at one of them, or too old, is not waited for.
+    assert!(!unsure(&members(vec![member("a.example", &[])]), &both));
+    for other in [knows("expelled", false), knows("member", false)] {
+        assert!(!unsure(&members(vec![]), &[knows("member", true), other]));
+    }
+    assert!(!unsure(&members(vec![]), &[knows("member", true)]));
 }
