@@ -44,6 +44,9 @@ fn is_invalid(error: &anyhow::Error) -> bool {
 }
 
 fn run(args: &WanArgs) -> anyhow::Result<u8> {
+    // Before threads are made, so that none of them gets one; and before namespaces are, so that
+    // nothing is left behind.
+    let mut signals = signals().context("signals")?;
     if args.ceiling {
         let found = ceiling::measure(args.mtu, args.time.unwrap_or(CEILING))?;
         if args.json {
@@ -55,9 +58,6 @@ fn run(args: &WanArgs) -> anyhow::Result<u8> {
     }
     let plan = args.plan();
     plan.check()?;
-    // Before threads are made, so that none of them gets one; and before namespaces are, so that
-    // nothing is left behind.
-    let mut signals = signals().context("signals")?;
     let emulator = Emulator::start(&plan)?;
     if args.json {
         output::line(show::start_json(&plan, &emulator));

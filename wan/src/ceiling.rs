@@ -93,7 +93,11 @@ fn stream(client: &str, service: &str, time: Duration) -> io::Result<(f64, &'sta
         Ok(outcome) => (outcome, "cubic"),
         Err(_) => (run(None)?, "the host's"),
     };
-    drop(server);
+    // From where it can be reached, since it is told so by a connection.
+    inside(service, move || {
+        drop(server);
+        Ok(())
+    })?;
     let way = outcome.forward().ok_or_else(|| io::Error::other("nothing was sent"))?;
     Ok((way.bits_per_second(), congestion))
 }
