@@ -71,7 +71,9 @@ pub(super) fn fraction(text: &str) -> Result<Duration, String> {
 
 /// Digits, with a point among them at most.
 fn decimal(text: &str) -> Option<f64> {
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_plain = text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse().ok().filter(|_| is_plain)
 }
 

@@ -35,7 +35,9 @@ pub(crate) fn check(ends: [&[IpNet]; 2]) -> Result<(), Error> {
         }
         let earlier = ends.map(|end| end.iter().take(index).find(|earlier| overlap(earlier, one)));
         if let Some(earlier) = earlier.into_iter().flatten().next() {
-            return wrong(format!("{one} and {earlier} overlap: no packet could tell them apart"));
+            return wrong(format!(
+                "{one} and {earlier} overlap: no packet could tell them apart"
+            ));
         }
     }
     Ok(())
@@ -71,7 +73,9 @@ mod tests {
     use super::*;
 
     fn nets(text: &str) -> Vec<IpNet> {
-        text.split_whitespace().map(|one| one.parse().unwrap()).collect()
+        text.split_whitespace()
+            .map(|one| one.parse().unwrap())
+            .collect()
     }
 
     fn said(one: &str, other: &str) -> String {
@@ -99,7 +103,11 @@ mod tests {
             ("10.9.0.1/24", "10.9.0.1/24", "at both ends"),
             ("10.9.0.0/24", "10.9.0.1/24", "the network's own"),
             ("10.9.0.1/24", "10.9.0.255/24", "the network's own"),
-            ("10.9.0.1/24 10.9.0.65/26", "10.9.0.2/24 10.9.0.66/26", "overlap"),
+            (
+                "10.9.0.1/24 10.9.0.65/26",
+                "10.9.0.2/24 10.9.0.66/26",
+                "overlap",
+            ),
         ] {
             let said = said(one, other);
             assert!(said.contains(expected), "{one}, {other}: {said}");

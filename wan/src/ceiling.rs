@@ -98,7 +98,9 @@ fn stream(client: &str, service: &str, time: Duration) -> io::Result<(f64, &'sta
         drop(server);
         Ok(())
     })?;
-    let way = outcome.forward().ok_or_else(|| io::Error::other("nothing was sent"))?;
+    let way = outcome
+        .forward()
+        .ok_or_else(|| io::Error::other("nothing was sent"))?;
     Ok((way.bits_per_second(), congestion))
 }
 

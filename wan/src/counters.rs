@@ -5,7 +5,9 @@ use std::time::Duration;
 use crate::Nanos;
 
 /// The upper ends of [`Lateness::counts`], in microseconds; the last counts what was later.
-pub const LATE: [u64; 11] = [10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 100_000];
+pub const LATE: [u64; 11] = [
+    10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 100_000,
+];
 
 /// Counters of one direction since the start. Packets are those of the MTU, also where a device gives
 /// many of them in one read. Each is either on its way or counted in exactly one of `delivered`,

@@ -9,11 +9,11 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
+use tun_rs::{DeviceBuilder, SyncDevice};
 pub(crate) use tun_rs::{
     VIRTIO_NET_HDR_GSO_TCPV4 as GSO_TCP4, VIRTIO_NET_HDR_GSO_TCPV6 as GSO_TCP6,
     VIRTIO_NET_HDR_GSO_UDP_L4 as GSO_UDP, VIRTIO_NET_HDR_LEN as HEADER, VirtioNetHdr as Header,
 };
-use tun_rs::{DeviceBuilder, SyncDevice};
 
 /// One packet, as it is (linux/virtio_net.h).
 pub(crate) const GSO_NONE: u8 = 0;

@@ -122,7 +122,11 @@ impl Emulator {
         Self::carry(plan, devices, namespaces)
     }
 
-    fn carry(plan: &Plan, devices: [Arc<Device>; 2], namespaces: [Namespace; 2]) -> Result<Self, Error> {
+    fn carry(
+        plan: &Plan,
+        devices: [Arc<Device>; 2],
+        namespaces: [Namespace; 2],
+    ) -> Result<Self, Error> {
         let (stopped, stop) = pipe().map_err(Error::Start)?;
         let (ended, end) = pipe().map_err(Error::Start)?;
         let stopped = Arc::new(OwnedFd::from(stopped));

@@ -166,7 +166,9 @@ impl Shape {
         put(packet, 4, number.wrapping_add(first as u16))?;
         put(packet, 10, 0)?;
         let header = packet.get(..self.transport)?;
-        let words = header.chunks_exact(2).map(|pair| word(pair, 0).map(u32::from));
+        let words = header
+            .chunks_exact(2)
+            .map(|pair| word(pair, 0).map(u32::from));
         let sum = words.sum::<Option<u32>>()?;
         put(packet, 10, !folded(sum))
     }

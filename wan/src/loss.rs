@@ -17,9 +17,7 @@ impl Losses {
         let is_random = settings.loss > 0.0;
         Self {
             random: is_random.then(|| Events::new(settings.loss, generator(seed, 1))),
-            bursts: settings
-                .burst
-                .map(|burst| Bursts::new(burst, seed)),
+            bursts: settings.burst.map(|burst| Bursts::new(burst, seed)),
         }
     }
 

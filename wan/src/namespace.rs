@@ -61,13 +61,26 @@ impl Namespace {
     }
 
     /// Moves a device here, and sets it up.
-    pub(crate) fn attach(&self, device: &Device, addresses: &[IpNet], mtu: u16) -> Result<(), Error> {
+    pub(crate) fn attach(
+        &self,
+        device: &Device,
+        addresses: &[IpNet],
+        mtu: u16,
+    ) -> Result<(), Error> {
         let device = device.name();
         if let Some(name) = &self.name {
             ip(&["link", "set", device, "netns", name])?;
         }
         let mtu = mtu.to_string();
-        self.ip(&["link", "set", device, "mtu", &mtu, "txqueuelen", KERNEL_QUEUE])?;
+        self.ip(&[
+            "link",
+            "set",
+            device,
+            "mtu",
+            &mtu,
+            "txqueuelen",
+            KERNEL_QUEUE,
+        ])?;
         for address in addresses {
             let text = address.to_string();
             let mut arguments = vec!["address", "add", &text, "dev", device];
@@ -117,7 +130,9 @@ impl Drop for Namespace {
 /// Names of those that have one.
 fn names() -> Result<Vec<String>, Error> {
     let said = ip(&["netns", "list"])?;
-    let names = said.lines().filter_map(|line| line.split_whitespace().next());
+    let names = said
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
     Ok(names.map(str::to_owned).collect())
 }
 

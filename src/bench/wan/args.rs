@@ -21,12 +21,16 @@ const SECOND: u128 = 1_000_000_000;
 #[derive(Debug, Args)]
 pub(crate) struct WanArgs {
     /// The network namespaces, made where they are not there; one alone: between this one and it
-    #[arg(long, value_name = "NS,NS", value_delimiter = ',', num_args = 1..=2,
-        required_unless_present = "ceiling", conflicts_with = "ceiling")]
-    pub(super) between: Vec<String>,
+    #[arg(long, value_name = "NS,NS", required_unless_present = "ceiling",
+        conflicts_with = "ceiling", value_parser = between)]
+    pub(super) between: Option<Between>,
     /// Address and prefix of the first end and of the second; then a pair of IPv6, if any
-    #[arg(long, value_name = "ADDRESS,ADDRESS", value_delimiter = ',',
-        default_value = "10.99.0.1/30,10.99.0.2/30")]
+    #[arg(
+        long,
+        value_name = "ADDRESS,ADDRESS",
+        value_delimiter = ',',
+        default_value = "10.99.0.1/30,10.99.0.2/30"
+    )]
     pub(super) addresses: Vec<IpNet>,
     /// How long it lasts [default: until Ctrl-C]
     #[arg(short, long, value_name = "TIME", value_parser = duration)]
@@ -74,7 +78,12 @@ pub(crate) struct WanArgs {
     #[arg(long, help_heading = "The path")]
     pub(super) one_way: bool,
     /// The largest IP packet, in bytes
-    #[arg(long, value_name = "BYTES", help_heading = "The path", default_value = "1500")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        help_heading = "The path",
+        default_value = "1500"
+    )]
     pub(super) mtu: u16,
     /// The most memory for packets on their way, each direction
     #[arg(long, value_name = "SIZE", help_heading = "The path", default_value = "256MiB",
@@ -83,6 +92,14 @@ pub(crate) struct WanArgs {
     /// What all chance comes from [default: another each time, printed]
     #[arg(long, value_name = "N", help_heading = "The path")]
     pub(super) seed: Option<u64>,
+}
+
+/// The namespaces of the two ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Between {
+    /// `None`: that of this process.
+    near: Option<String>,
+    far: String,
 }
 
 impl WanArgs {
@@ -97,12 +114,9 @@ impl WanArgs {
     }
 
     fn ends(&self) -> [End; 2] {
-        // One name alone is the far end's.
-        let (near, far) = match self.between.as_slice() {
-            [near, far, ..] => (Some(near), Some(far)),
-            [far] => (None, Some(far)),
-            [] => (None, None),
-        };
+        let between = self.between.as_ref();
+        let near = between.and_then(|between| between.near.as_ref());
+        let far = between.map(|between| &between.far);
         let of = |skip: usize| {
             let every_other = self.addresses.iter().skip(skip).step_by(2);
             every_other.copied().collect()
@@ -130,6 +144,18 @@ impl WanArgs {
     }
 }
 
+fn between(text: &str) -> Result<Between, String> {
+    let names: Vec<_> = text.split(',').map(str::to_owned).collect();
+    let (near, far) = match <[String; 2]>::try_from(names) {
+        Ok([near, far]) => (Some(near), far),
+        Err(names) => match <[String; 1]>::try_from(names) {
+            Ok([far]) => (None, far),
+            Err(_) => return Err("expected one namespace or two, such as tokyo,osaka".into()),
+        },
+    };
+    Ok(Between { near, far })
+}
+
 fn queue(text: &str) -> Result<Queue, String> {
     let packets = text.strip_suffix('p').map(str::parse);
     match packets {
@@ -147,7 +173,10 @@ fn burst(text: &str) -> Result<Burst, String> {
         [begins, length, lost] => (begins, length, lost),
         _ => return Err("expected such as 0.01%,8 or 0.01%,8,50%".into()),
     };
-    let length = length.parse().ok().filter(|length: &f64| length.is_finite());
+    let length = length
+        .parse()
+        .ok()
+        .filter(|length: &f64| length.is_finite());
     Ok(Burst {
         begins: share(begins)?,
         length: length.ok_or("expected a number of packets, such as 8")?,
@@ -166,6 +195,16 @@ fn reorder(text: &str) -> Result<Reorder, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_namespace_alone_is_the_far_end() {
+        let far = "b".to_owned();
+        let two = between("a,b").unwrap();
+        assert_eq!((two.near.as_deref(), &two.far), (Some("a"), &far));
+        let one = between("b").unwrap();
+        assert_eq!((one.near.as_deref(), &one.far), (None, &far));
+        assert!(between("a,b,c").is_err());
+    }
 
     #[test]
     fn queues_bursts_and_reordering_are_read() {

@@ -56,7 +56,9 @@ pub(super) fn start(plan: &Plan, emulator: &Emulator) -> String {
     for (end, device) in plan.ends.iter().zip(emulator.devices()) {
         let addresses: Vec<_> = end.addresses.iter().map(ToString::to_string).collect();
         let place = end.namespace.as_ref();
-        let place = place.map_or("this namespace".to_owned(), |name| format!("namespace {name}"));
+        let place = place.map_or("this namespace".to_owned(), |name| {
+            format!("namespace {name}")
+        });
         lines.push(format!("{place}: {} at {device}", addresses.join(", ")));
     }
     for (way, one) in WAYS.iter().zip(&plan.settings) {
@@ -130,9 +132,9 @@ impl Told {
         row("largest memory", &|one| mib(one.largest_memory));
         row("late, 99 %", &|one| late(one, 99.0));
         row("latest", &|one| format!("{:?}", one.late.largest));
-        let unread = self.unread.map(|unread| {
-            unread.map_or_else(|| "device gone".into(), |unread| unread.to_string())
-        });
+        let unread = self
+            .unread
+            .map(|unread| unread.map_or_else(|| "device gone".into(), |unread| unread.to_string()));
         let [one, other] = unread;
         rows.push(vec!["not read in time".into(), one, other]);
         let mut text = format!("\n{}", output::table(&rows));
@@ -170,7 +172,11 @@ fn late(counters: &Counters, percent: f64) -> String {
 }
 
 fn counters_json(counters: &Counters, unread: Option<u64>) -> Value {
-    let late = counters.late.counts.iter().zip(LATE.into_iter().map(Some).chain([None]));
+    let late = counters
+        .late
+        .counts
+        .iter()
+        .zip(LATE.into_iter().map(Some).chain([None]));
     let late = late.map(|(count, micros)| json!({"up_to_microseconds": micros, "count": count}));
     json!({
         "packets": counters.packets,

@@ -17,7 +17,9 @@ fn receiver_sum(packet: &[u8], transport: usize) -> u16 {
     if bytes.len() % 2 == 1 {
         bytes.push(0);
     }
-    let words = bytes.chunks(2).map(|pair| u32::from(word(pair, 0).unwrap()));
+    let words = bytes
+        .chunks(2)
+        .map(|pair| u32::from(word(pair, 0).unwrap()));
     // Carries are put back before they could be lost.
     words.fold(0, |sum, word| u32::from(folded(sum + word))) as u16
 }
@@ -134,7 +136,11 @@ fn every_part_is_a_frame_with_the_checksum_of_its_own() {
                 assert_eq!(inner.wire(0..inner.count), shape.wire(first..end));
                 let body = &packet[shape.headers..];
                 let from = first as usize * 1400;
-                assert!(body.iter().zip(from..).all(|(byte, at)| *byte == (at % 251) as u8));
+                assert!(
+                    body.iter()
+                        .zip(from..)
+                        .all(|(byte, at)| *byte == (at % 251) as u8)
+                );
             }
         }
     }
@@ -148,7 +154,9 @@ fn sequence_flags_and_identification_go_on() {
     shape.cut(&frame, 1..3, &mut part).unwrap();
     let packet = &part[HEADER..];
     assert_eq!(word(packet, 4), Some(65_531));
-    let words = packet[..20].chunks(2).map(|pair| u32::from(word(pair, 0).unwrap()));
+    let words = packet[..20]
+        .chunks(2)
+        .map(|pair| u32::from(word(pair, 0).unwrap()));
     assert_eq!(folded(words.sum()), 0xffff, "the IP header's checksum");
     let sequence = u32::from_be_bytes(packet[24..28].try_into().unwrap());
     assert_eq!(sequence, 0xffff_fff0_u32.wrapping_add(1000));
@@ -196,7 +204,9 @@ fn no_bytes_make_it_panic() {
             bytes[at] = random.random();
         }
         bytes.truncate(random.random_range(0..=bytes.len()));
-        let Some(shape) = Shape::of(&bytes) else { continue };
+        let Some(shape) = Shape::of(&bytes) else {
+            continue;
+        };
         let end = random.random_range(1..=shape.count);
         let first = random.random_range(0..end);
         // Either way: what comes of it goes to the kernel, which looks at it again.

@@ -38,7 +38,9 @@ fn many(count: usize) -> Vec<u8> {
 }
 
 fn number(leaving: &Leaving) -> u32 {
-    let bytes = leaving.frame()[HEADER + 20..HEADER + 24].try_into().unwrap();
+    let bytes = leaving.frame()[HEADER + 20..HEADER + 24]
+        .try_into()
+        .unwrap();
     u32::from_be_bytes(bytes)
 }
 
@@ -79,7 +81,8 @@ impl Bench {
     /// Each packet is somewhere, once.
     fn is_sound(&self) {
         let one = self.path.counters();
-        let ends = one.delivered + one.dropped + one.overflowed + one.lost + one.too_large + one.refused;
+        let ends =
+            one.delivered + one.dropped + one.overflowed + one.lost + one.too_large + one.refused;
         assert_eq!(one.packets, ends + one.under_way, "{one:?}");
         assert_eq!(one.under_way == 0, self.path.in_memory == 0);
     }
@@ -104,7 +107,9 @@ fn delay_alone_moves_packets_in_time() {
         bench.give(u64::from(number) * 1000, &packet(number, 100));
     }
     let out = bench.out(Nanos::MAX);
-    let wanted: Vec<_> = (0..100).map(|one| (u64::from(one) * 1000 + 11_250_000, one, 1)).collect();
+    let wanted: Vec<_> = (0..100)
+        .map(|one| (u64::from(one) * 1000 + 11_250_000, one, 1))
+        .collect();
     assert_eq!(out, wanted);
 }
 
@@ -113,7 +118,11 @@ fn a_line_sends_one_packet_after_the_other() {
     // 1500 bytes at 12 Mb/s are a millisecond.
     let mut bench = Bench::new(rated(12_000_000, Queue::Bytes(1 << 20)));
     (0..10).for_each(|number| bench.give(0, &packet(number, 1500)));
-    let times: Vec<_> = bench.out(Nanos::MAX).into_iter().map(|(time, ..)| time).collect();
+    let times: Vec<_> = bench
+        .out(Nanos::MAX)
+        .into_iter()
+        .map(|(time, ..)| time)
+        .collect();
     let wanted: Vec<_> = (1..=10).map(|one| one * MILLISECOND).collect();
     assert_eq!(times, wanted);
     assert_eq!(bench.path.counters().largest_queue, 15_000);
@@ -128,7 +137,11 @@ fn the_tail_is_dropped_by_bytes() {
     bench.give(MILLISECOND / 2, &packet(10, 1500));
     assert_eq!(bench.path.counters().dropped, 8);
     bench.give(MILLISECOND, &packet(11, 1500));
-    let numbers: Vec<_> = bench.out(Nanos::MAX).into_iter().map(|(_, number, _)| number).collect();
+    let numbers: Vec<_> = bench
+        .out(Nanos::MAX)
+        .into_iter()
+        .map(|(_, number, _)| number)
+        .collect();
     assert_eq!(numbers, [0, 1, 2, 11]);
     assert_eq!(bench.path.counters().largest_queue, 4500);
 }
@@ -145,7 +158,10 @@ fn the_tail_is_dropped_by_packets() {
     assert_eq!(bench.path.counters().dropped, 3);
     bench.give(MILLISECOND, &packet(11, 40));
     assert_eq!(bench.path.counters().dropped, 4);
-    assert_eq!(bench.out(Nanos::MAX).iter().map(|one| one.2).sum::<u32>(), 4);
+    assert_eq!(
+        bench.out(Nanos::MAX).iter().map(|one| one.2).sum::<u32>(),
+        4
+    );
     assert!(bench.path.waiting.len() <= 4, "bounded by the queue");
 }
 
@@ -154,7 +170,10 @@ fn of_many_in_one_read_the_tail_alone_is_dropped() {
     let mut bench = Bench::new(rated(1_000_000_000, Queue::Bytes(15_000)));
     bench.give(0, &many(40));
     assert_eq!(bench.path.counters().dropped, 30);
-    assert_eq!(bench.out(Nanos::MAX).iter().map(|one| one.2).sum::<u32>(), 10);
+    assert_eq!(
+        bench.out(Nanos::MAX).iter().map(|one| one.2).sum::<u32>(),
+        10
+    );
 }
 
 #[test]
@@ -257,11 +276,17 @@ fn jitter_keeps_order() {
         bench.give(u64::from(number) * 100_000, &packet(number, 100));
     }
     let out = bench.out(Nanos::MAX);
-    assert!(out.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 < pair[1].1));
+    assert!(
+        out.windows(2)
+            .all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 < pair[1].1)
+    );
     let late = |(time, number, _): &(Nanos, u32, u32)| time - u64::from(*number) * 100_000;
     let most = out.iter().map(late).max().unwrap();
     let least = out.iter().map(late).min().unwrap();
-    assert!(most <= 3 * MILLISECOND && most - least > MILLISECOND, "{least} {most}");
+    assert!(
+        most <= 3 * MILLISECOND && most - least > MILLISECOND,
+        "{least} {most}"
+    );
 }
 
 #[test]
