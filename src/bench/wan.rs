@@ -137,6 +137,7 @@ fn tell(args: &WanArgs, emulator: &Emulator, begin: Instant, is_end: bool) {
     let told = show::Told {
         counters: emulator.counters(),
         unread: emulator.unread(),
+        is_real_time: emulator.is_real_time(),
         time: begin.elapsed(),
         is_end,
     };

@@ -1,13 +1,15 @@
 //! The thread of one direction: reads one device, writes the other.
 //!
 //! It sleeps in `ppoll` until there is something to read or the next packet is due, with the kernel's
-//! timer slack at its least (it is 50 µs by default), and never spins: the programs that are measured
-//! need the cores, and a packet that leaves some tens of microseconds late on a path of milliseconds is
-//! counted, where a core that is taken is not.
+//! timer slack at its least (it is 50 µs by default) and at real-time priority, and never spins: the
+//! programs that are measured need the cores, and waking up takes some tens of microseconds.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +25,7 @@ use crate::{
     device::{Device, Nothing},
     error::Error,
     path::Path,
+    priority,
     settings::nanos,
 };
 
@@ -40,6 +43,8 @@ pub(crate) struct Carrier {
     pub(crate) counters: Arc<Mutex<Counters>>,
     /// It is to end when this is closed at the other end.
     pub(crate) stop: Arc<OwnedFd>,
+    /// Set once the thread has real-time priority.
+    pub(crate) is_real_time: Arc<AtomicBool>,
 }
 
 impl Carrier {
@@ -47,6 +52,8 @@ impl Carrier {
     pub(crate) fn run(mut self) -> Result<(), Error> {
         // Without it packets leave a little later, which is counted.
         let _ = set_timerslack(1);
+        self.is_real_time
+            .store(priority::raise(), Ordering::Relaxed);
         let mut buffer = self.path.to_read();
         loop {
             let outcome = self.turn(&mut buffer);

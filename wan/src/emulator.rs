@@ -6,7 +6,7 @@ use std::{
     process,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
     time::Instant,
@@ -86,6 +86,7 @@ pub struct Emulator {
     ended: PipeReader,
     threads: Vec<JoinHandle<Result<(), Error>>>,
     counters: [Arc<Mutex<Counters>>; 2],
+    real_time: [Arc<AtomicBool>; 2],
     // Before the namespaces: a device in one would be deleted with it.
     devices: [Arc<Device>; 2],
     namespaces: [Namespace; 2],
@@ -135,14 +136,16 @@ impl Emulator {
             ended,
             threads: Vec::new(),
             counters: Default::default(),
+            real_time: Default::default(),
             devices,
             namespaces,
         };
         let start = Instant::now();
         let [one, other] = &emulator.devices;
         let ways = [(one, other), (other, one)];
-        let ways = ways.into_iter().zip(&plan.settings).zip(&emulator.counters);
-        for (index, (((from, to), settings), counters)) in ways.enumerate() {
+        let told = emulator.counters.iter().zip(&emulator.real_time);
+        let ways = ways.into_iter().zip(&plan.settings).zip(told);
+        for (index, (((from, to), settings), (counters, is_real_time))) in ways.enumerate() {
             let carrier = Carrier {
                 from: Arc::clone(from),
                 to: Arc::clone(to),
@@ -150,6 +153,7 @@ impl Emulator {
                 start,
                 counters: Arc::clone(counters),
                 stop: Arc::clone(&stopped),
+                is_real_time: Arc::clone(is_real_time),
             };
             let mut end = end.try_clone().map_err(Error::Start)?;
             let run = move || {
@@ -178,6 +182,13 @@ impl Emulator {
             *counters.lock().unwrap_or_else(PoisonError::into_inner)
         };
         self.counters.each_ref().map(one)
+    }
+
+    /// Whether both directions run at real-time priority, which they ask for when they start, by `chrt`
+    /// of util-linux. Without it packets are late where other programs want all cores.
+    #[must_use]
+    pub fn is_real_time(&self) -> bool {
+        self.real_time.iter().all(|one| one.load(Ordering::Relaxed))
     }
 
     /// Packets that the kernel dropped at each end because the emulator did not read them in time: more

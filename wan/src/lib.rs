@@ -29,6 +29,7 @@ mod loss;
 mod namespace;
 mod path;
 mod pool;
+mod priority;
 mod settings;
 
 pub use counters::{Counters, LATE, Lateness};

@@ -15,6 +15,7 @@ const WAYS: [&str; 2] = ["forward", "back"];
 pub(super) struct Told {
     pub(super) counters: [Counters; 2],
     pub(super) unread: [Option<u64>; 2],
+    pub(super) is_real_time: bool,
     pub(super) time: Duration,
     pub(super) is_end: bool,
 }
@@ -144,6 +145,12 @@ impl Told {
                  second, or a larger --memory, are what it can do here; see --ceiling.\n",
             );
         }
+        if !self.is_real_time {
+            text.push_str(
+                "Without real-time priority (chrt, of the package util-linux, was refused or is not \
+                 there) packets are late where other programs want all cores.\n",
+            );
+        }
         text.trim_end().to_owned()
     }
 
@@ -160,6 +167,7 @@ impl Told {
             "event": if self.is_end { "end" } else { "counters" },
             "seconds": self.time.as_secs_f64(),
             "emulator_is_limit": self.is_limit(),
+            "real_time": self.is_real_time,
             "forward": counters_json(forward, from_first),
             "back": counters_json(back, from_second),
         })
