@@ -34,9 +34,12 @@ pub(super) fn carried(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "expected at most 1GiB".into())
 }
 
-/// `500M`, `10G`: bits per second, decimal, as iperf3 has it.
+/// `500M`, `10G`, `4g`: bits per second, decimal, as iperf3 has it.
 pub(super) fn rate(text: &str) -> Result<u64, String> {
     let units = [
+        ("k", 1_000),
+        ("m", 1_000_000),
+        ("g", 1_000_000_000),
         ("K", 1_000),
         ("M", 1_000_000),
         ("G", 1_000_000_000),
@@ -96,6 +99,7 @@ mod tests {
         assert_eq!(size("128KiB"), Ok(131_072));
         assert_eq!(size("64G"), Ok(64 << 30));
         assert_eq!(rate("10G"), Ok(10_000_000_000));
+        assert_eq!(rate("4g"), Ok(4_000_000_000));
         assert_eq!(message("16MiB"), Ok(16 << 20));
         assert_eq!(carried("0"), Ok(0));
     }

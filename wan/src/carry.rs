@@ -59,7 +59,7 @@ impl Carrier {
             let outcome = self.turn(&mut buffer);
             let told = *self.path.counters();
             *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = told;
-            if outcome? && self.sleep()? {
+            if self.wait(outcome?)? {
                 return Ok(());
             }
         }
@@ -97,12 +97,15 @@ impl Carrier {
         Ok(())
     }
 
-    /// Until there is something to do; whether that is to stop.
-    fn sleep(&self) -> Result<bool, Error> {
-        let time = self.path.next().map(|next| {
-            let left = next.saturating_sub(self.now());
-            TimeSpec::from(Duration::from_nanos(left))
-        });
+    /// Until there is something to do, which there is already unless it `is_idle`; whether that is to
+    /// stop.
+    fn wait(&self, is_idle: bool) -> Result<bool, Error> {
+        let time = match self.path.next() {
+            _ if !is_idle => Some(Duration::ZERO),
+            Some(next) => Some(Duration::from_nanos(next.saturating_sub(self.now()))),
+            None => None,
+        };
+        let time = time.map(TimeSpec::from);
         let mut events = [
             PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
