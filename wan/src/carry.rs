@@ -54,7 +54,7 @@ impl Carrier {
         let _ = set_timerslack(1);
         self.is_real_time
             .store(priority::raise(), Ordering::Relaxed);
-        let mut buffer = self.path.to_read();
+        let mut buffer = self.path.for_reading();
         loop {
             let outcome = self.turn(&mut buffer);
             let told = *self.path.counters();

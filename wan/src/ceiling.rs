@@ -1,29 +1,26 @@
 //! What the emulator carries on this machine when it is asked for nothing: no delay, no rate.
 
 use std::{
-    fs::File,
     io,
     net::{SocketAddr, UdpSocket},
-    path::Path,
-    process, thread,
+    process,
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, setns};
 use sekisho_bench::{server::Server, throughput::Throughput};
 
 use crate::{
     emulator::{Emulator, End, Plan},
     error::Error,
+    namespace::inside,
     settings::Settings,
 };
 
 const ENDS: [[u8; 4]; 2] = [[10, 99, 255, 1], [10, 99, 255, 2]];
 const PREFIX: u8 = 30;
+const LEAST: Duration = Duration::from_millis(10);
 /// IPv4's and UDP's headers.
 const HEADERS: u16 = 28;
-/// Where `ip netns` keeps names (ip-netns(8)).
-const NAMES: &str = "/run/netns";
 
 /// What was measured, load and emulator sharing the machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,6 +38,8 @@ pub struct Ceiling {
 /// # Errors
 /// Those of [`Emulator::start`]; [`Error::Ceiling`].
 pub fn measure(mtu: u16, time: Duration) -> Result<Ceiling, Error> {
+    // Less would measure nothing.
+    let time = time.max(LEAST);
     let name = |side: char| format!("wan{}ceiling{side}", process::id());
     let names = ['a', 'b'].map(name);
     let settings = Settings {
@@ -122,20 +121,4 @@ fn flood(client: &str, mtu: u16, time: Duration) -> io::Result<()> {
         }
         Ok(())
     })
-}
-
-/// Runs something in a thread that lives in a namespace. Sockets stay where they were made.
-fn inside<T: Send + 'static>(
-    namespace: &str,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let namespace = File::open(Path::new(NAMES).join(namespace))?;
-    let enter = move || {
-        setns(namespace, CloneFlags::CLONE_NEWNET)?;
-        work()
-    };
-    let thread = thread::Builder::new().spawn(enter)?;
-    thread
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")))
 }

@@ -35,6 +35,7 @@ mod settings;
 pub use counters::{Counters, LATE, Lateness};
 pub use emulator::{Emulator, End, Plan};
 pub use error::Error;
+pub use namespace::inside;
 pub use settings::{
     Burst, LONGEST, MEMORY, Queue, Reorder, SMALLEST_MTU, SMALLEST_MTU_V6, Settings, SettingsError,
 };

@@ -73,9 +73,10 @@ mod tests {
     fn idle_time_is_not_saved_up() {
         let mut line = Line::new(8_000_000_000);
         assert_eq!(line.send(0, 1000), 1000);
+        let second = 1_000_000_000;
         // A second later: not a second's worth at once.
-        assert_eq!(line.send(SECOND as u64, 1000), SECOND as u64 + 1000);
-        assert_eq!(line.send(SECOND as u64, 1000), SECOND as u64 + 2000);
+        assert_eq!(line.send(second, 1000), second + 1000);
+        assert_eq!(line.send(second, 1000), second + 2000);
     }
 
     #[test]

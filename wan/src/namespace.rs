@@ -1,12 +1,21 @@
 //! Network namespaces, by `ip` (iproute2), which has had these arguments for long.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs::File,
+    io,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
 
 use ipnet::IpNet;
+use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 
 use crate::{device::Device, error::Error};
 
+/// Where `ip netns` keeps names (ip-netns(8)).
+const NAMES: &str = "/run/netns";
 /// Packets that the kernel keeps for a reader that is late, of up to 64 KiB each.
 const KERNEL_QUEUE: &str = "5000";
 
@@ -163,6 +172,26 @@ fn ip(arguments: &[&str]) -> Result<String, Error> {
         });
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs something in a thread of its own that lives in a network namespace, and waits for it. Threads
+/// that it starts live there too, and sockets stay where they were made.
+///
+/// # Errors
+/// When there is no such namespace, or this is not root; whatever `work` returns.
+pub fn inside<T: Send + 'static>(
+    namespace: &str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let namespace = File::open(Path::new(NAMES).join(namespace))?;
+    let enter = move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        work()
+    };
+    let thread = thread::Builder::new().spawn(enter)?;
+    thread
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("a thread has panicked")))
 }
 
 #[cfg(test)]

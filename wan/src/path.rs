@@ -97,8 +97,8 @@ impl Path {
     }
 
     /// A buffer to read the next frame into.
-    pub(crate) fn to_read(&mut self) -> Vec<u8> {
-        self.pool.to_read()
+    pub(crate) fn for_reading(&mut self) -> Vec<u8> {
+        self.pool.for_reading()
     }
 
     /// Takes the frame at the beginning of `buffer`, which came at `now`. Leaves a buffer to read the
@@ -131,7 +131,7 @@ impl Path {
         let is_whole = self.fates.is_empty() && room == shape.count && together >= room;
         if is_whole && Pool::keeps(length) {
             let at = self.leaves(now, &shape, 0..room);
-            let next = self.pool.to_read();
+            let next = self.pool.for_reading();
             let whole = std::mem::replace(buffer, next);
             self.wait(at, (whole, length), &shape, 0..room, Fate::Straight);
             return;

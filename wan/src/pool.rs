@@ -27,7 +27,7 @@ impl Pool {
     }
 
     /// A buffer to read into, of the largest size. What it holds does not matter.
-    pub(crate) fn to_read(&mut self) -> Vec<u8> {
+    pub(crate) fn for_reading(&mut self) -> Vec<u8> {
         let mut buffer = self.large.pop().unwrap_or_default();
         // Those that were read into before are so long already: nothing is written here.
         buffer.resize(LARGEST, 0);
@@ -74,7 +74,7 @@ mod tests {
             let again = pool.take(bytes);
             assert!(again.is_empty() && again.as_ptr() == place);
         }
-        assert_eq!(pool.to_read().len(), LARGEST);
+        assert_eq!(pool.for_reading().len(), LARGEST);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use crate::output;
 /// The words for the two directions.
 const WAYS: [&str; 2] = ["forward", "back"];
 
+/// What 99 of 100 packets must not be later than.
+const TOO_LATE: Duration = Duration::from_millis(1);
+
 /// What is told of a running path.
 #[derive(Debug)]
 pub(super) struct Told {
@@ -145,6 +148,12 @@ impl Told {
                  second, or a larger --memory, are what it can do here; see --ceiling.\n",
             );
         }
+        if self.is_late() {
+            text.push_str(
+                "The emulator was late: one of a hundred packets left more than a millisecond after it \
+                 should. The machine has too much else to do, or this is too much for it.\n",
+            );
+        }
         if !self.is_real_time {
             text.push_str(
                 "Without real-time priority (chrt, of the package util-linux, was refused or is not \
@@ -160,6 +169,15 @@ impl Told {
             || self.counters.iter().any(|one| one.overflowed > 0)
     }
 
+    /// Whether delays were not what was asked for.
+    fn is_late(&self) -> bool {
+        let is_late = |one: &Counters| {
+            let within = one.late.within(99.0);
+            one.writes > 0 && within.is_none_or(|within| within > TOO_LATE)
+        };
+        self.counters.iter().any(is_late)
+    }
+
     pub(super) fn json(&self) -> Value {
         let [forward, back] = &self.counters;
         let [from_first, from_second] = self.unread;
@@ -167,6 +185,7 @@ impl Told {
             "event": if self.is_end { "end" } else { "counters" },
             "seconds": self.time.as_secs_f64(),
             "emulator_is_limit": self.is_limit(),
+            "emulator_is_late": self.is_late(),
             "real_time": self.is_real_time,
             "forward": counters_json(forward, from_first),
             "back": counters_json(back, from_second),

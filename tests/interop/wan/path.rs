@@ -42,8 +42,15 @@ pub(super) fn needs(programs: &[&str]) -> Option<Tools> {
 }
 
 impl Tools {
-    fn path(&self, program: &str) -> &PathBuf {
-        &self.0[program]
+    fn path(&self, program: &str) -> &path::Path {
+        // Ours has a place, the others have been looked for.
+        let found = self.0.get(program).map(PathBuf::as_path);
+        found.unwrap_or_else(|| path::Path::new(program))
+    }
+
+    /// To run one of them here.
+    pub(super) fn command(&self, program: &str) -> Command {
+        Command::new(self.path(program))
     }
 
     /// Runs `ip`, which must do it.
@@ -125,9 +132,14 @@ impl<'a> Path<'a> {
         Process::start(&mut self.command(host, words)).ended().1
     }
 
+    /// Starts a program at an end.
+    pub(super) fn start_at(&self, host: usize, words: &[&str]) -> Process {
+        Process::start(&mut self.command(host, words))
+    }
+
     /// iperf3's server at the far end.
     pub(super) fn server(&self) -> Process {
-        let server = Process::start(&mut self.command(1, &["iperf3", "-s", "--forceflush"]));
+        let server = self.start_at(1, &["iperf3", "-s", "--forceflush"]);
         server.wait_for("Server listening");
         server
     }
@@ -171,6 +183,14 @@ impl<'a> Path<'a> {
         let end = said.lines().find_map(|line| event("end", line));
         end.unwrap_or_else(|| panic!("{said}"))
     }
+}
+
+/// The exit code of `sekisho bench wan` with these options, which ends by itself, and what it said.
+pub(super) fn said(options: &str) -> (Option<i32>, String) {
+    let mut command = Command::new(SEKISHO);
+    command.args(["bench", "wan"]).args(options.split(' '));
+    let (status, said) = Process::start(&mut command).ended();
+    (status.code(), said)
 }
 
 /// Names that nobody has.

@@ -1,16 +1,6 @@
 //! What cannot be: said before anything is made, with the exit code of a wrong command line.
 
-use std::process::Command;
-
-use crate::support::{Process, node::SEKISHO};
-
-/// The exit code, and what it said.
-fn said(options: &str) -> (Option<i32>, String) {
-    let mut command = Command::new(SEKISHO);
-    command.args(["bench", "wan"]).args(options.split(' '));
-    let (status, said) = Process::start(&mut command).ended();
-    (status.code(), said)
-}
+use super::path::{needs, said};
 
 #[test]
 fn a_path_that_makes_no_sense_is_refused_with_its_reason() {
@@ -65,7 +55,7 @@ fn a_path_that_makes_no_sense_is_refused_with_its_reason() {
 
 #[test]
 fn addresses_that_a_namespace_has_already_are_refused() {
-    let Some(_) = super::needs(&[]) else { return };
+    let Some(_) = needs(&[]) else { return };
     // Loopback is everywhere.
     let name = format!("sekishowan{}l", std::process::id());
     let (code, said) = said(&format!(

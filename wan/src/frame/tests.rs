@@ -1,5 +1,7 @@
 //! Frames as the kernel builds them, and their parts against a sum over the whole.
 
+#![expect(clippy::cast_possible_truncation, reason = "the numbers are small")]
+
 use super::*;
 use crate::device::LARGEST;
 

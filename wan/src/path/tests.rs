@@ -9,7 +9,7 @@ use crate::{
 };
 
 const MILLISECOND: Nanos = 1_000_000;
-const IP_AND_TCP: usize = 40;
+const IP_AND_TCP: u16 = 40;
 
 /// A packet of so many bytes that carries a number.
 fn packet(number: u32, bytes: usize) -> Vec<u8> {
@@ -22,12 +22,13 @@ fn packet(number: u32, bytes: usize) -> Vec<u8> {
 /// Packets of 1500 bytes in one read.
 fn many(count: usize) -> Vec<u8> {
     let segment = 1500 - IP_AND_TCP;
-    let mut frame = vec![0; HEADER + IP_AND_TCP + count * segment];
+    let length = usize::from(IP_AND_TCP) + count * usize::from(segment);
+    let mut frame = vec![0; HEADER + length];
     let header = Header {
         flags: NEEDS_CHECKSUM,
         gso_type: GSO_TCP4,
-        hdr_len: IP_AND_TCP as u16,
-        gso_size: segment as u16,
+        hdr_len: IP_AND_TCP,
+        gso_size: segment,
         csum_start: 20,
         csum_offset: 16,
     };
@@ -53,7 +54,7 @@ impl Bench {
     fn new(settings: Settings) -> Self {
         settings.check().unwrap();
         let mut path = Path::new(&settings, 42);
-        let buffer = path.to_read();
+        let buffer = path.for_reading();
         Self { path, buffer }
     }
 
