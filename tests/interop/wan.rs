@@ -251,7 +251,7 @@ fn a_device_that_goes_away_ends_it_with_a_reason() {
         let mut path = Path::start_in_made(&tools, "--rtt 1ms");
         let names = path.names.clone();
         tools.ip(&["netns", "del", &names[host]]);
-        let (status, said) = path.process.ended();
+        let (status, said) = path.ended();
         assert_eq!(status.code(), Some(1), "{said}");
         assert!(said.contains("is gone: it, or the namespace"), "{said}");
         tools.ip(&["netns", "del", &names[1 - host]]);
@@ -266,7 +266,7 @@ fn ctrl_c_and_the_end_of_its_time_end_it() {
     let path = Path::start(&tools, "--rtt 1ms", &[]);
     path.end_by(Signal::SIGINT);
     let mut path = Path::start(&tools, "--rtt 1ms --time 300ms --interval 50ms", &[]);
-    let (status, said) = path.process.ended();
+    let (status, said) = path.ended();
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(
         said.matches("\"event\":\"counters\"").count() >= 2,

@@ -4,7 +4,7 @@ use std::{
     cell::Cell,
     collections::HashMap,
     path::{self, PathBuf},
-    process::{self, Command},
+    process::{self, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn needs(programs: &[&str]) -> Option<Tools> {
 }
 
 impl Tools {
-    fn path(&self, program: &str) -> &path::Path {
+    fn path<'a>(&'a self, program: &'a str) -> &'a path::Path {
         // Ours has a place, the others have been looked for.
         let found = self.0.get(program).map(PathBuf::as_path);
         found.unwrap_or_else(|| path::Path::new(program))
@@ -67,6 +67,7 @@ pub(super) struct Path<'a> {
     pub(super) names: [String; 2],
     pub(super) process: Process,
     start: Value,
+    is_over: bool,
     /// Lines that were read.
     read: Cell<usize>,
 }
@@ -100,6 +101,7 @@ impl<'a> Path<'a> {
             names,
             process,
             start,
+            is_over: false,
             read: Cell::new(read),
         }
     }
@@ -171,6 +173,12 @@ impl<'a> Path<'a> {
         counters
     }
 
+    /// Waits for its end, of itself.
+    pub(super) fn ended(&mut self) -> (ExitStatus, String) {
+        self.is_over = true;
+        self.process.ended()
+    }
+
     /// Ends it; its last counters.
     pub(super) fn end(self) -> Value {
         self.end_by(Signal::SIGTERM)
@@ -178,10 +186,30 @@ impl<'a> Path<'a> {
 
     pub(super) fn end_by(mut self, signal: Signal) -> Value {
         self.process.signal(signal);
-        let (status, said) = self.process.ended();
+        let (status, said) = self.ended();
         assert_eq!(status.code(), Some(0), "{said}");
         let end = said.lines().find_map(|line| event("end", line));
         end.unwrap_or_else(|| panic!("{said}"))
+    }
+}
+
+/// A test that has failed leaves no namespaces either.
+impl Drop for Path<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.process.signal(Signal::SIGTERM);
+        self.process.ended();
+        for name in &self.names {
+            // Those that it had made are gone.
+            let _ = self
+                .tools
+                .command("ip")
+                .args(["netns", "del", name])
+                .stderr(Stdio::null())
+                .status();
+        }
     }
 }
 
