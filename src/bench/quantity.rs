@@ -59,7 +59,7 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a share from 0% to 100%, such as 0.01%".into())
 }
 
-/// `15.7ms`, `300us`, `1s`: a short time, to the nanosecond, with decimals as round trips have them.
+/// `15.7ms`, `300us`, `1s`: a short time, to the microsecond, with decimals as round trips have them.
 pub(super) fn fraction(text: &str) -> Result<Duration, String> {
     // Seconds last: the other units end in theirs.
     let units = [("us", 1e-6), ("ms", 1e-3), ("s", 1.0)];
@@ -68,7 +68,7 @@ pub(super) fn fraction(text: &str) -> Result<Duration, String> {
         .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     unit.and_then(|(number, seconds)| Some(decimal(number)? * seconds))
         .filter(|seconds| *seconds < 1e6)
-        .map(|seconds| Duration::from_nanos((seconds * 1e9).round() as u64))
+        .and_then(|seconds| Duration::try_from_secs_f64((seconds * 1e6).round() / 1e6).ok())
         .ok_or_else(|| "expected a time with a unit, such as 15.7ms or 300us".into())
 }
 

@@ -46,7 +46,7 @@ fn is_invalid(error: &anyhow::Error) -> bool {
 fn run(args: &WanArgs) -> anyhow::Result<u8> {
     // Before threads are made, so that none of them gets one; and before namespaces are, so that
     // nothing is left behind.
-    let mut signals = signals().context("signals")?;
+    let signals = signals().context("signals")?;
     if args.ceiling {
         let found = ceiling::measure(args.mtu, args.time.unwrap_or(CEILING))?;
         if args.json {
@@ -65,7 +65,7 @@ fn run(args: &WanArgs) -> anyhow::Result<u8> {
         output::line(show::start(&plan, &emulator));
     }
     let begin = Instant::now();
-    let outcome = watch(args, &emulator, &mut signals, begin);
+    let outcome = watch(args, &emulator, &signals, begin);
     tell(args, &emulator, begin, true);
     let stopped = emulator.stop();
     outcome?;
@@ -90,7 +90,7 @@ fn signals() -> nix::Result<SignalFd> {
 fn watch(
     args: &WanArgs,
     emulator: &Emulator,
-    signals: &mut SignalFd,
+    signals: &SignalFd,
     begin: Instant,
 ) -> anyhow::Result<()> {
     let mut next = args.interval;

@@ -130,11 +130,12 @@ impl WanArgs {
     fn settings(&self, rate: Option<u64>, has_defects: bool) -> Settings {
         let trip = self.rtt.as_nanos() * u128::from(rate.unwrap_or_default()) / (BITS * SECOND);
         let trip = u64::try_from(trip).unwrap_or(u64::MAX);
+        let whole_trip = Queue::Bytes(trip.max(SMALLEST_QUEUE));
         Settings {
             delay: self.rtt / 2,
             jitter: self.jitter,
             rate,
-            queue: self.queue.unwrap_or(Queue::Bytes(trip.max(SMALLEST_QUEUE))),
+            queue: self.queue.unwrap_or(whole_trip),
             loss: if has_defects { self.loss } else { 0.0 },
             burst: self.burst.filter(|_| has_defects),
             reorder: self.reorder.filter(|_| has_defects),

@@ -60,9 +60,10 @@ pub(super) fn start(plan: &Plan, emulator: &Emulator) -> String {
     for (end, device) in plan.ends.iter().zip(emulator.devices()) {
         let addresses: Vec<_> = end.addresses.iter().map(ToString::to_string).collect();
         let place = end.namespace.as_ref();
-        let place = place.map_or("this namespace".to_owned(), |name| {
-            format!("namespace {name}")
-        });
+        let place = place.map_or_else(
+            || "this namespace".to_owned(),
+            |name| format!("namespace {name}"),
+        );
         lines.push(format!("{place}: {} at {device}", addresses.join(", ")));
     }
     for (way, one) in WAYS.iter().zip(&plan.settings) {

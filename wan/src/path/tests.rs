@@ -366,3 +366,33 @@ fn the_same_packets_meet_the_same_fate() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_clock_that_jumps_doubles_nothing_and_loses_only_what_is_counted() {
+    for rate in [None, Some(100_000_000)] {
+        let mut bench = Bench::new(Settings {
+            delay: Duration::from_millis(5),
+            jitter: Duration::from_millis(1),
+            rate,
+            ..Settings::default()
+        });
+        // Forward, as after the process was stopped; back, as no monotonic clock goes; to its end.
+        let times = [10, 20, 3_600_000_000_000, 5, 30, Nanos::MAX, 0];
+        for (number, now) in times.into_iter().enumerate() {
+            bench.give(now, &packet(u32::try_from(number).unwrap(), 1000));
+        }
+        let mut numbers = Vec::new();
+        while let Some(leaving) = bench.path.due(Nanos::MAX) {
+            numbers.push(number(&leaving));
+            bench.path.left(leaving, 0, true);
+            bench.is_sound();
+        }
+        // A line is busy until the time that it was told of: its queue is full.
+        let wanted: &[u32] = if rate.is_some() {
+            &[0, 1, 2, 5]
+        } else {
+            &[0, 1, 2, 3, 4, 5, 6]
+        };
+        assert_eq!(numbers, wanted);
+    }
+}
