@@ -1,8 +1,9 @@
-//! `sekisho bench`: load in the manner of iperf3.
+//! `sekisho bench`: load in the manner of iperf3, and a long path for it.
 
 mod args;
 mod quantity;
 mod show;
+mod wan;
 
 use std::{
     net::{SocketAddr, ToSocketAddrs as _},
@@ -25,6 +26,7 @@ pub(crate) fn bench(command: &BenchCommand) -> u8 {
     let outcome = match command {
         BenchCommand::Server(args) => server(args),
         BenchCommand::Client(args) => client(args),
+        BenchCommand::Wan(args) => wan::wan(args),
     };
     match outcome {
         Ok(code) => code,

@@ -5,10 +5,13 @@ use std::{net::SocketAddr, time::Duration};
 use clap::{Args, Subcommand};
 use sekisho_bench::throughput::Direction;
 
-use super::quantity::{carried, message, rate, size};
+use super::{
+    quantity::{carried, message, rate, size},
+    wan::WanArgs,
+};
 use crate::cli::duration;
 
-/// The two ends.
+/// The two ends, and what may stand between.
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Answer every kind of load, until Ctrl-C
@@ -30,6 +33,23 @@ pub(crate) enum BenchCommand {
         sekisho bench client 127.0.0.1:5201 --idle 4000 --carry 1MiB --pid 1234"
     )]
     Client(ClientArgs),
+    /// A long path on this machine: delay, rate, queue, loss and reordering between two network
+    /// namespaces
+    #[command(
+        after_help = "Every packet passes through this process, by two TUN devices: no netem is \
+        needed. It needs root. A packet meets MTU, queue, rate, loss, delay, reordering, in this order. \
+        Without --rate nothing waits in a queue. Namespaces that it made are removed at the end.\n\n\
+        Signals: SIGUSR1 prints the counters, SIGTERM and Ctrl-C end it.\n\nExit codes: 0 done, 1 it \
+        failed, or a device went away, 2 the path makes no sense.\n\nExamples:\n  \
+        sekisho bench wan --between tokyo,osaka --rtt 22ms --rate 4G\n  \
+        sekisho bench wan --between a,b --rtt 20ms --rate 2G --loss 0.01% --seed 7 --time 60s --json\n  \
+        sekisho bench wan --between a,b --rtt 5ms --burst 0.01%,8 --reorder 5%,2ms --jitter 1ms\n  \
+        sekisho bench wan --between a,b --addresses 10.9.0.1/30,10.9.0.2/30,fd00::1/64,fd00::2/64\n  \
+        sekisho bench wan --ceiling\n\n\
+        Then, in other shells:\n  \
+        ip netns exec osaka iperf3 -s\n  ip netns exec tokyo iperf3 -c 10.99.0.2"
+    )]
+    Wan(Box<WanArgs>),
 }
 
 /// The server's.

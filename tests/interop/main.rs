@@ -1,5 +1,5 @@
 //! sekisho against programs that others wrote: Envoy, Kubernetes' API server, Go with go-spiffe, Java,
-//! OpenSSL, tlslite-ng, Pebble, PyJWT, python-tuf, go-tuf, curl, iperf3, netcat and socat; and the promises that only show from outside
+//! OpenSSL, tlslite-ng, Pebble, PyJWT, python-tuf, go-tuf, curl, iperf3, ping, netcat and socat; and the promises that only show from outside
 //! the process: alerts, exit codes,
 //! users of this host.
 //!
@@ -42,3 +42,4 @@ mod spire_api;
 mod streams;
 mod support;
 mod versions;
+mod wan;
