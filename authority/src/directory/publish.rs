@@ -1,10 +1,10 @@
 //! Saying to the directories what becomes of our own bundle: by the member's key of this site, whenever it
 //! changes, and before what was signed ends.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use sekisho_federation::directory::{
-    membership::{Membership, MembershipError, Says, Spoken},
+    membership::{Desk, Membership, Says, Spoken},
     submit::Hosting,
 };
 use tokio::time::Instant;
@@ -31,26 +31,38 @@ async fn tell(core: &Core, folder: &Path) {
     let Some(handle) = core.followed() else {
         return;
     };
-    let mut told = Vec::new();
+    let (mut told, mut problem) = (Vec::new(), None);
     loop {
-        match Membership::open(folder).map(|membership| membership.statements()) {
-            Some(Ok(all)) if all != told => {
-                for statement in &all {
-                    handle.say(statement.clone()).await;
+        let read = Membership::open(folder).map(|membership| membership.statements());
+        match read.transpose() {
+            Ok(all) => {
+                problem = None;
+                // A folder that has gone takes nothing back.
+                if let Some(all) = all.filter(|all| *all != told) {
+                    handle.say(all.clone()).await;
+                    told = all;
                 }
-                told = all;
             }
-            Some(Err(error)) => tracing::error!(%error, "not told to other sites"),
-            _ => {}
+            Err(error) => {
+                let text = error.to_string();
+                if problem.as_ref() != Some(&text) {
+                    tracing::error!(%error, "not told to other sites");
+                }
+                problem = Some(text);
+            }
         }
         tokio::time::sleep(STATEMENTS).await;
     }
 }
 
+/// What was wrong at each directory: it is told once, and not each minute.
+type Told = HashMap<String, String>;
+
 async fn say(core: &Core, settings: &MemberSettings) {
     let mut bundle = core.ca.bundle();
+    let mut told = Told::new();
     loop {
-        let pause = match speak(core, settings).await {
+        let pause = match speak(core, settings, &mut told).await {
             true => LOOK,
             false => AGAIN,
         };
@@ -63,7 +75,7 @@ async fn say(core: &Core, settings: &MemberSettings) {
 }
 
 /// False where it has to be said again soon.
-async fn speak(core: &Core, settings: &MemberSettings) -> bool {
+async fn speak(core: &Core, settings: &MemberSettings, told: &mut Told) -> bool {
     // The operator may ask to be a member while we run.
     let Some(membership) = Membership::open(&settings.data) else {
         return false;
@@ -97,23 +109,18 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
         };
         let address = hosting.address();
         let shown = core.followed().and_then(|handle| handle.shown(address));
-        let spoken = membership.speak(&own, &says, &hosting, shown, core.now());
-        match spoken.await {
-            Ok(Spoken::AsBefore) => {}
-            Ok(Spoken::OnItsWay(version)) => {
-                tracing::debug!(
-                    url,
-                    version,
-                    "said to the directory, which does not show it yet"
-                );
-            }
-            Ok(Spoken::Taken(version)) => tracing::info!(url, version, "said to the directory"),
-            Err(error @ MembershipError::NotAdmitted(_)) => {
-                tracing::warn!(url, %error, "not said to the directory");
-                all = false;
+        let desk = Desk::Web(&hosting, shown);
+        match membership.speak(&own, &says, &desk, core.now()).await {
+            Ok(spoken) => {
+                told.remove(url);
+                as_spoken(url, spoken);
             }
             Err(error) => {
-                tracing::warn!(url, %error, "not said to the directory");
+                let text = error.to_string();
+                if told.get(url) != Some(&text) {
+                    tracing::warn!(url, %error, "not said to the directory");
+                    told.insert(url.clone(), text);
+                }
                 all = false;
             }
         }
@@ -122,6 +129,23 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
         }
     }
     all
+}
+
+fn as_spoken(url: &str, spoken: Spoken) {
+    match spoken {
+        Spoken::AsBefore => {}
+        Spoken::OnItsWay(version) => {
+            tracing::debug!(
+                url,
+                version,
+                "said to the directory, which does not show it yet"
+            );
+        }
+        Spoken::Taken(version) => tracing::info!(url, version, "said to the directory"),
+        Spoken::Waits => {
+            tracing::debug!(url, "what is new waits for registrars to take the next key");
+        }
+    }
 }
 
 fn hosting(core: &Core, url: &str) -> Result<Hosting, String> {

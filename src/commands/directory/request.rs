@@ -64,6 +64,7 @@ impl Request {
         let _locked = self.data.lock()?;
         descriptor.recovery = Some(self.data.recovery_id()?);
         let key = self.data.key()?;
+        self.data.not_revoked(&domain, &key)?;
         let keys = alone(key.public());
         let fingerprint = continuity::fingerprint(&keys);
         let there = match &self.at {
