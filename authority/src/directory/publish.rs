@@ -108,8 +108,10 @@ async fn speak(core: &Core, settings: &MemberSettings, told: &mut Told) -> bool 
             }
         };
         let address = hosting.address();
-        let shown = core.followed().and_then(|handle| handle.shown(address));
-        let desk = Desk::Web(&hosting, shown);
+        let desk = match core.followed() {
+            Some(handle) => Desk::Web(&hosting, handle.shown(address)),
+            None => Desk::Asked(&hosting),
+        };
         match membership.speak(&own, &says, &desk, core.now()).await {
             Ok(spoken) => {
                 told.remove(url);

@@ -203,6 +203,10 @@ impl Membership {
         let mut any = false;
         // With the next key by the recovery key, the old one may be lost.
         for name in [MEMBER, NEXT, PREVIOUS] {
+            // A host that has seen the request could show what registrars have not admitted.
+            if name == NEXT && !desk.can_show_new_keys() {
+                continue;
+            }
             let Some(key) = self.0.key(name)? else {
                 continue;
             };

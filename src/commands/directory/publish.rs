@@ -44,7 +44,7 @@ impl Spoken {
     pub(super) fn desk(&self) -> Desk<'_> {
         match self {
             Self::Folder(repository) => Desk::Folder(repository),
-            Self::Url(hosting) => Desk::Web(hosting, None),
+            Self::Url(hosting) => Desk::Asked(hosting),
         }
     }
 }

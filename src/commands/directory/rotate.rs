@@ -227,3 +227,74 @@ impl Veto {
         Ok(cli::OK)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Arc};
+
+    use sekisho_federation::directory::{
+        descriptor::Descriptor,
+        membership::{MEMBER, MembershipError, NEXT},
+    };
+    use sekisho_testkit::TestCa;
+
+    use super::*;
+    use crate::commands::directory::key::make;
+
+    #[test]
+    fn a_stolen_key_is_revoked_without_the_hosts_help() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = || Data::at(folder.path());
+        data().begin().unwrap();
+        let bundle = Arc::new(TestCa::new("a.example").bundle("a.example"));
+        let descriptor = Descriptor::new(bundle);
+        data().own().keep(1, &descriptor, None).unwrap();
+        let own = alone(data().key().unwrap().public()).id();
+        // Nobody listens there.
+        let asked = SelfRevoke {
+            place: Place::Url("http://127.0.0.1:1".into()),
+            data: data(),
+            yes: true,
+            json: false,
+        };
+        let error = format!("{:#}", asked.go().unwrap_err());
+        assert!(error.starts_with("revoked here"), "{error}");
+        let revoked = statements::revoked(folder.path()).unwrap();
+        assert_eq!(revoked, [own].into());
+        // From now on nothing is said by it, and nobody has to be asked for that.
+        let spoken = asked.place.open().unwrap();
+        let (domain, _) = data().last_there().unwrap();
+        let found = wait(data().membership().found(&domain, &spoken.desk(), now()));
+        let error = found.unwrap_err();
+        assert!(matches!(error, MembershipError::Revoked(_)), "{error}");
+        let rotate = Rotate {
+            data: data(),
+            recovery_key: None,
+            out: folder.path().join("rotate.json"),
+            at: None,
+            json: false,
+        };
+        let error = rotate.go().unwrap_err().to_string();
+        assert!(error.contains("--recovery-key"), "{error}");
+        // By the recovery key it goes on.
+        let rotate = Rotate {
+            recovery_key: Some(folder.path().join("recovery.key")),
+            ..rotate
+        };
+        let mut named = descriptor;
+        named.recovery = Some(data().recovery_id().unwrap());
+        data().own().keep(1, &named, None).unwrap();
+        rotate.go().unwrap();
+    }
+
+    #[test]
+    fn with_the_key_lost_the_next_one_is_the_members() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Data::at(folder.path());
+        data.begin().unwrap();
+        let next = make(&folder.path().join(NEXT)).unwrap().0;
+        assert_ne!(data.current().unwrap().public(), next.public());
+        fs::remove_file(folder.path().join(MEMBER)).unwrap();
+        assert_eq!(data.current().unwrap().public(), next.public());
+    }
+}

@@ -370,13 +370,13 @@ async fn a_revocation_is_told_whatever_else_was_said() {
     let vetoes: Vec<_> = (0..12)
         .map(|_| {
             let other = FileKey::generate().unwrap().public();
-            let against = super::KeySet::new(vec![other], NonZeroU64::MIN).unwrap();
+            let against = KeySet::new(vec![other], NonZeroU64::MIN).unwrap();
             Submission::veto(&tokyo.domain, &tokyo.set(), &against, &[&tokyo.key]).unwrap()
         })
         .collect();
     here.client.say(&vetoes);
     let told = |here: &Here| here.client.heard().cloned().collect::<Vec<_>>();
-    assert_eq!(told(&here).len(), super::HEARD);
+    assert_eq!(told(&here).len(), HEARD);
     assert!(told(&here).contains(&vetoes[11]), "the last of them");
     let domain = &tokyo.domain;
     let revoked = Submission::revocation(domain, &tokyo.set(), NonZeroU64::MIN, &[&tokyo.key]);
@@ -384,7 +384,7 @@ async fn a_revocation_is_told_whatever_else_was_said() {
     let mut all = vetoes;
     all.push(revoked.clone());
     here.client.say(&all);
-    assert_eq!(told(&here).len(), super::HEARD);
+    assert_eq!(told(&here).len(), HEARD);
     assert!(told(&here).contains(&revoked));
 }
 

@@ -24,10 +24,13 @@ pub struct Shown {
 /// One directory, for its member.
 #[derive(Clone, Debug)]
 pub enum Desk<'a> {
+    /// The place that hosts it, of which nothing was checked: it is believed as far as our own signature goes, and
+    /// which of our keys are admitted.
+    Asked(&'a Hosting),
     /// Its folder, which somebody else's process may serve.
     Folder(&'a Repository),
-    /// The place that hosts it, and what it has of us; `None`: that is asked for, and believed as far as our own
-    /// signature goes.
+    /// The place that hosts it, and what it has of us by files that were checked; `None`: that is not known at this
+    /// moment. Then it is asked, and no new key is taken up by what it answers.
     Web(&'a Hosting, Option<Shown>),
 }
 
@@ -47,8 +50,13 @@ impl Desk<'_> {
     pub fn address(&self) -> Option<&str> {
         match self {
             Self::Folder(_) => None,
-            Self::Web(hosting, _) => Some(hosting.address()),
+            Self::Asked(hosting) | Self::Web(hosting, _) => Some(hosting.address()),
         }
+    }
+
+    /// Whether it can be believed that it has admitted new keys of ours.
+    pub(super) const fn can_show_new_keys(&self) -> bool {
+        !matches!(self, Self::Web(_, None))
     }
 
     /// What is there of us by these keys; `None` where there is nothing by them.
@@ -66,7 +74,9 @@ impl Desk<'_> {
                 let said = repository.said(domain)?;
                 Ok(Some(said.unwrap_or(nothing(0))))
             }
-            Self::Web(hosting, None) => Ok(hosting.said(domain, keys, None).await?),
+            Self::Asked(hosting) | Self::Web(hosting, None) => {
+                Ok(hosting.said(domain, keys, None).await?)
+            }
             // A host may show what was never admitted; registrars have signed the bin.
             Self::Web(_, Some(shown)) if shown.keys.as_ref() != Some(&keys.id()) => Ok(None),
             Self::Web(_, Some(shown)) if shown.version == 0 => Ok(Some(nothing(0))),
@@ -83,7 +93,7 @@ impl Desk<'_> {
     /// When it cannot be sent. A refusal is an answer.
     pub async fn send(&self, sent: &Submission, now: SystemTime) -> Result<Taken, MembershipError> {
         let repository = match self {
-            Self::Web(hosting, _) => return Ok(hosting.send(sent).await?),
+            Self::Asked(hosting) | Self::Web(hosting, _) => return Ok(hosting.send(sent).await?),
             Self::Folder(repository) => repository,
         };
         let _locked = repository.lock()?;
