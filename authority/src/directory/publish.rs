@@ -31,36 +31,47 @@ async fn tell(core: &Core, folder: &Path) {
     let Some(handle) = core.followed() else {
         return;
     };
-    let (mut told, mut problem) = (Vec::new(), None);
+    let (mut said, mut told) = (Vec::new(), Told::default());
     loop {
         let read = Membership::open(folder).map(|membership| membership.statements());
         match read.transpose() {
             Ok(all) => {
-                problem = None;
+                told.is_well("statements");
                 // A folder that has gone takes nothing back.
-                if let Some(all) = all.filter(|all| *all != told) {
+                if let Some(all) = all.filter(|all| *all != said) {
                     handle.say(all.clone()).await;
-                    told = all;
+                    said = all;
                 }
             }
-            Err(error) => {
-                let text = error.to_string();
-                if problem.as_ref() != Some(&text) {
-                    tracing::error!(%error, "not told to other sites");
-                }
-                problem = Some(text);
+            Err(error) if told.is_news("statements", error.to_string()) => {
+                tracing::error!(%error, "not told to other sites");
             }
+            Err(_) => {}
         }
         tokio::time::sleep(STATEMENTS).await;
     }
 }
 
-/// What was wrong at each directory: it is told once, and not each minute.
-type Told = HashMap<String, String>;
+/// What is wrong, by where: it is told once, and again where it is another thing, and not each time that we look.
+#[derive(Debug, Default)]
+struct Told(HashMap<String, String>);
+
+impl Told {
+    fn is_news(&mut self, at: &str, problem: String) -> bool {
+        self.0.get(at) != Some(&problem) && {
+            self.0.insert(at.into(), problem);
+            true
+        }
+    }
+
+    fn is_well(&mut self, at: &str) {
+        self.0.remove(at);
+    }
+}
 
 async fn say(core: &Core, settings: &MemberSettings) {
     let mut bundle = core.ca.bundle();
-    let mut told = Told::new();
+    let mut told = Told::default();
     loop {
         let pause = match speak(core, settings, &mut told).await {
             true => LOOK,
@@ -114,14 +125,12 @@ async fn speak(core: &Core, settings: &MemberSettings, told: &mut Told) -> bool 
         };
         match membership.speak(&own, &says, &desk, core.now()).await {
             Ok(spoken) => {
-                told.remove(url);
+                told.is_well(url);
                 as_spoken(url, spoken);
             }
             Err(error) => {
-                let text = error.to_string();
-                if told.get(url) != Some(&text) {
+                if told.is_news(url, error.to_string()) {
                     tracing::warn!(url, %error, "not said to the directory");
-                    told.insert(url.clone(), text);
                 }
                 all = false;
             }
@@ -160,4 +169,20 @@ fn hosting(core: &Core, url: &str) -> Result<Hosting, String> {
     );
     let hosting = hosting.map_err(|error| error.to_string())?;
     Ok(hosting.with_allowed(settings.federation.allowed.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_once() {
+        let mut told = Told::default();
+        assert!(told.is_news("one", "broken".into()));
+        assert!(!told.is_news("one", "broken".into()));
+        assert!(told.is_news("other", "broken".into()));
+        assert!(told.is_news("one", "more".into()));
+        told.is_well("one");
+        assert!(told.is_news("one", "more".into()));
+    }
 }
