@@ -65,7 +65,8 @@ impl Place {
             return Ok(said.map_or(0, |said| said.version));
         }
         let spoken = self.open()?;
-        match wait(data.membership().found(domain, &spoken.desk(), now())) {
+        let (membership, desk) = (data.membership(), spoken.desk());
+        match wait(async { Ok(membership.found(domain, &desk, now()).await) })? {
             Ok(found) => {
                 let said = found.on_its_way().map(|word| word.version);
                 Ok(said.unwrap_or(found.there.version))

@@ -264,8 +264,9 @@ mod tests {
         // From now on nothing is said by it, and nobody has to be asked for that.
         let spoken = asked.place.open().unwrap();
         let (domain, _) = data().last_there().unwrap();
-        let found = wait(data().membership().found(&domain, &spoken.desk(), now()));
-        let error = found.unwrap_err();
+        let (membership, desk) = (data().membership(), spoken.desk());
+        let found = wait(async { Ok(membership.found(&domain, &desk, now()).await) });
+        let error = found.unwrap().unwrap_err();
         assert!(matches!(error, MembershipError::Revoked(_)), "{error}");
         let rotate = Rotate {
             data: data(),
