@@ -306,7 +306,7 @@ async fn a_root_ahead_of_what_is_known_has_to_be_met() {
 
 #[tokio::test]
 async fn what_is_remembered_counts_a_day_while_the_operators_root_is_not_met() {
-    const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_secs(3600);
     let federation = Federation::new(1);
     let mut tokyo = federation.join("tokyo.example");
     let mut here = Here::new(&federation);
