@@ -33,6 +33,9 @@ pub(crate) use keep::keep;
 pub(crate) use neighbours::listen;
 pub(crate) use publish::publish;
 
+/// What several directories last agreed on, in the folder of all.
+const AGREED: &str = "agreed.json";
+
 /// One directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryPlace {
@@ -132,13 +135,13 @@ pub fn open(
         };
         clients.push(Client::open(client, Arc::clone(clock))?);
     }
+    let several = clients.len() > 1;
     let threshold = settings.threshold;
-    Ok(Directories::new(
-        own.clone(),
-        clients,
-        threshold,
-        Arc::clone(clock),
-    ))
+    let all = Directories::new(own.clone(), clients, threshold, Arc::clone(clock));
+    Ok(match several {
+        true => all.keeping(&settings.data.join(AGREED)),
+        false => all,
+    })
 }
 
 impl Core {

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use sekisho_certs::{TrustBundle, TrustDomain, members::Members};
@@ -21,13 +21,42 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Who it is in the audit log.
 const NAME: &str = "directory";
 
+/// A bundle that was refused is tried again after so long, where nothing has changed in the store before: it may
+/// be our own key that it has copied.
+const AGAIN: Duration = Duration::from_secs(3600);
+
 /// What was stored last, by domain: only what has changed is written.
-type Stored = BTreeMap<String, Arc<TrustBundle>>;
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    held: BTreeMap<String, Arc<TrustBundle>>,
+    refused: BTreeMap<String, Refused>,
+    #[cfg(test)]
+    tried: usize,
+}
+
+/// A bundle that was refused: told once, and not tried each time that we look.
+#[derive(Debug)]
+struct Refused {
+    bundle: Arc<TrustBundle>,
+    problem: String,
+    /// When the store was of this version, and at this time.
+    version: u64,
+    at: SystemTime,
+}
+
+impl Refused {
+    /// Whether it would be refused again.
+    fn stands(&self, bundle: &Arc<TrustBundle>, version: u64, now: SystemTime) -> bool {
+        let same = Arc::ptr_eq(&self.bundle, bundle) || self.bundle == *bundle;
+        let passed = now.duration_since(self.at).unwrap_or_default();
+        same && self.version == version && passed < AGAIN
+    }
+}
 
 /// Keeps in step for as long as it is let.
 pub(crate) async fn keep(core: Arc<Core>, handle: Handle) {
     let mut members = handle.members();
-    let (mut stored, mut version) = (Stored::new(), None);
+    let (mut stored, mut version) = (Stored::default(), None);
     loop {
         let now = core.store.version();
         if version != Some(now) {
@@ -66,17 +95,23 @@ pub(super) async fn take(
     members: &Members,
     stored: &mut Stored,
 ) -> Result<(), StoreError> {
-    let (mut new, mut bundles) = (Stored::new(), Vec::new());
+    let (mut new, mut bundles) = (BTreeMap::new(), Vec::new());
+    let (version, now) = (core.store.version(), core.now());
     for member in members.iter() {
         let (domain, Some(bundle)) = (member.trust_domain(), member.bundle()) else {
             continue;
         };
-        let before = stored.get(domain.as_str());
+        let refused = stored.refused.get(domain.as_str());
+        if refused.is_some_and(|refused| refused.stands(bundle, version, now)) {
+            continue;
+        }
+        let before = stored.held.get(domain.as_str());
         if before.is_none_or(|before| !Arc::ptr_eq(before, bundle)) {
             match fetched(bundle) {
                 Ok(bundle) => bundles.push(bundle),
                 Err(error) => {
-                    tracing::warn!(%domain, error = error.message(), "its bundle cannot be used");
+                    let problem = error.message().to_owned();
+                    stored.refuse(core, domain, bundle, problem);
                     continue;
                 }
             }
@@ -84,17 +119,61 @@ pub(super) async fn take(
         new.insert(domain.to_string(), Arc::clone(bundle));
     }
     let ended = gone(core, &new).await?;
-    if bundles.is_empty() && ended.is_empty() {
-        *stored = new;
-        return Ok(());
+    if !bundles.is_empty() || !ended.is_empty() {
+        store(core, bundles, ended, &mut new, stored).await?;
     }
-    store(core, bundles, ended, &mut new).await?;
-    *stored = new;
+    // Who was taken now, or is no member any more, is refused no longer.
+    stored.refused.retain(|name, _| {
+        let mut all = members.iter();
+        !new.contains_key(name) && all.any(|one| one.trust_domain().as_str() == name)
+    });
+    stored.held = new;
     Ok(())
 }
 
+#[cfg(test)]
+impl Stored {
+    pub(super) fn is_refused(&self, name: &str) -> bool {
+        self.refused.contains_key(name)
+    }
+
+    /// How often something was refused.
+    pub(super) const fn tried(&self) -> usize {
+        self.tried
+    }
+}
+
+impl Stored {
+    fn refuse(
+        &mut self,
+        core: &Core,
+        domain: &TrustDomain,
+        bundle: &Arc<TrustBundle>,
+        problem: String,
+    ) {
+        #[cfg(test)]
+        {
+            self.tried += 1;
+        }
+        let before = self.refused.get(domain.as_str());
+        if before.is_none_or(|before| before.problem != problem) {
+            tracing::warn!(%domain, problem, "its bundle is not taken");
+        }
+        let refused = Refused {
+            bundle: Arc::clone(bundle),
+            problem,
+            version: core.store.version(),
+            at: core.now(),
+        };
+        self.refused.insert(domain.to_string(), refused);
+    }
+}
+
 /// Those of whom the directory's word is stored, and who are not among the members any more.
-async fn gone(core: &Core, now: &Stored) -> Result<Vec<TrustDomain>, StoreError> {
+async fn gone(
+    core: &Core,
+    now: &BTreeMap<String, Arc<TrustBundle>>,
+) -> Result<Vec<TrustDomain>, StoreError> {
     let mut all = core.store.directory_domains().await?;
     all.retain(|domain| !now.contains_key(domain.as_str()));
     Ok(all)
@@ -104,7 +183,8 @@ async fn store(
     core: &Core,
     bundles: Vec<Bundle>,
     ended: Vec<TrustDomain>,
-    new: &mut Stored,
+    new: &mut BTreeMap<String, Arc<TrustBundle>>,
+    stored: &mut Stored,
 ) -> Result<(), StoreError> {
     let taken = core
         .store
@@ -121,9 +201,10 @@ async fn store(
         new.remove(domain.as_str());
     }
     for (domain, problem) in taken.refused {
-        tracing::warn!(%domain, problem, "its bundle is not taken");
         // It is tried again, should the other let go of the key.
-        new.remove(domain.as_str());
+        if let Some(bundle) = new.remove(domain.as_str()) {
+            stored.refuse(core, &domain, &bundle, problem);
+        }
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! Saying to the directories what becomes of our own bundle: by the member's key of this site, whenever it
 //! changes, and before what was signed ends.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use sekisho_federation::directory::{
-    membership::{Membership, MembershipError, Says, Spoken},
+    membership::{Desk, Membership, Says, Spoken},
     submit::Hosting,
 };
 use tokio::time::Instant;
@@ -31,26 +31,49 @@ async fn tell(core: &Core, folder: &Path) {
     let Some(handle) = core.followed() else {
         return;
     };
-    let mut told = Vec::new();
+    let (mut said, mut told) = (Vec::new(), Told::default());
     loop {
-        match Membership::open(folder).map(|membership| membership.statements()) {
-            Some(Ok(all)) if all != told => {
-                for statement in &all {
-                    handle.say(statement.clone()).await;
+        let read = Membership::open(folder).map(|membership| membership.statements());
+        match read.transpose() {
+            Ok(all) => {
+                told.is_well("statements");
+                // A folder that has gone takes nothing back.
+                if let Some(all) = all.filter(|all| *all != said) {
+                    handle.say(all.clone()).await;
+                    said = all;
                 }
-                told = all;
             }
-            Some(Err(error)) => tracing::error!(%error, "not told to other sites"),
-            _ => {}
+            Err(error) if told.is_news("statements", error.to_string()) => {
+                tracing::error!(%error, "not told to other sites");
+            }
+            Err(_) => {}
         }
         tokio::time::sleep(STATEMENTS).await;
     }
 }
 
+/// What is wrong, by where: it is told once, and again where it is another thing, and not each time that we look.
+#[derive(Debug, Default)]
+struct Told(HashMap<String, String>);
+
+impl Told {
+    fn is_news(&mut self, at: &str, problem: String) -> bool {
+        self.0.get(at) != Some(&problem) && {
+            self.0.insert(at.into(), problem);
+            true
+        }
+    }
+
+    fn is_well(&mut self, at: &str) {
+        self.0.remove(at);
+    }
+}
+
 async fn say(core: &Core, settings: &MemberSettings) {
     let mut bundle = core.ca.bundle();
+    let mut told = Told::default();
     loop {
-        let pause = match speak(core, settings).await {
+        let pause = match speak(core, settings, &mut told).await {
             true => LOOK,
             false => AGAIN,
         };
@@ -63,7 +86,7 @@ async fn say(core: &Core, settings: &MemberSettings) {
 }
 
 /// False where it has to be said again soon.
-async fn speak(core: &Core, settings: &MemberSettings) -> bool {
+async fn speak(core: &Core, settings: &MemberSettings, told: &mut Told) -> bool {
     // The operator may ask to be a member while we run.
     let Some(membership) = Membership::open(&settings.data) else {
         return false;
@@ -96,24 +119,19 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
             }
         };
         let address = hosting.address();
-        let shown = core.followed().and_then(|handle| handle.shown(address));
-        let spoken = membership.speak(&own, &says, &hosting, shown, core.now());
-        match spoken.await {
-            Ok(Spoken::AsBefore) => {}
-            Ok(Spoken::OnItsWay(version)) => {
-                tracing::debug!(
-                    url,
-                    version,
-                    "said to the directory, which does not show it yet"
-                );
-            }
-            Ok(Spoken::Taken(version)) => tracing::info!(url, version, "said to the directory"),
-            Err(error @ MembershipError::NotAdmitted(_)) => {
-                tracing::warn!(url, %error, "not said to the directory");
-                all = false;
+        let desk = match core.followed() {
+            Some(handle) => Desk::Web(&hosting, handle.shown(address)),
+            None => Desk::Asked(&hosting),
+        };
+        match membership.speak(&own, &says, &desk, core.now()).await {
+            Ok(spoken) => {
+                told.is_well(url);
+                as_spoken(url, spoken);
             }
             Err(error) => {
-                tracing::warn!(url, %error, "not said to the directory");
+                if told.is_news(url, error.to_string()) {
+                    tracing::warn!(url, %error, "not said to the directory");
+                }
                 all = false;
             }
         }
@@ -122,6 +140,23 @@ async fn speak(core: &Core, settings: &MemberSettings) -> bool {
         }
     }
     all
+}
+
+fn as_spoken(url: &str, spoken: Spoken) {
+    match spoken {
+        Spoken::AsBefore => {}
+        Spoken::OnItsWay(version) => {
+            tracing::debug!(
+                url,
+                version,
+                "said to the directory, which does not show it yet"
+            );
+        }
+        Spoken::Taken(version) => tracing::info!(url, version, "said to the directory"),
+        Spoken::Waits => {
+            tracing::debug!(url, "what is new waits for registrars to take the next key");
+        }
+    }
 }
 
 fn hosting(core: &Core, url: &str) -> Result<Hosting, String> {
@@ -134,4 +169,20 @@ fn hosting(core: &Core, url: &str) -> Result<Hosting, String> {
     );
     let hosting = hosting.map_err(|error| error.to_string())?;
     Ok(hosting.with_allowed(settings.federation.allowed.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_once() {
+        let mut told = Told::default();
+        assert!(told.is_news("one", "broken".into()));
+        assert!(!told.is_news("one", "broken".into()));
+        assert!(told.is_news("other", "broken".into()));
+        assert!(told.is_news("one", "more".into()));
+        told.is_well("one");
+        assert!(told.is_news("one", "more".into()));
+    }
 }

@@ -23,7 +23,7 @@ use crate::{
 struct World {
     core: Core,
     clock: Arc<TestClock>,
-    stored: std::collections::BTreeMap<String, Arc<sekisho_certs::TrustBundle>>,
+    stored: keep::Stored,
     _folder: tempfile::TempDir,
 }
 
@@ -49,7 +49,7 @@ impl World {
         Self {
             core,
             clock,
-            stored: std::collections::BTreeMap::new(),
+            stored: keep::Stored::default(),
             _folder: folder,
         }
     }
@@ -129,7 +129,7 @@ async fn what_a_directory_says_is_stored_and_goes_with_its_word_and_entries_stay
     world.says(&[&b, &c]).await;
     assert_eq!(world.keys("b.example").await, Some(1));
     // A new process, which remembers nothing of what it has stored.
-    world.stored.clear();
+    world.stored = keep::Stored::default();
     world.says(&[]).await;
     assert_eq!(world.keys("b.example").await, Some(0));
 }
@@ -195,6 +195,25 @@ async fn a_ca_key_of_another_domain_is_not_taken_and_the_others_are() {
     assert_eq!(world.keys("c.example").await, None);
     assert_eq!(world.keys("b.example").await, Some(1));
     assert_eq!(world.keys("d.example").await, Some(1));
+    // It is not tried each time that somebody looks, and changes nothing for anybody.
+    let version = world.core.store.version();
+    for _ in 0..3 {
+        take(&world.core, &members, &mut world.stored)
+            .await
+            .unwrap();
+        assert!(world.stored.is_refused("c.example"));
+    }
+    assert_eq!(world.core.store.version(), version);
+    assert_eq!(world.stored.tried(), 1, "once");
+    // Once the owner has given up the key, it is.
+    let without = members.without(&domain("b.example"));
+    for _ in 0..2 {
+        take(&world.core, &without, &mut world.stored)
+            .await
+            .unwrap();
+    }
+    assert_eq!(world.keys("c.example").await, Some(1));
+    assert!(!world.stored.is_refused("c.example"));
 }
 
 #[tokio::test]

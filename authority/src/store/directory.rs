@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use sekisho_certs::{TrustDomain, bundle::proves_possession, id};
 
-use super::{Bundle, By, Store, StoreError, bundles, spki};
+use super::{Bundle, By, Store, StoreError, bundles, changes::Changed, spki};
 
 /// What came of a directory's word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,16 @@ pub struct Taken {
     pub displaced: Vec<TrustDomain>,
     /// What was refused, and why: a CA key that another domain has.
     pub refused: Vec<(TrustDomain, String)>,
+}
+
+impl Taken {
+    /// What is refused changes nobody's entries.
+    const fn changed(&self) -> Changed {
+        if self.stored.is_empty() && self.ended.is_empty() && self.displaced.is_empty() {
+            return Changed::Nothing;
+        }
+        Changed::Anything
+    }
 }
 
 /// Whether a relationship, or an administrator by hand, has the say.
@@ -145,7 +155,7 @@ impl Store {
         bundles: Vec<Bundle>,
         ended: Vec<TrustDomain>,
     ) -> Result<Taken, StoreError> {
-        self.change_entries(move |transaction| {
+        self.change_entries_as(Taken::changed, move |transaction| {
             let mut taken = Taken::default();
             // Before the others: their keys are free now.
             for domain in ended {

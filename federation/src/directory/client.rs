@@ -34,6 +34,7 @@ use super::{
     continuity::{KeySet, SignedStatement},
     descriptor::MAX_STALE,
     marks::Marks,
+    membership::Shown,
     metadata::{MetadataError, Root, Signed, Targets},
     names,
     possession::Owners,
@@ -49,6 +50,10 @@ pub use web::Web;
 
 /// Most members that a mark brings with it; the others come when they are asked for.
 pub const MOST_BY_MARK: usize = 256;
+
+/// For so long what is remembered counts while the operator's root has not been met: a host that is away for a
+/// moment, or a network, is no reason to let go of everybody.
+const UNMET: Duration = Duration::from_secs(24 * 3600);
 
 /// Most statements that are kept of one member by what other sites tell.
 const HEARD: usize = 8;
@@ -188,6 +193,8 @@ pub struct Client {
     trusted: Trusted,
     /// A root that the operator vouches for, and that was not met yet.
     vouched: Option<Signed<Root>>,
+    /// Since when that is so.
+    unmet: Option<SystemTime>,
     bins: HashMap<Box<str>, Bin>,
     /// Bins that could not be had in the last sync, and why.
     broken: HashMap<Box<str>, Fault>,
@@ -215,6 +222,8 @@ pub struct Client {
     own: Vec<SignedStatement>,
     /// As which version this directory has taken our last word as a member, and when, in seconds since 1970.
     own_word: Option<(u64, u64)>,
+    /// What the directory has of us; `None`: that is not known.
+    admitted: Option<Shown>,
 }
 
 impl Client {
@@ -248,6 +257,7 @@ impl Client {
             folder,
             trusted,
             vouched,
+            unmet: None,
             bins: HashMap::new(),
             broken: HashMap::new(),
             marks: Marks::default(),
@@ -267,7 +277,9 @@ impl Client {
             members: Members::default(),
             own: Vec::new(),
             own_word: None,
+            admitted: None,
         };
+        client.remember_unmet(now);
         client.load();
         client.remember_alarm();
         client.publish(now);
@@ -384,7 +396,12 @@ impl Client {
     /// Makes the members anew of what is known.
     fn publish(&mut self, now: SystemTime) {
         let mut all = Vec::with_capacity(self.known.len());
-        for known in self.known.values().filter(|_| !self.is_other) {
+        // What the operator vouches for may be another directory than the one that is remembered.
+        let is_unmet = self
+            .unmet
+            .is_some_and(|since| now.duration_since(since).unwrap_or_default() >= UNMET);
+        let is_other = self.is_other || is_unmet;
+        for known in self.known.values().filter(|_| !is_other) {
             if known.record.standing != Standing::Member {
                 continue;
             }

@@ -1,16 +1,21 @@
 //! Several directories of which a threshold has to agree (in the spirit of TAP 4): so that no single
 //! federation's registrars, and no single host, decide who is whom.
 
+mod agreed;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    path::Path,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
+use futures_util::future::join_all;
 use sekisho_certs::{
     Clock, TrustBundle, TrustDomain,
-    members::{Member, Members},
+    members::{Member, Members, Source},
 };
+use tokio::time::timeout;
 
 use super::{
     client::{Client, Status, SyncError, Synced, Wanted},
@@ -18,6 +23,7 @@ use super::{
     gossip::{Gossip, Neighbour},
     possession::Owners,
 };
+use agreed::{Agreed, File};
 
 /// Directories, and how many of them have to say the same of a member.
 #[derive(Debug)]
@@ -27,7 +33,11 @@ pub struct Directories {
     threshold: usize,
     clock: Arc<dyn Clock>,
     /// What they last agreed on of those of whom they say different things now.
-    agreed: BTreeMap<String, Arc<Member>>,
+    agreed: Agreed,
+    /// Where that is kept.
+    file: Option<File>,
+    /// Those who deliver a CA key of another: told once.
+    copied: BTreeSet<Box<str>>,
     members: Members,
 }
 
@@ -46,11 +56,23 @@ impl Directories {
             clients,
             threshold,
             clock,
-            agreed: BTreeMap::new(),
+            agreed: Agreed::new(),
+            file: None,
+            copied: BTreeSet::new(),
             members: Members::default(),
         };
         all.combine();
         all
+    }
+
+    /// The same, which keep in that file what they agree on, and go on from what stands there.
+    #[must_use]
+    pub fn keeping(mut self, file: &Path) -> Self {
+        let mut file = File::new(file);
+        self.agreed = file.read(self.clock.now());
+        self.file = Some(file);
+        self.combine();
+        self
     }
 
     /// What they agree on.
@@ -65,12 +87,20 @@ impl Directories {
         self.clients.iter().map(Client::status).collect()
     }
 
-    /// Follows each once.
-    pub async fn sync(&mut self, wanted: &Wanted) -> Vec<Result<Synced, SyncError>> {
-        let mut all = Vec::with_capacity(self.clients.len());
-        for client in &mut self.clients {
-            all.push(client.sync(wanted).await);
-        }
+    /// Follows each once, all at a time, and none for longer than `longest`: one that is slow keeps nobody from
+    /// the others.
+    pub async fn sync(
+        &mut self,
+        wanted: &Wanted,
+        longest: Duration,
+    ) -> Vec<Result<Synced, SyncError>> {
+        let each = self.clients.iter_mut().map(async |client| {
+            match timeout(longest, client.sync(wanted)).await {
+                Ok(synced) => synced,
+                Err(_) => Err(client.left(longest)),
+            }
+        });
+        let all = join_all(each).await;
         self.combine();
         all
     }
@@ -178,10 +208,10 @@ impl Directories {
         new
     }
 
-    /// A statement of our own, for gossip and directory.
-    pub fn say(&mut self, statement: &SignedStatement) {
+    /// What other sites are told of our own from now on.
+    pub fn say(&mut self, all: &[SignedStatement]) {
         for client in &mut self.clients {
-            client.say(statement);
+            client.say(all);
         }
     }
 
@@ -208,7 +238,7 @@ impl Directories {
             }
         }
         let mut all = Vec::new();
-        let mut agreed = BTreeMap::new();
+        let mut agreed = Agreed::new();
         for (domain, mut told) in told {
             // Who has lost touch with a directory says nothing against one that has it.
             let loaded = told.iter().filter(|one| one.bundle().is_some()).count();
@@ -233,14 +263,32 @@ impl Directories {
                 // They differ, for as long as what is new is on its way to all of them.
                 None => match self.agreed.get(&domain) {
                     Some(before) => Arc::new(self.aged(before)),
-                    None => continue,
+                    // Enough of them know it: it is a member, of which nothing is believed yet.
+                    None => {
+                        let confirmed = told.iter().map(|one| one.confirmed()).min();
+                        let confirmed = confirmed.unwrap_or(SystemTime::UNIX_EPOCH);
+                        let domain = told.first().map(|one| one.trust_domain().clone());
+                        let nothing = |domain| Member::new(domain, Source::Directory, confirmed);
+                        all.extend(domain.map(nothing).map(Arc::new));
+                        continue;
+                    }
                 },
             };
             agreed.insert(domain, Arc::clone(&member));
             all.push(member);
         }
         self.agreed = agreed;
-        let all = without_copied_keys(all);
+        if let Some(file) = &mut self.file {
+            file.keep(&self.agreed);
+        }
+        let (all, copied) = without_copied_keys(all);
+        for domain in copied.difference(&self.copied) {
+            tracing::warn!(
+                domain,
+                "it delivers a CA key that another member has shown to be its own: it is not trusted"
+            );
+        }
+        self.copied = copied;
         match Members::new(&self.own, all) {
             Ok(members) => self.members = members,
             Err(error) => tracing::error!(%error, "members not combined"),
@@ -288,10 +336,10 @@ impl Directories {
 }
 
 /// Without the bundles of those who deliver a CA key that another member has shown to be its own: what each
-/// directory refuses by itself, two of them can bring together.
-fn without_copied_keys(all: Vec<Arc<Member>>) -> Vec<Arc<Member>> {
+/// directory refuses by itself, two of them can bring together. Who they are is the second.
+fn without_copied_keys(all: Vec<Arc<Member>>) -> (Vec<Arc<Member>>, BTreeSet<Box<str>>) {
     let mut owners = Owners::default();
-    let mut losers = BTreeSet::new();
+    let mut losers = BTreeSet::<Box<str>>::new();
     let bundles = all.iter().filter_map(|member| member.bundle());
     let held: HashMap<&str, &TrustBundle> = bundles
         .map(|bundle| (bundle.trust_domain().as_str(), &**bundle))
@@ -313,16 +361,15 @@ fn without_copied_keys(all: Vec<Arc<Member>>) -> Vec<Arc<Member>> {
         }
     }
     if losers.is_empty() {
-        return all;
+        return (all, losers);
     }
     let kept = all.into_iter().map(|member| {
         if !losers.contains(member.trust_domain().as_str()) {
             return member;
         }
-        tracing::warn!(domain = %member.trust_domain(), "it delivers a CA key that another member has shown to be its own: it is not trusted");
         Arc::new((*member).clone().without_bundle())
     });
-    kept.collect()
+    (kept.collect(), losers)
 }
 
 #[cfg(test)]

@@ -207,10 +207,33 @@ impl Member {
 
 /// A client of a federation, which trusts its first root, with its state in that folder.
 pub(crate) fn client_of(federation: &Federation, data: &Path) -> super::client::Client {
+    let source = super::client::Source::Folder(federation.path().to_owned());
+    client_from(federation, data, source)
+}
+
+/// The same, which asks at that address.
+pub(crate) fn client_at(federation: &Federation, data: &Path, url: &str) -> super::client::Client {
+    let allowed = crate::client::Allowed::with(["127.0.0.0/8".parse().unwrap()]);
+    let web = super::client::Web::new(
+        url,
+        crate::client::WebRoots::System,
+        allowed,
+        Arc::new(sekisho_certs::tls::provider()),
+        Arc::<TestClock>::clone(&federation.clock),
+    );
+    let source = super::client::Source::Web(Box::new(web.unwrap()));
+    client_from(federation, data, source)
+}
+
+fn client_from(
+    federation: &Federation,
+    data: &Path,
+    source: super::client::Source,
+) -> super::client::Client {
     let root = federation.path().join("metadata/1.root.json");
     let settings = super::client::Settings {
         own: parse_trust_domain("own.example").unwrap(),
-        source: super::client::Source::Folder(federation.path().to_owned()),
+        source,
         root,
         data: data.to_owned(),
         max_stale: None,

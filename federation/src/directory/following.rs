@@ -11,7 +11,7 @@ use rand::RngExt as _;
 use sekisho_certs::{TrustDomain, members::Members};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     combined::Directories,
     continuity::SignedStatement,
     gossip::{Gossip, Neighbour},
+    membership::Shown,
 };
 
 /// Between two syncs; a tenth more or less, so that sites do not come all at once. With a host that signs
@@ -29,7 +30,7 @@ const AGAIN: Duration = Duration::from_secs(15);
 /// Members that are fetched for those at the door: so many at once, and then so many a second.
 const AT_ONCE: f64 = 32.0;
 const A_SECOND: f64 = 4.0;
-/// The longest that a sync may take.
+/// The longest that a sync of one directory may take: they are followed at a time.
 const LONGEST: Duration = Duration::from_secs(180);
 /// Somebody at the door who is no member makes us look again, where the last sync is so long ago: it may
 /// be one since.
@@ -50,7 +51,7 @@ enum Order {
     Rollback(TrustDomain, oneshot::Sender<Result<bool, SyncError>>),
     Quiet,
     Hear(Box<Gossip>),
-    Say(Box<SignedStatement>),
+    Say(Vec<SignedStatement>),
     Own(String, u64, u64),
 }
 
@@ -182,9 +183,9 @@ impl Handle {
         let _ = self.orders.send(Order::Hear(Box::new(gossip))).await;
     }
 
-    /// Tells other sites something of our own.
-    pub async fn say(&self, statement: SignedStatement) {
-        let _ = self.orders.send(Order::Say(Box::new(statement))).await;
+    /// What other sites are told of our own from now on.
+    pub async fn say(&self, all: Vec<SignedStatement>) {
+        let _ = self.orders.send(Order::Say(all)).await;
     }
 
     /// The directory at an address has taken this version of what we say ourselves, at this time in seconds
@@ -196,12 +197,12 @@ impl Handle {
             .await;
     }
 
-    /// The version that the directory at an address shows of us, if it has just been followed.
+    /// What the directory at an address shows of us, if it has just been followed.
     #[must_use]
-    pub fn shown(&self, address: &str) -> Option<u64> {
+    pub fn shown(&self, address: &str) -> Option<Shown> {
         let all = self.status.borrow();
         let one = all.iter().find(|one| one.source == address)?;
-        (one.fault.is_none() && one.own > 0).then_some(one.own)
+        one.shown.clone().filter(|_| one.fault.is_none())
     }
 
     async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Ended> {
@@ -310,8 +311,7 @@ impl Following {
     async fn sync(&mut self) -> Vec<Result<(), String>> {
         let wanted = self.wanted.borrow_and_update().clone();
         // A host that is slow on purpose must not keep us from what else there is to do.
-        let synced = timeout(LONGEST, self.directories.sync(&wanted)).await;
-        let all = synced.unwrap_or_else(|_| vec![Err(SyncError::TooLate(LONGEST))]);
+        let all = self.directories.sync(&wanted, LONGEST).await;
         self.strangers().clear();
         self.synced = Some(Instant::now());
         let mut told = Vec::with_capacity(all.len());
@@ -392,7 +392,7 @@ impl Following {
                 }
                 return false;
             }
-            Order::Say(statement) => self.directories.say(&statement),
+            Order::Say(all) => self.directories.say(&all),
             Order::Own(address, version, time) => {
                 self.directories.own_word(&address, version, time);
             }

@@ -1,10 +1,13 @@
 //! A member's own folder: its key, the name of its recovery key, and what it has said last. The process that
 //! owns the site's CA speaks by it, without anybody's help.
 
+mod desk;
 mod folder;
+mod say;
 pub mod statements;
 
 use std::{
+    collections::BTreeSet,
     io,
     num::NonZeroU64,
     path::{Path, PathBuf},
@@ -17,18 +20,17 @@ use super::{
     continuity::KeySet,
     descriptor::{DescriptorError, Endpoint},
     key::{FileKey, KeyError, PublicKey, Signer as _},
-    repository::{LIFE, Said, Submission},
-    submit::{Hosting, SubmitError},
+    repository::{LIFE, RepositoryError, Said},
+    submit::SubmitError,
 };
-use folder::SAID;
+pub use desk::{Desk, Shown};
 pub use folder::{Last, Locked, NEXT, OwnFolder, Word};
+use folder::{PREVIOUS, SAID};
 
 /// The member's key.
 pub const MEMBER: &str = "member.key";
 /// The public half of its recovery key.
 const RECOVERY: &str = "recovery.key.pub";
-/// So many versions are tried at a directory that has more than it shows.
-const TRIES: usize = 4;
 /// For so long a directory may show an older word than the one that it has taken: its host signs every ten
 /// minutes. Then it is told so, and said again.
 pub const PATIENCE: Duration = Duration::from_secs(1800);
@@ -36,6 +38,16 @@ pub const PATIENCE: Duration = Duration::from_secs(1800);
 /// Why a member does not speak.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
+    /// The directory has an older word of us than it has taken.
+    #[error(
+        "the directory has version {there} of us and has taken {said} before: it was set back, or hides what we say; half an hour after that was said, it is said again after {there}"
+    )]
+    Back {
+        /// The version that is there.
+        there: u64,
+        /// The one that it has taken.
+        said: u64,
+    },
     /// What was said last is no descriptor.
     #[error("{}: {error}", path.display())]
     Descriptor {
@@ -64,8 +76,21 @@ pub enum MembershipError {
     )]
     NotAdmitted(TrustDomain),
     /// The directory does not take it.
-    #[error("the directory does not take it: {0}")]
-    Refused(String),
+    #[error("the directory does not take it: {problem} ({reason})")]
+    Refused {
+        /// A word for programs.
+        reason: String,
+        /// The same for people.
+        problem: String,
+    },
+    /// Its folder cannot be used.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The member has revoked the key that it would speak by.
+    #[error(
+        "{0} has revoked its key, and nothing is said by it any more: get the name back with `sekisho directory rotate --recovery-key FILE`, and have the registrars admit that"
+    )]
+    Revoked(TrustDomain),
     /// It cannot be sent.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -92,6 +117,20 @@ pub enum Spoken {
     OnItsWay(u64),
     /// It was taken, as this version.
     Taken(u64),
+    /// A request for new keys waits for registrars, and what there is to say can wait for that: it would make the
+    /// request one of a version that is taken.
+    Waits,
+}
+
+/// What is there of a member, and by which of its keys.
+#[derive(Debug)]
+pub struct Found {
+    /// The key by which the directory knows it.
+    pub key: FileKey,
+    /// What is there.
+    pub there: Said,
+    /// What was said to this directory last, if anything.
+    pub word: Option<Word>,
 }
 
 /// A member's folder.
@@ -119,34 +158,115 @@ impl Membership {
         Ok(last.and_then(|mut last| last.said.remove(address)))
     }
 
-    /// What is there of us, by our key or by the next one, which becomes ours then.
-    async fn found(
+    /// That folder, whatever is in it: for who writes it by hand.
+    #[must_use]
+    pub const fn at(folder: OwnFolder) -> Self {
+        Self(folder)
+    }
+
+    /// What is there of us at a directory, by our key, by the next one, or by the one before: each directory
+    /// takes new keys in its own time. Once all to which we speak have taken the next one, it becomes ours.
+    ///
+    /// # Errors
+    /// When nothing is there by any of them, none is left that was not revoked, or the directory cannot be asked.
+    pub async fn found(
         &self,
         domain: &TrustDomain,
-        hosting: &Hosting,
-        shown: Option<u64>,
-    ) -> Result<(FileKey, Said), MembershipError> {
-        let member = self.0.file(MEMBER);
+        desk: &Desk<'_>,
+        now: SystemTime,
+    ) -> Result<Found, MembershipError> {
+        let revoked = statements::revoked(self.0.path())?;
+        self.found_without(domain, desk, now, &revoked).await
+    }
+
+    /// The same, whatever the member has revoked: to have it taken by a directory that has not.
+    ///
+    /// # Errors
+    /// As [`Self::found`].
+    pub async fn found_to_revoke(
+        &self,
+        domain: &TrustDomain,
+        desk: &Desk<'_>,
+        now: SystemTime,
+    ) -> Result<Found, MembershipError> {
+        self.found_without(domain, desk, now, &BTreeSet::new())
+            .await
+    }
+
+    async fn found_without(
+        &self,
+        domain: &TrustDomain,
+        desk: &Desk<'_>,
+        now: SystemTime,
+        revoked: &BTreeSet<String>,
+    ) -> Result<Found, MembershipError> {
+        let mut any = false;
         // With the next key by the recovery key, the old one may be lost.
-        if member.exists() {
-            let key = FileKey::read(&member)?;
-            if let Some(there) = hosting.said(domain, &alone(&key)?, shown).await? {
-                return Ok((key, there));
+        for name in [MEMBER, NEXT, PREVIOUS] {
+            // A host that has seen the request could show what registrars have not admitted.
+            if name == NEXT && !desk.can_show_new_keys() {
+                continue;
             }
+            let Some(key) = self.0.key(name)? else {
+                continue;
+            };
+            let keys = alone(&key)?;
+            if revoked.contains(&keys.id()) {
+                any = true;
+                continue;
+            }
+            let Some(there) = desk.said(domain, &keys).await? else {
+                continue;
+            };
+            let word = match desk.address() {
+                Some(address) => {
+                    self.known_by(address, &keys, &there, now)?;
+                    self.word(address)?
+                }
+                None => None,
+            };
+            if name == NEXT && self.may_promote(&keys, now)? {
+                self.0.promote()?;
+                tracing::info!(%domain, "the next key is this member's now");
+            }
+            return Ok(Found { key, there, word });
         }
-        if let Some(next) = self.0.next()?
-            && let Some(there) = hosting.said(domain, &alone(&next)?, shown).await?
-        {
-            self.0.promote()?;
-            tracing::info!(%domain, "the next key is this member's now");
-            return Ok((next, there));
-        }
-        Err(MembershipError::NotAdmitted(domain.clone()))
+        Err(match any {
+            true => MembershipError::Revoked(domain.clone()),
+            false => MembershipError::NotAdmitted(domain.clone()),
+        })
+    }
+
+    fn known_by(
+        &self,
+        address: &str,
+        keys: &KeySet,
+        there: &Said,
+        now: SystemTime,
+    ) -> Result<(), MembershipError> {
+        let time = now.duration_since(SystemTime::UNIX_EPOCH);
+        let word = Word {
+            version: there.version,
+            time: time.unwrap_or_default().as_secs(),
+            sha256: there.sha256.clone().unwrap_or_default(),
+            goal: 0,
+            keys: Some(keys.id()),
+        };
+        self.0.known_by(address, word)
+    }
+
+    /// Whether all directories know us by these keys, to which we have spoken while a word is valid: what is
+    /// older is of one that we have left.
+    fn may_promote(&self, keys: &KeySet, now: SystemTime) -> Result<bool, MembershipError> {
+        let said = self.0.last()?.map(|last| last.said).unwrap_or_default();
+        let id = Some(keys.id());
+        Ok(said
+            .values()
+            .all(|word| word.keys == id || word.at() + LIFE < now))
     }
 
     /// Says what the member has to say, if that is another thing than it has said last, or it is time to
-    /// sign it again. Files are read anew each time: keys are rotated under a running process. `shown` is the
-    /// version that the directory has of us, for who has just followed it; `None`: it is looked for.
+    /// sign it again. Files are read anew each time: keys are rotated under a running process.
     ///
     /// # Errors
     /// When it is not said; what was said before stands.
@@ -154,8 +274,7 @@ impl Membership {
         &self,
         bundle: &TrustBundle,
         says: &Says,
-        hosting: &Hosting,
-        shown: Option<u64>,
+        desk: &Desk<'_>,
         now: SystemTime,
     ) -> Result<Spoken, MembershipError> {
         let Some(_locked) = self.0.try_lock()? else {
@@ -176,42 +295,15 @@ impl Membership {
             descriptor.endpoints.clone_from(&says.endpoints);
         }
         descriptor.recovery = Some(PublicKey::read(&self.0.file(RECOVERY))?.id());
-        let (key, there) = self.found(domain, hosting, shown).await?;
-        let address = hosting.address();
-        let word = last.said.get(address);
-        let said = word.filter(|word| word.version > there.version);
-        if let Some(said) = said
-            && said.sha256 == folder::sha256(&descriptor)
-            && now < SystemTime::UNIX_EPOCH + Duration::from_secs(said.time) + PATIENCE
-        {
-            return Ok(Spoken::OnItsWay(said.version));
+        let found = self.found(domain, desk, now).await?;
+        if let Some(stands) = self.stands(&descriptor, &found, now)? {
+            return Ok(stands);
         }
-        let left = there.expires.duration_since(now).unwrap_or_default();
-        let is_said = there.descriptor.as_ref() == Some(&descriptor);
-        if said.is_none() && is_said && left > LIFE * 2 / 3 {
-            return Ok(Spoken::AsBefore);
+        let version = self.say(&descriptor, &found, desk, now).await?;
+        if self.next_waits(&found)? {
+            tracing::warn!(%domain, version, "said while a request for new keys waits: if registrars have not taken it, it has to be made again (sekisho directory rotate)");
         }
-        // Each directory counts for itself. What is hosted may be a little behind what was sent: then
-        // the directory names the version that it has, and the next is asked for.
-        let mut known = said.map_or(there.version, |said| said.version);
-        for _ in 0..TRIES {
-            let version = known.checked_add(1).and_then(NonZeroU64::new);
-            let version = version.ok_or(MembershipError::Version(known))?;
-            let sent = Submission::new(&descriptor, version, &[&key], now)?;
-            let taken = hosting.send(&sent).await?;
-            if taken.accepted {
-                let to = Some((address, now));
-                self.0.keep(version.get(), &descriptor, to, false)?;
-                return Ok(Spoken::Taken(version.get()));
-            }
-            if taken.reason.as_deref() != Some("rollback") {
-                let problem = taken.problem.or(taken.reason);
-                return Err(MembershipError::Refused(problem.unwrap_or_default()));
-            }
-            known = version.get();
-        }
-        let problem = "it has a later word of us than it shows; it is tried again";
-        Err(MembershipError::Refused(problem.into()))
+        Ok(Spoken::Taken(version))
     }
 }
 

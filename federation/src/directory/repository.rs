@@ -119,6 +119,16 @@ pub enum RepositoryError {
     Submission(#[from] SubmissionError),
 }
 
+impl RepositoryError {
+    /// The version of the member's role that is there, where what was sent does not follow it.
+    pub(crate) fn known(&self) -> Option<u64> {
+        match self {
+            Self::Submission(error) => error.known(),
+            _ => None,
+        }
+    }
+}
+
 /// A directory's folder.
 #[derive(Clone, Debug)]
 pub struct Repository {

@@ -98,6 +98,33 @@ pub struct Taken {
     /// The same for people.
     #[serde(default)]
     pub problem: Option<String>,
+    /// Where it is the version that does not follow: the one that is there, which the next has to follow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<u64>,
+}
+
+impl Taken {
+    /// It was taken.
+    #[must_use]
+    pub const fn yes() -> Self {
+        Self {
+            accepted: true,
+            reason: None,
+            problem: None,
+            known: None,
+        }
+    }
+
+    /// It was not.
+    #[must_use]
+    pub fn no(reason: &str, problem: String, known: Option<u64>) -> Self {
+        Self {
+            accepted: false,
+            reason: Some(reason.into()),
+            problem: Some(problem),
+            known,
+        }
+    }
 }
 
 /// The place that hosts a directory, by its address.

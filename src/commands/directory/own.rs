@@ -13,7 +13,7 @@ use sekisho_certs::{TrustDomain, id::parse_trust_domain};
 use sekisho_federation::directory::{
     continuity::KeySet,
     key::{FileKey, KeyError, PublicKey, Signer as _},
-    membership::{Last, Locked, MEMBER, MembershipError, NEXT, OwnFolder},
+    membership::{Last, Locked, MEMBER, Membership, MembershipError, NEXT, OwnFolder, statements},
 };
 
 use super::{
@@ -130,6 +130,32 @@ impl Data {
     /// The folder.
     pub(super) fn folder(&self) -> &Path {
         &self.data
+    }
+}
+
+impl Data {
+    /// The member whose folder it is.
+    pub(super) fn membership(&self) -> Membership {
+        Membership::at(self.own())
+    }
+
+    /// The member's key; where that is lost, the next one.
+    pub(super) fn current(&self) -> anyhow::Result<FileKey> {
+        if !self.file(MEMBER).exists()
+            && let Some(next) = self.next()?
+        {
+            return Ok(next);
+        }
+        Ok(self.key()?)
+    }
+
+    /// Refuses to go on by a key that the member has revoked itself.
+    pub(super) fn not_revoked(&self, domain: &TrustDomain, key: &FileKey) -> anyhow::Result<()> {
+        let revoked = statements::revoked(self.folder())?;
+        if revoked.contains(&alone(key.public()).id()) {
+            return Err(MembershipError::Revoked(domain.clone()).into());
+        }
+        Ok(())
     }
 }
 

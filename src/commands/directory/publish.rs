@@ -2,25 +2,18 @@
 
 use std::time::SystemTime;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use sekisho_certs::TrustDomain;
 use sekisho_federation::directory::{
     descriptor::Descriptor,
-    key::{FileKey, Signer as _},
-    membership::Last,
-    repository::{LIFE, Said, Standing, Submission},
-    submit::Taken,
+    membership::{Desk, Found, MembershipError, PATIENCE},
+    repository::{LIFE, Repository, Standing},
+    submit::Hosting,
 };
 use serde_json::json;
 
-use super::{
-    Place, now,
-    own::{Data, alone, next_version},
-    place, repository,
-    said::Says,
-    tell, wait,
-};
+use super::{Place, now, own::Data, place, repository, said::Says, tell, wait};
 use crate::{cli, output};
 
 /// Options of `publish`.
@@ -41,82 +34,61 @@ pub(crate) struct Publish {
     json: bool,
 }
 
-impl Place {
-    /// What is there of us by this key; `None` where there is nothing by it.
-    async fn said(&self, domain: &TrustDomain, key: &FileKey) -> anyhow::Result<Option<Said>> {
-        let keys = alone(key.public());
+/// A place that is spoken to, for as long as that takes.
+pub(super) enum Spoken {
+    Folder(Repository),
+    Url(Box<Hosting>),
+}
+
+impl Spoken {
+    pub(super) fn desk(&self) -> Desk<'_> {
         match self {
-            Self::Url(url) => Ok(Self::hosting(url)?.said(domain, &keys, None).await?),
-            Self::Folder(folder) => {
-                let repository = repository(folder);
-                let known = repository.member(domain)?;
-                if known.is_none_or(|(known, _)| known.id() != keys.id()) {
-                    return Ok(None);
-                }
-                let said = repository.said(domain)?;
-                // Admitted, and the first word was lost.
-                Ok(Some(said.unwrap_or(Said {
-                    version: 0,
-                    expires: SystemTime::UNIX_EPOCH,
-                    descriptor: None,
-                    sha256: None,
-                })))
-            }
+            Self::Folder(repository) => Desk::Folder(repository),
+            Self::Url(hosting) => Desk::Asked(hosting),
         }
     }
+}
 
-    /// Its address, where it has one.
-    pub(super) fn address(&self) -> anyhow::Result<Option<String>> {
+impl Place {
+    /// Opens it, to speak there.
+    pub(super) fn open(&self) -> anyhow::Result<Spoken> {
         Ok(match self {
-            Self::Url(url) => Some(Self::hosting(url)?.address().to_owned()),
-            Self::Folder(_) => None,
+            Self::Url(url) => Spoken::Url(Box::new(Self::hosting(url)?)),
+            Self::Folder(folder) => Spoken::Folder(repository(folder)),
         })
     }
 
-    /// The version that is there of us; zero where there is none.
+    /// The version that is there of us, or was said there last; zero where there is none.
     pub(super) fn version(&self, domain: &TrustDomain, data: &Data) -> anyhow::Result<u64> {
-        let said = match self {
-            Self::Folder(folder) => repository(folder).said(domain)?,
-            Self::Url(_) => wait(self.said(domain, &data.key()?))?,
-        };
-        Ok(said.map_or(0, |said| said.version))
-    }
-
-    /// Sends a word, and says whether it was taken.
-    pub(super) async fn send(&self, sent: &Submission) -> anyhow::Result<Taken> {
-        match self {
-            Self::Url(url) => Ok(Self::hosting(url)?.send(sent).await?),
-            Self::Folder(folder) => {
-                let repository = repository(folder);
-                let _locked = repository.lock()?;
-                repository.accept(sent, now())?;
-                Ok(Taken {
-                    accepted: true,
-                    reason: None,
-                    problem: None,
-                })
+        if let Self::Folder(folder) = self {
+            let said = repository(folder).said(domain)?;
+            return Ok(said.map_or(0, |said| said.version));
+        }
+        let spoken = self.open()?;
+        let (membership, desk) = (data.membership(), spoken.desk());
+        match wait(async { Ok(membership.found(domain, &desk, now()).await) })? {
+            Ok(found) => {
+                let said = found.on_its_way().map(|word| word.version);
+                Ok(said.unwrap_or(found.there.version))
             }
+            Err(MembershipError::NotAdmitted(_) | MembershipError::Revoked(_)) => Ok(0),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// What is there of us, by our key or by the next one, which becomes ours then.
+    /// What is there of us.
     pub(super) async fn found(
         &self,
         domain: &TrustDomain,
         data: &Data,
-    ) -> anyhow::Result<(FileKey, Said)> {
-        let key = data.key()?;
-        if let Some(said) = self.said(domain, &key).await? {
-            return Ok((key, said));
-        }
-        if let Some(next) = data.next()?
-            && let Some(said) = self.said(domain, &next).await?
-        {
-            data.own().promote()?;
+        desk: &Desk<'_>,
+    ) -> anyhow::Result<Found> {
+        let had = data.next()?.is_some();
+        let found = data.membership().found(domain, desk, now()).await;
+        if had && found.is_ok() && data.next()?.is_none() {
             output::complain("the next key is this member's now");
-            return Ok((next, said));
         }
-        if let Self::Folder(folder) = self
+        if let (Self::Folder(folder), Err(MembershipError::NotAdmitted(_))) = (self, &found)
             && let Some((keys, standing)) = repository(folder).member(domain)?
         {
             if standing == Standing::Suspended {
@@ -127,9 +99,7 @@ impl Place {
                 sekisho_federation::directory::continuity::fingerprint(&keys)
             );
         }
-        bail!(
-            "the directory has nothing of {domain} by this key: it is not admitted yet, or others have taken its place"
-        )
+        Ok(found?)
     }
 }
 
@@ -151,27 +121,19 @@ impl Why {
     }
 }
 
-/// Whether there is something to say, where this was the last word.
-fn why(
-    again: bool,
-    descriptor: &Descriptor,
-    there: &Said,
-    last: &Last,
-    own: Option<&Descriptor>,
-    now: SystemTime,
-) -> Option<Why> {
+/// Whether there is something to say, where that was found.
+fn why(again: bool, descriptor: &Descriptor, found: &Found, now: SystemTime) -> Option<Why> {
     // What is hosted may be a little behind what was sent.
-    let known = if last.version > there.version {
-        own
-    } else {
-        there.descriptor.as_ref()
+    let is_said = match found.on_its_way() {
+        Some(word) if now < word.at() + PATIENCE => word.is(descriptor),
+        _ => found.there.descriptor.as_ref() == Some(descriptor),
     };
-    let left = there.expires.duration_since(now).unwrap_or_default();
-    if known != Some(descriptor) {
+    let left = found.there.expires.duration_since(now).unwrap_or_default();
+    if !is_said {
         Some(Why::Changed)
     } else if again {
         Some(Why::Asked)
-    } else if left < LIFE * 2 / 3 {
+    } else if left < LIFE * 2 / 3 || found.has_gone_back() {
         Some(Why::Time)
     } else {
         None
@@ -188,9 +150,17 @@ impl Publish {
         self.data.last_there()?;
         let _locked = self.data.lock()?;
         let (domain, last) = self.data.last_there()?;
-        let (key, there) = self.place.found(&domain, &self.data).await?;
+        let spoken = self.place.open()?;
+        let desk = spoken.desk();
+        let found = self.place.found(&domain, &self.data, &desk).await?;
+        let there = &found.there;
         let own = last.descriptor(&domain).ok();
-        let before = if last.version >= there.version {
+        // Somebody may have published by our key on another machine. Each directory counts for itself.
+        let said = match &found.word {
+            Some(word) => word.version,
+            None => last.version,
+        };
+        let before = if said >= there.version {
             own.clone()
         } else {
             there.descriptor.clone().or_else(|| own.clone())
@@ -212,7 +182,7 @@ impl Publish {
             );
         }
         let time = now();
-        let Some(why) = why(self.again, &descriptor, &there, &last, own.as_ref(), time) else {
+        let Some(why) = why(self.again, &descriptor, &found, time) else {
             let value = json!({ "published": false, "version": there.version, "why": null });
             tell(
                 self.json,
@@ -221,22 +191,21 @@ impl Publish {
             );
             return Ok(cli::OK);
         };
-        let version = next_version(last.version.max(there.version))?;
-        let sent = Submission::new(&descriptor, version, &[&key], time)?;
-        let taken = self.place.send(&sent).await?;
-        if !taken.accepted {
-            let reason = taken.reason.as_deref().unwrap_or("refused");
-            let problem = taken.problem.as_deref().unwrap_or(reason);
-            if self.json {
-                let value = json!({ "published": false, "version": version, "reason": reason });
-                output::json(&value);
+        let membership = self.data.membership();
+        let version = match membership.say(&descriptor, &found, &desk, time).await {
+            Ok(version) => version,
+            Err(error) => {
+                if let (true, MembershipError::Refused { reason, .. }) = (self.json, &error) {
+                    output::json(&json!({ "published": false, "reason": reason }));
+                }
+                return Err(error.into());
             }
-            bail!("the directory does not take it: {problem} ({reason})");
+        };
+        if membership.next_waits(&found)? {
+            output::complain(
+                "a request for new keys waits: if registrars have not taken it, make it again (sekisho directory rotate)",
+            );
         }
-        let to = self.place.address()?;
-        let to = to.as_deref().map(|address| (address, time));
-        let kept = self.data.own().keep(version.get(), &descriptor, to, false);
-        kept.context("published, and that cannot be kept here")?;
         let value = json!({ "published": true, "version": version, "why": why.word() });
         let text = match why {
             Why::Asked => "signed again",
@@ -252,9 +221,15 @@ impl Publish {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
+    use sekisho_federation::directory::{
+        key::{FileKey, Signer as _},
+        membership::Word,
+        repository::Said,
+    };
     use sekisho_testkit::TestCa;
 
     use super::*;
+    use crate::commands::directory::own::alone;
 
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -264,30 +239,34 @@ mod tests {
         let (one, two) = (bundle("a.example"), bundle("a.example"));
         let (one, two) = (Descriptor::new(one), Descriptor::new(two));
         let then = SystemTime::UNIX_EPOCH + 365 * DAY;
-        let there = |version: u64, descriptor: &Descriptor| Said {
-            version,
-            expires: then + LIFE,
-            descriptor: Some(descriptor.clone()),
-            sha256: None,
+        let key = || FileKey::generate().unwrap();
+        let found = |version: u64, descriptor: &Descriptor, said: Option<u64>| Found {
+            key: key(),
+            there: Said {
+                version,
+                expires: then + LIFE,
+                descriptor: Some(descriptor.clone()),
+                sha256: None,
+            },
+            word: said.map(|said| Word::new(&one, said, said, &alone(key().public()), then)),
         };
-        let folder = tempfile::tempdir().unwrap();
-        let data = Data::at(folder.path());
-        data.own().keep(3, &one, None, false).unwrap();
-        let (_, last) = data.last_there().unwrap();
-        let asked = |says: &Descriptor, there: &Said, days: u32| {
-            why(false, says, there, &last, Some(&one), then + days * DAY)
+        let asked = |says: &Descriptor, found: &Found, days: u32| {
+            why(false, says, found, then + days * DAY)
         };
-        let same = there(3, &one);
+        let same = found(3, &one, None);
         assert_eq!(asked(&one, &same, 0), None);
         assert_eq!(asked(&one, &same, 10), None);
         assert_eq!(asked(&one, &same, 11), Some(Why::Time));
         assert_eq!(asked(&one, &same, 40), Some(Why::Time), "it has ended");
         assert_eq!(asked(&two, &same, 0), Some(Why::Changed));
-        // Sent, and not hosted yet.
-        assert_eq!(asked(&one, &there(2, &two), 0), None);
+        // Sent, and not hosted yet; and not hosted for too long.
+        let sent = found(2, &two, Some(3));
+        assert_eq!(asked(&one, &sent, 0), None);
+        assert_eq!(asked(&two, &sent, 0), Some(Why::Changed));
+        assert_eq!(asked(&one, &sent, 1), Some(Why::Changed));
         // Somebody else has published by our key: on another machine of ours.
-        assert_eq!(asked(&one, &there(4, &two), 0), Some(Why::Changed));
-        let again = why(true, &one, &same, &last, Some(&one), then);
-        assert_eq!(again, Some(Why::Asked));
+        let other = found(4, &two, Some(3));
+        assert_eq!(asked(&one, &other, 0), Some(Why::Changed));
+        assert_eq!(why(true, &one, &same, then), Some(Why::Asked));
     }
 }

@@ -64,6 +64,7 @@ impl Request {
         let _locked = self.data.lock()?;
         descriptor.recovery = Some(self.data.recovery_id()?);
         let key = self.data.key()?;
+        self.data.not_revoked(&domain, &key)?;
         let keys = alone(key.public());
         let fingerprint = continuity::fingerprint(&keys);
         let there = match &self.at {
@@ -74,7 +75,7 @@ impl Request {
         let version = next_version(published.max(there))?;
         let sent = Submission::new(&descriptor, version, &[&key], now())?.with_keys(keys);
         write_file(&self.out, &sent.to_json()?)?;
-        self.data.own().keep(published, &descriptor, None, false)?;
+        self.data.own().keep(published, &descriptor, None)?;
         let dns = dns(&domain, &fingerprint);
         let recovery = self.data.recovery_file();
         let value = json!({

@@ -2,8 +2,9 @@
 
 use std::{num::NonZeroU64, path::PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use sekisho_certs::TrustDomain;
 use sekisho_federation::directory::{
     continuity::{self, SignedStatement, Statement, What},
     key::{FileKey, Signer},
@@ -47,12 +48,13 @@ impl Rotate {
         let _locked = self.data.lock()?;
         let (domain, last) = self.data.last_there()?;
         let descriptor = last.descriptor(&domain)?;
-        let there = match &self.at {
+        // Each directory counts for itself. The request was the first version, and was published when it was
+        // admitted.
+        let said = match &self.at {
             Some(place) => place.version(&domain, &self.data)?,
-            None => 0,
+            None => last.version,
         };
-        // The request was the first version, and was published when it was admitted.
-        let version = next_version(last.version.max(there).max(1))?;
+        let version = next_version(said.max(1))?;
         let from = self.data.known()?;
         let next = self.data.next_or_new()?;
         let to = alone(next.public());
@@ -60,6 +62,9 @@ impl Rotate {
         let sent = match &self.recovery_key {
             None => {
                 let old = self.data.key()?;
+                if let Err(revoked) = self.data.not_revoked(&domain, &old) {
+                    output::complain(format_args!("{revoked}"));
+                }
                 sent.with_rekey(&from, to.clone(), None, &[&old])?
             }
             Some(file) => {
@@ -121,7 +126,7 @@ impl SelfRevoke {
         self.data.last_there()?;
         let _locked = self.data.lock()?;
         let (domain, last) = self.data.last_there()?;
-        let (key, there) = self.place.found(&domain, &self.data).await?;
+        let key = self.data.current()?;
         if !self.yes {
             output::complain(format_args!(
                 "Nobody will trust {domain} any more until its recovery key has named other keys."
@@ -131,31 +136,41 @@ impl SelfRevoke {
                 return Ok(cli::FAILED);
             }
         }
-        let version = next_version(last.version.max(there.version))?;
-        let keys = alone(key.public());
-        let sent = Submission::revocation(&domain, &keys, version, &[&key])?;
-        // First: what a directory does not take, or does not show, other sites hear from this one.
+        // First, and without anybody's help: what a directory does not take, or does not show, other sites hear
+        // from this one.
+        let spoken = self.place.open()?;
+        let desk = spoken.desk();
+        let descriptor = last.descriptor(&domain)?;
+        self.keep(&domain, &key, last.version)?;
+        let membership = self.data.membership();
+        let found = membership.found_to_revoke(&domain, &desk, now()).await;
+        let sent = match found {
+            Ok(found) => {
+                if found.key.public() != key.public() {
+                    self.keep(&domain, &found.key, last.version)?;
+                }
+                membership.revoke(&descriptor, &found, &desk, now()).await
+            }
+            Err(error) => Err(error),
+        };
+        let back = "get the name back with `sekisho directory rotate --recovery-key FILE`";
+        let version = sent.with_context(|| {
+            format!("revoked here, and an authority of this folder tells other sites so; the directory has not taken it: do this again, and {back}")
+        })?;
+        let value =
+            json!({ "trust_domain": domain.to_string(), "revoked": true, "version": version });
+        tell(self.json, &value, format_args!("revoked: {back}"));
+        Ok(cli::OK)
+    }
+
+    /// Keeps the word of a key that it is not to be trusted.
+    fn keep(&self, domain: &TrustDomain, key: &FileKey, said: u64) -> anyhow::Result<()> {
+        let version = next_version(said)?;
+        let sent = Submission::revocation(domain, &alone(key.public()), version, &[key])?;
         if let Some(statement) = sent.statement() {
             statements::keep(self.data.folder(), statement)?;
         }
-        let taken = self.place.send(&sent).await?;
-        if !taken.accepted {
-            let reason = taken.reason.unwrap_or_default();
-            bail!(
-                "the directory does not take it: {} ({reason})",
-                taken.problem.as_deref().unwrap_or(&reason)
-            );
-        }
-        // The next request counts on from here.
-        let descriptor = last.descriptor(&domain)?;
-        let to = self.place.address()?;
-        let to = to.as_deref().map(|address| (address, now()));
-        self.data.own().keep(version.get(), &descriptor, to, true)?;
-        let value =
-            json!({ "trust_domain": domain.to_string(), "revoked": true, "version": version });
-        let text = "revoked: get the name back with `sekisho directory rotate --recovery-key FILE`";
-        tell(self.json, &value, text);
-        Ok(cli::OK)
+        Ok(())
     }
 }
 
@@ -212,5 +227,71 @@ impl Veto {
             format!("{domain} says that {against} is not its own: continuity/{domain}.json has it");
         tell(self.json, &value, text);
         Ok(cli::OK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, sync::Arc};
+
+    use sekisho_federation::directory::{
+        descriptor::Descriptor,
+        membership::{MEMBER, MembershipError, NEXT},
+    };
+    use sekisho_testkit::TestCa;
+
+    use super::*;
+    use crate::commands::directory::key::make;
+
+    #[test]
+    fn a_stolen_key_is_revoked_without_the_hosts_help() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = || Data::at(folder.path());
+        data().begin().unwrap();
+        let bundle = Arc::new(TestCa::new("a.example").bundle("a.example"));
+        let descriptor = Descriptor::new(bundle);
+        data().own().keep(1, &descriptor, None).unwrap();
+        let own = alone(data().key().unwrap().public()).id();
+        // Nobody listens there.
+        let asked = SelfRevoke {
+            place: Place::Url("http://127.0.0.1:1".into()),
+            data: data(),
+            yes: true,
+            json: false,
+        };
+        let error = format!("{:#}", asked.go().unwrap_err());
+        assert!(error.starts_with("revoked here"), "{error}");
+        let revoked = statements::revoked(folder.path()).unwrap();
+        assert_eq!(revoked, [own].into());
+        // From now on nothing is said by it, and nobody has to be asked for that.
+        let spoken = asked.place.open().unwrap();
+        let (domain, _) = data().last_there().unwrap();
+        let (membership, desk) = (data().membership(), spoken.desk());
+        let found = wait(async { Ok(membership.found(&domain, &desk, now()).await) });
+        let error = found.unwrap().unwrap_err();
+        assert!(matches!(error, MembershipError::Revoked(_)), "{error}");
+        // By the recovery key it goes on.
+        let rotate = Rotate {
+            data: data(),
+            recovery_key: Some(folder.path().join("recovery.key")),
+            out: folder.path().join("rotate.json"),
+            at: None,
+            json: false,
+        };
+        let mut named = descriptor;
+        named.recovery = Some(data().recovery_id().unwrap());
+        data().own().keep(1, &named, None).unwrap();
+        rotate.go().unwrap();
+    }
+
+    #[test]
+    fn with_the_key_lost_the_next_one_is_the_members() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = Data::at(folder.path());
+        data.begin().unwrap();
+        let next = make(&folder.path().join(NEXT)).unwrap().0;
+        assert_ne!(data.current().unwrap().public(), next.public());
+        fs::remove_file(folder.path().join(MEMBER)).unwrap();
+        assert_eq!(data.current().unwrap().public(), next.public());
     }
 }

@@ -273,6 +273,14 @@ fn new_keys_are_known_by_the_old_ones_and_stolen_ones_come_back() {
         false
     );
     assert!(!keeper.file("tokyo.example/next.key").exists());
+    // A host that is away keeps nobody from it.
+    let away = keeper.refused(
+        "self-revoke http://127.0.0.1:1 --data @/tokyo.example --yes",
+        1,
+    );
+    assert!(away.contains("revoked here"), "{away}");
+    let error = keeper.refused("publish @/fed --data @/tokyo.example --again", 1);
+    assert!(error.contains("--recovery-key"), "{error}");
     keeper.ok("self-revoke @/fed --data @/tokyo.example --yes");
     keeper.host();
     let again = keeper.ok("rotate --data @/tokyo.example --out @/again.json");
@@ -294,7 +302,12 @@ fn new_keys_are_known_by_the_old_ones_and_stolen_ones_come_back() {
     // Registrars who collude give the name to others; the true ones speak against it.
     keeper.refused("veto @/fed --data @/tokyo.example", 1);
     keeper.bundle("tokyo.example", 9);
-    keeper.ok("member request --id tokyo.example --data @/thief --bundle @/tokyo.example.json --out @/thief.request");
+    keeper.ok("member request --id tokyo.example --data @/thief --bundle @/tokyo.example.json --out @/stale.request");
+    let stale = "member admit @/stale.request @/fed --yes --key @/keys/registrar-1.key";
+    let error = keeper.refused(stale, 1);
+    assert!(error.contains("version 1 is sent"), "{error}");
+    assert_eq!(keeper.ok("root show @/fed")["drafts"], json!([]));
+    keeper.ok("member request --at @/fed --data @/thief --out @/thief.request");
     assert_eq!(
         keeper.ok("member admit @/thief.request @/fed --yes --key @/keys/registrar-1.key")["standing"],
         "unproven"
@@ -303,7 +316,7 @@ fn new_keys_are_known_by_the_old_ones_and_stolen_ones_come_back() {
         "member admit @/thief.request @/fed --yes --key @/keys/registrar-2.key",
         1,
     );
-    assert!(stolen.contains("version 1 is sent"), "{stolen}");
+    assert!(stolen.contains("another recovery key"), "{stolen}");
     let error = keeper.refused("publish @/fed --data @/tokyo.example", 1);
     assert!(
         error.contains("other keys") && error.contains("veto"),

@@ -6,7 +6,7 @@ use sekisho_certs::TrustDomain;
 use serde::Serialize;
 
 use super::{Client, Fault, record::seconds};
-use crate::directory::{continuity, names};
+use crate::directory::{continuity, membership::Shown, names};
 
 /// A member, for whoever looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,6 +58,8 @@ pub struct Status {
     pub alarm: Option<Fault>,
     /// The version that it shows of us; zero: none.
     pub own: u64,
+    /// What it has of us by files that were checked; `None`: that is not known.
+    pub shown: Option<Shown>,
     /// What is wrong with roles of no member that is known. With our own: `behind`, where it shows an older word
     /// of us than it has taken.
     pub broken: Vec<(String, Fault)>,
@@ -111,6 +113,7 @@ pub(super) fn of(client: &Client) -> Status {
         fault: client.fault.clone(),
         alarm: client.alarm.clone(),
         own: client.shown_of_us(),
+        shown: client.admitted.clone(),
         broken,
     }
 }

@@ -9,7 +9,7 @@ mod taken;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use super::{
@@ -133,18 +133,17 @@ impl Client {
             Ok(()) => self.fault = None,
             Err(error) => {
                 // What is remembered is not of the directory that the operator vouches for.
-                self.is_other |= matches!(error, SyncError::OtherDirectory { .. });
+                if matches!(error, SyncError::OtherDirectory { .. }) {
+                    self.is_other = true;
+                    self.keep_unmet(0);
+                }
                 self.raise(error);
-                let fault = self.fault_of(error.reason(), error);
-                let since = self.fault.as_ref().map(|known| known.since);
-                self.fault = Some(Fault {
-                    since: since.unwrap_or(fault.since),
-                    ..fault
-                });
+                self.failed(error);
             }
         }
         if followed.is_ok() {
             self.members_of(wanted, true, &mut synced, now).await;
+            self.look_for_us(&mut synced).await;
             self.confirm(now);
         }
         if let Some(behind) = self.behind() {
@@ -154,6 +153,23 @@ impl Client {
         followed.map(|()| synced)
     }
 
+    fn failed(&mut self, error: &SyncError) {
+        let fault = self.fault_of(error.reason(), error);
+        let since = self.fault.as_ref().map(|known| known.since);
+        self.fault = Some(Fault {
+            since: since.unwrap_or(fault.since),
+            ..fault
+        });
+    }
+
+    /// It was not followed within `time`, and was left.
+    pub(crate) fn left(&mut self, time: Duration) -> SyncError {
+        let error = SyncError::TooLate(time);
+        self.failed(&error);
+        self.publish(self.clock.now());
+        error
+    }
+
     /// Fetches members between two syncs, by what the last one has found: for a peer who stands at the
     /// door. Nothing is confirmed by it.
     pub async fn fetch(&mut self, wanted: &Wanted) -> Synced {
@@ -161,7 +177,8 @@ impl Client {
         let now = self.clock.now();
         let in_force = self.trusted.timestamp.is_some()
             && trusted::in_force(&self.trusted, now).is_ok()
-            && self.fault.is_none();
+            && self.fault.is_none()
+            && self.vouched.is_none();
         if in_force {
             self.members_of(wanted, false, &mut synced, now).await;
             self.publish(now);

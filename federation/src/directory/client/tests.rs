@@ -309,6 +309,90 @@ async fn a_root_ahead_of_what_is_known_has_to_be_met() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_counts_a_day_while_the_operators_root_is_not_met() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let federation = Federation::new(1);
+    let mut tokyo = federation.join("tokyo.example");
+    let mut here = Here::new(&federation);
+    here.sync(&["tokyo.example"]).await;
+    // A root ahead, which the host does not show.
+    let ahead = federation.path().join("metadata/2.root.json");
+    federation.rotate_root(&RootChange::default());
+    std::fs::copy(&ahead, &here.root).unwrap();
+    std::fs::remove_file(&ahead).unwrap();
+    let before = tokyo.bundle();
+    tokyo.rotate_ca(&federation);
+    let mut here = here.again(&federation);
+    for _ in 0..3 {
+        here.client.fetch(&wanting(&["tokyo.example"])).await;
+        let error = here.client.sync(&wanting(&[])).await.unwrap_err();
+        assert_eq!(error.reason(), "missing", "{error}");
+        let bundle = here.bundle("tokyo.example");
+        assert_eq!(bundle.as_deref(), Some(&before), "no new word");
+        federation.pass(8 * HOUR);
+        // Whatever is started again.
+        here = here.again(&federation);
+    }
+    assert!(here.client.members().is_empty());
+    let error = here.client.sync(&wanting(&[])).await.unwrap_err();
+    assert_eq!(error.reason(), "missing", "{error}");
+    assert!(here.client.members().is_empty());
+    // Once it is met, all is as it was.
+    std::fs::copy(&here.root, &ahead).unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    assert!(here.has(&tokyo));
+    let again = here.again(&federation);
+    assert!(again.has(&tokyo));
+}
+
+#[tokio::test]
+async fn who_was_expelled_is_shown_as_no_member_and_stands_in_the_snapshot() {
+    let federation = Federation::new(1);
+    let own = federation.join("own.example");
+    let mut here = Here::new(&federation);
+    here.sync(&[]).await;
+    let shown = here.client.status().shown.unwrap();
+    assert_eq!((shown.version, shown.keys), (1, Some(own.set().id())));
+    let all = federation.two_registrars();
+    let out = federation
+        .repository
+        .expel(&own.domain, &all, federation.now());
+    out.unwrap();
+    federation.publish();
+    here.sync(&[]).await;
+    let shown = here.client.status().shown.unwrap();
+    assert_eq!((shown.version, shown.keys), (1, None));
+}
+
+#[tokio::test]
+async fn a_revocation_is_told_whatever_else_was_said() {
+    use std::num::NonZeroU64;
+    let federation = Federation::new(1);
+    let tokyo = federation.join("tokyo.example");
+    let mut here = Here::new(&federation);
+    let vetoes: Vec<_> = (0..12)
+        .map(|_| {
+            let other = FileKey::generate().unwrap().public();
+            let against = KeySet::new(vec![other], NonZeroU64::MIN).unwrap();
+            Submission::veto(&tokyo.domain, &tokyo.set(), &against, &[&tokyo.key]).unwrap()
+        })
+        .collect();
+    here.client.say(&vetoes);
+    let told = |here: &Here| here.client.heard().cloned().collect::<Vec<_>>();
+    assert_eq!(told(&here).len(), HEARD);
+    assert!(told(&here).contains(&vetoes[11]), "the last of them");
+    let domain = &tokyo.domain;
+    let revoked = Submission::revocation(domain, &tokyo.set(), NonZeroU64::MIN, &[&tokyo.key]);
+    let revoked = revoked.unwrap().statement().unwrap().clone();
+    let mut all = vetoes;
+    all.push(revoked.clone());
+    here.client.say(&all);
+    assert_eq!(told(&here).len(), HEARD);
+    assert!(told(&here).contains(&revoked));
+}
+
+#[tokio::test]
 async fn new_keys_by_the_old_ones_are_followed() {
     let federation = Federation::new(1);
     let mut tokyo = federation.join("tokyo.example");

@@ -18,6 +18,9 @@ const EVIDENCE: [&str; 2] = ["split-view-ours.json", "split-view-theirs.json"];
 /// What the host has signed about the last snapshots.
 const STATEMENTS: &str = "statements.json";
 
+/// The name of the host's keys, and the last snapshot that it had shown when the operator ended the alarm.
+const LOOKED_AT: &str = "looked-at";
+
 impl Client {
     /// An alarm outlives the process that has raised it.
     pub(super) fn remember_alarm(&mut self) {
@@ -43,7 +46,10 @@ impl Client {
             return Ok(());
         };
         let recent = self.trusted.recent.iter();
-        let mut ours = recent.chain(&self.trusted.timestamp);
+        // What the operator has looked at is no news.
+        let looked_at = self.trusted.looked_at;
+        let ours = recent.chain(&self.trusted.timestamp);
+        let mut ours = ours.filter(|ours| ours.snapshot > looked_at);
         let compared = ours.try_for_each(|ours| trusted::contradict(ours, &theirs));
         if let Err(error) = &compared {
             self.raise(error);
@@ -70,6 +76,14 @@ impl Client {
 
     /// Takes up what the host has shown before this process.
     pub(super) fn remember_statements(&mut self) {
+        let looked_at = self.folder.read(LOOKED_AT).ok().flatten();
+        let looked_at = looked_at.and_then(|bytes| String::from_utf8(bytes).ok());
+        // Another host counts its snapshots by itself.
+        if let Some((host, number)) = looked_at.as_deref().and_then(|text| text.split_once(' '))
+            && *host == *self.trusted.host()
+        {
+            self.trusted.looked_at = number.parse().unwrap_or_default();
+        }
         let kept = self.folder.read(STATEMENTS).ok().flatten();
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok());
         for statement in kept.unwrap_or_default() {
@@ -97,11 +111,15 @@ impl Client {
             .chain(self.known.values().flat_map(|known| &known.record.heard))
     }
 
-    /// Something of our own that other sites are to hear.
-    pub fn say(&mut self, statement: &SignedStatement) {
-        if self.own.len() < HEARD && !self.own.contains(statement) {
-            self.own.push(statement.clone());
-        }
+    /// What other sites are to hear of our own from now on: these, and revocations above all.
+    pub fn say(&mut self, all: &[SignedStatement]) {
+        let revokes = |one: &&SignedStatement| {
+            let said = one.statement();
+            said.is_some_and(|said| said.what == What::Revoke)
+        };
+        let revocations = all.iter().filter(revokes);
+        let vetoes = all.iter().rev().filter(|one| !revokes(one));
+        self.own = revocations.chain(vetoes).take(HEARD).cloned().collect();
     }
 
     /// Where this is: the address of the directory.
@@ -112,7 +130,11 @@ impl Client {
 
     /// The directory has taken this version of what we say ourselves, at this time in seconds since 1970.
     pub fn own_word(&mut self, version: u64, time: u64) {
-        if self.own_word.is_none_or(|(known, _)| known <= version) {
+        // A lower version that was said later is of a directory which has gone back, and was followed.
+        if self
+            .own_word
+            .is_none_or(|(known, at)| known <= version || at < time)
+        {
             self.own_word = Some((version, time));
         }
     }
@@ -203,6 +225,12 @@ impl Client {
         self.alarm = None;
         self.trusted.recent.clear();
         self.keep_statements();
+        let shown = self.trusted.timestamp.as_ref().map(|one| one.snapshot);
+        self.trusted.looked_at = shown.unwrap_or_default().max(self.trusted.looked_at);
+        let text = format!("{} {}", self.trusted.host(), self.trusted.looked_at);
+        if let Err(error) = self.folder.write(LOOKED_AT, text.as_bytes()) {
+            tracing::error!(%error, "not kept that the alarm was looked at");
+        }
         for name in EVIDENCE {
             let (now, seen) = (
                 self.folder.path(name),

@@ -52,6 +52,8 @@ pub(super) struct Trusted {
     pub(super) targets: Option<Targets>,
     /// What the host has signed about the snapshots that were taken last, the newest last.
     pub(super) recent: VecDeque<Stated>,
+    /// About snapshots up to this one the operator knows what the host has shown.
+    pub(super) looked_at: u64,
 }
 
 /// What a snapshot has made of the one before.
@@ -70,6 +72,7 @@ impl Trusted {
             snapshot: Versions::default(),
             targets: None,
             recent: VecDeque::new(),
+            looked_at: 0,
         })
     }
 
@@ -93,6 +96,7 @@ impl Trusted {
             self.timestamp = None;
             self.snapshot = Versions::default();
             self.recent.clear();
+            self.looked_at = 0;
         }
         self.root = next;
         Ok(())
@@ -191,7 +195,8 @@ impl Trusted {
     /// few. One that names no hash proves nothing.
     pub(super) fn keep_statement(&mut self, stated: Stated) {
         let is_known = |one: &Stated| one.snapshot == stated.snapshot;
-        if stated.sha256.is_none() || self.recent.iter().any(is_known) {
+        let is_over = stated.snapshot <= self.looked_at;
+        if is_over || stated.sha256.is_none() || self.recent.iter().any(is_known) {
             return;
         }
         self.recent.push_back(stated);

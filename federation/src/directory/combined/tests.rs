@@ -11,6 +11,8 @@ use crate::directory::{
     repository::Submission,
 };
 
+const LONGEST: Duration = Duration::from_secs(10);
+
 /// Two directories, which have the same clock, and a site that asks both.
 struct Two {
     japan: Federation,
@@ -31,11 +33,35 @@ impl Two {
         let clock: Arc<dyn Clock> = Arc::<sekisho_testkit::TestClock>::clone(&japan.clock);
         let own = parse_trust_domain("own.example").unwrap();
         let directories = Directories::new(own, clients, threshold, clock);
+        let directories = directories.keeping(&data.path().join("agreed.json"));
         Self {
             japan,
             europe,
             data,
             directories,
+        }
+    }
+
+    /// The same after a restart.
+    fn again(self) -> Self {
+        let Self {
+            japan,
+            europe,
+            data,
+            directories,
+        } = self;
+        let clients = vec![
+            client_of(&japan, &data.path().join("japan")),
+            client_of(&europe, &data.path().join("europe")),
+        ];
+        let clock: Arc<dyn Clock> = Arc::<sekisho_testkit::TestClock>::clone(&japan.clock);
+        let own = parse_trust_domain("own.example").unwrap();
+        let again = Directories::new(own, clients, directories.threshold, clock);
+        Self {
+            directories: again.keeping(&data.path().join("agreed.json")),
+            japan,
+            europe,
+            data,
         }
     }
 
@@ -61,7 +87,7 @@ impl Two {
             domains: BTreeSet::from([name.to_owned()]),
             ..Wanted::default()
         };
-        let all = self.directories.sync(&wanted).await;
+        let all = self.directories.sync(&wanted, LONGEST).await;
         all.iter().filter(|one| one.is_ok()).count()
     }
 
@@ -99,6 +125,52 @@ async fn both_have_to_say_the_same() {
 }
 
 #[tokio::test]
+async fn what_was_agreed_outlives_a_restart() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut two = Two::new(2);
+    let mut tokyo = two.join("tokyo.example");
+    two.sync("tokyo.example").await;
+    let before = tokyo.bundle();
+    tokyo.rotate_ca(&two.japan);
+    two.sync("tokyo.example").await;
+    let bundle = |two: &Two| {
+        let member = two.directories.members().get(&tokyo.domain).unwrap();
+        member.bundle().map(|bundle| (**bundle).clone())
+    };
+    let mut two = two.again();
+    assert_eq!(bundle(&two).as_ref(), Some(&before), "at once");
+    two.sync("tokyo.example").await;
+    assert_eq!(bundle(&two).as_ref(), Some(&before));
+    let file = two.data.path().join("agreed.json");
+    let mode = file.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // For no longer than without a restart.
+    two.japan.pass(Duration::from_secs(8 * 24 * 3600));
+    let two = two.again();
+    assert_eq!(bundle(&two), None);
+    // Without it, it is a member still, of which nothing is believed.
+    std::fs::write(file, "[").unwrap();
+    let two = two.again();
+    assert_eq!(bundle(&two), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_directory_keeps_nobody_from_the_other() {
+    let mut two = Two::new(1);
+    let osaka = two.japan.join("osaka.example");
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", slow.local_addr().unwrap());
+    let slow = super::super::fixture::client_at(&two.europe, &two.data.path().join("slow"), &url);
+    two.directories.clients.insert(0, slow);
+    assert_eq!(two.sync("osaka.example").await, 2, "without the slow one");
+    assert!(two.has(&osaka));
+    let status = two.directories.status();
+    let fault = status.first().unwrap().fault.as_ref().unwrap();
+    assert_eq!(fault.reason, "unreachable");
+    assert!(fault.problem.contains("not followed within"), "{fault:?}");
+}
+
+#[tokio::test]
 async fn registrars_of_one_directory_make_no_member_and_end_one() {
     let mut two = Two::new(2);
     let tokyo = two.join("tokyo.example");
@@ -115,7 +187,7 @@ async fn registrars_of_one_directory_make_no_member_and_end_one() {
 
 #[tokio::test]
 async fn what_was_agreed_serves_until_it_is_too_old() {
-    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
     let mut two = Two::new(2);
     let mut tokyo = two.join("tokyo.example");
     two.sync("tokyo.example").await;
@@ -165,8 +237,8 @@ async fn what_members_say_travels_from_site_to_site() {
         domains: BTreeSet::from(["tokyo.example".to_owned()]),
         ..Wanted::default()
     };
-    one.sync(&wanted).await;
-    other.sync(&wanted).await;
+    one.sync(&wanted, LONGEST).await;
+    other.sync(&wanted, LONGEST).await;
     let thief = FileKey::generate().unwrap();
     let by = |key: &FileKey| {
         let domain = &tokyo.domain;

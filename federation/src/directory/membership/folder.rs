@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MEMBER, MembershipError};
 use crate::directory::{
+    continuity::KeySet,
     descriptor::{Descriptor, DescriptorError},
     key::{FileKey, KeyError},
     metadata,
@@ -21,8 +22,8 @@ use crate::directory::{
 pub(super) const SAID: &str = "said.json";
 /// The key that follows the member's, until registrars have taken it.
 pub const NEXT: &str = "next.key";
-/// The one before.
-const PREVIOUS: &str = "previous.key";
+/// The one before: by which another directory may know us still.
+pub(super) const PREVIOUS: &str = "previous.key";
 /// Whose turn it is.
 const LOCK: &str = ".lock";
 /// Most bytes of what was said last.
@@ -40,6 +41,43 @@ pub struct Word {
     pub time: u64,
     /// The SHA-256 of the descriptor; of nothing, with a revocation.
     pub sha256: String,
+    /// The version that a directory which has gone back is to be brought to, for sites may have seen the one before;
+    /// zero or less than it has: none.
+    #[serde(default)]
+    pub goal: u64,
+    /// The ID of the keys by which it knows us.
+    #[serde(default)]
+    pub keys: Option<String>,
+}
+
+impl Word {
+    /// This was said as `version`, by these keys, and `goal` is to be reached.
+    #[must_use]
+    pub fn new(
+        descriptor: &Descriptor,
+        version: u64,
+        goal: u64,
+        keys: &KeySet,
+        now: SystemTime,
+    ) -> Self {
+        let time = now.duration_since(SystemTime::UNIX_EPOCH);
+        Self {
+            version,
+            time: time.unwrap_or_default().as_secs(),
+            sha256: sha256(descriptor),
+            goal,
+            keys: Some(keys.id()),
+        }
+    }
+
+    /// The same, which was a revocation.
+    #[must_use]
+    pub fn revoked(self) -> Self {
+        Self {
+            sha256: metadata::sha256(&[]),
+            ..self
+        }
+    }
 }
 
 /// What was said last.
@@ -63,6 +101,17 @@ impl Last {
     /// When it is none of `domain`.
     pub fn descriptor(&self, domain: &TrustDomain) -> Result<Descriptor, DescriptorError> {
         Descriptor::read(domain, self.descriptor.as_bytes())
+    }
+}
+
+impl Last {
+    fn remember(&mut self, address: &str, word: Word) {
+        if self.said.len() >= PLACES && !self.said.contains_key(address) {
+            let oldest = self.said.iter().min_by_key(|(_, word)| word.time);
+            let oldest = oldest.map(|(address, _)| address.clone());
+            self.said.remove(&oldest.unwrap_or_default());
+        }
+        self.said.insert(address.to_owned(), word);
     }
 }
 
@@ -155,7 +204,7 @@ impl OwnFolder {
     }
 
     /// Keeps what is said now, as this version. `to`: the address of the directory which has taken it, and
-    /// when that was. With `revoked`, what it has taken is that the keys are revoked.
+    /// what is remembered of that.
     ///
     /// # Errors
     /// When what is there cannot be read, or it cannot be written.
@@ -163,39 +212,56 @@ impl OwnFolder {
         &self,
         version: u64,
         descriptor: &Descriptor,
-        to: Option<(&str, SystemTime)>,
-        revoked: bool,
+        to: Option<(&str, Word)>,
     ) -> Result<(), MembershipError> {
         let domain = descriptor.bundle.trust_domain().to_string();
         let before = self.last()?.filter(|last| last.trust_domain == domain);
-        let (highest, mut said) =
+        let (highest, said) =
             before.map_or_else(Default::default, |last| (last.version, last.said));
-        if let Some((address, time)) = to {
-            let time = time.duration_since(SystemTime::UNIX_EPOCH);
-            let word = Word {
-                version,
-                time: time.unwrap_or_default().as_secs(),
-                sha256: if revoked {
-                    metadata::sha256(&[])
-                } else {
-                    sha256(descriptor)
-                },
-            };
-            if said.len() >= PLACES && !said.contains_key(address) {
-                let oldest = said.iter().min_by_key(|(_, word)| word.time);
-                let oldest = oldest.map(|(address, _)| address.clone());
-                said.remove(&oldest.unwrap_or_default());
-            }
-            said.insert(address.to_owned(), word);
-        }
-        let last = Last {
+        let mut last = Last {
             trust_domain: domain,
             version: version.max(highest),
             descriptor: String::from_utf8_lossy(&descriptor.to_json()).into_owned(),
             said,
         };
-        let text = serde_json::to_vec_pretty(&last).map_err(KeyError::from)?;
+        if let Some((address, word)) = to {
+            last.remember(address, word);
+        }
+        self.write(&last)
+    }
+
+    /// Remembers by which keys a directory knows us, and what it has of us where nothing was said to it from
+    /// here.
+    ///
+    /// # Errors
+    /// When what is there cannot be read, or it cannot be written.
+    pub(super) fn known_by(&self, address: &str, word: Word) -> Result<(), MembershipError> {
+        let Some(mut last) = self.last()? else {
+            return Ok(());
+        };
+        match last.said.get_mut(address) {
+            Some(said) if said.keys == word.keys => return Ok(()),
+            Some(said) => said.keys = word.keys,
+            None => last.remember(address, word),
+        }
+        self.write(&last)
+    }
+
+    fn write(&self, last: &Last) -> Result<(), MembershipError> {
+        let text = serde_json::to_vec_pretty(last).map_err(KeyError::from)?;
         persist::replace(&self.file(SAID), &text, false).map_err(|error| self.io(SAID, error))
+    }
+
+    /// A key of the member, if it is there.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub(super) fn key(&self, name: &str) -> Result<Option<FileKey>, KeyError> {
+        let file = self.file(name);
+        if !file.exists() {
+            return Ok(None);
+        }
+        FileKey::read(&file).map(Some)
     }
 
     /// The next key, if there is one.
@@ -203,11 +269,7 @@ impl OwnFolder {
     /// # Errors
     /// When it cannot be used.
     pub fn next(&self) -> Result<Option<FileKey>, KeyError> {
-        let file = self.file(NEXT);
-        if !file.exists() {
-            return Ok(None);
-        }
-        FileKey::read(&file).map(Some)
+        self.key(NEXT)
     }
 
     /// Makes the next key the member's. The one before stays as `previous.key`.

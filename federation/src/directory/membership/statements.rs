@@ -1,7 +1,7 @@
 //! What a member has said of its own keys, beside them: for other sites to hear from this one, whatever the
 //! directory shows them.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeSet, fs, io, path::Path};
 
 use sekisho_certs::persist;
 
@@ -20,7 +20,9 @@ const KEPT: usize = 8;
 /// When what is there cannot be read, or it cannot be written.
 pub fn keep(folder: &Path, statement: &SignedStatement) -> Result<(), MembershipError> {
     let mut all = read(folder)?;
-    if all.contains(statement) {
+    // The same may be signed twice, as different versions.
+    let said = statement.statement();
+    if all.iter().any(|one| one.statement() == said) {
         return Ok(());
     }
     all.push(statement.clone());
@@ -60,6 +62,17 @@ fn read(folder: &Path) -> Result<Vec<SignedStatement>, MembershipError> {
     all.retain(SignedStatement::is_small);
     all.truncate(KEPT);
     Ok(all)
+}
+
+/// The IDs of the keys that the member has revoked itself.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn revoked(folder: &Path) -> Result<BTreeSet<String>, MembershipError> {
+    let all = read(folder)?;
+    let said = all.iter().filter_map(SignedStatement::statement);
+    let revoked = said.filter(|said| said.what == What::Revoke);
+    Ok(revoked.map(|said| said.from).collect())
 }
 
 impl Membership {

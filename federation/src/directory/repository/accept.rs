@@ -5,7 +5,8 @@ use std::{num::NonZeroU64, time::SystemTime};
 use sekisho_certs::{TrustDomain, id::parse_trust_domain};
 
 use super::{
-    Checked, Repository, RepositoryError, Submission, SubmissionError, most, target_file, versioned,
+    Checked, Repository, RepositoryError, Submission, SubmissionError, member::VERSION, most,
+    target_file, versioned,
 };
 use crate::directory::{
     continuity::{self, KeySet, SignedStatement, Verdict, What},
@@ -28,28 +29,8 @@ impl Repository {
         let domain = &checked.domain;
         let role = names::role_of(domain);
         let statements = self.continuity(domain)?;
-        let known = self.targets(&role)?;
-        if let Some(known) = &known {
-            if known.signed == sent.role {
-                return Ok(false);
-            }
-            let known_version = known.signed.signed.number();
-            if checked.version != known_version + 1 {
-                return Err(SubmissionError::Rollback {
-                    member: domain.clone(),
-                    what: "version",
-                    found: checked.version,
-                    known: known_version,
-                }
-                .into());
-            }
-            let named = self.recovery_of(domain)?;
-            let sent_names = checked.descriptor.as_ref().map(|one| one.recovery.clone());
-            if named.is_some() && sent_names.is_some_and(|now| now != named) {
-                let problem = "it names another recovery key than before: a thief would";
-                return Err(SubmissionError::Form(problem.into()).into());
-            }
-            self.rises(domain, &known.signed.signed, checked.descriptor.as_ref())?;
+        if !self.is_next(sent, &checked)? {
+            return Ok(false);
         }
         if let Some(text) = &sent.descriptor {
             let hash = metadata::sha256(text.as_bytes());
@@ -73,6 +54,57 @@ impl Repository {
             self.publish(&continuity::file_of(domain), &all.to_json())?;
         }
         self.put(&role, &sent.role)?;
+        Ok(true)
+    }
+
+    /// Whether what was sent is the next version, or the first; false where it is what is there.
+    ///
+    /// # Errors
+    /// When it is another version.
+    pub(super) fn follows(
+        &self,
+        sent: &Submission,
+        checked: &Checked,
+    ) -> Result<bool, RepositoryError> {
+        let Some(there) = self.targets(&names::role_of(&checked.domain))? else {
+            return Ok(true);
+        };
+        if there.signed == sent.role {
+            return Ok(false);
+        }
+        let known = there.signed.signed.number();
+        if Some(checked.version) == known.checked_add(1) {
+            return Ok(true);
+        }
+        Err(SubmissionError::Rollback {
+            member: checked.domain.clone(),
+            what: VERSION,
+            found: checked.version,
+            known,
+        }
+        .into())
+    }
+
+    /// Whether what was sent follows what is there; false where it is what is there. Whose it is, is another
+    /// question.
+    ///
+    /// # Errors
+    /// When it is older than what is there, is not the next version, or names another recovery key.
+    fn is_next(&self, sent: &Submission, checked: &Checked) -> Result<bool, RepositoryError> {
+        let domain = &checked.domain;
+        if !self.follows(sent, checked)? {
+            return Ok(false);
+        }
+        let Some(known) = self.targets(&names::role_of(domain))? else {
+            return Ok(true);
+        };
+        let named = self.recovery_of(domain)?;
+        let sent_names = checked.descriptor.as_ref().map(|one| one.recovery.clone());
+        if named.is_some() && sent_names.is_some_and(|now| now != named) {
+            let problem = "it names another recovery key than before: a thief would";
+            return Err(SubmissionError::Form(problem.into()).into());
+        }
+        self.rises(domain, &known.signed.signed, checked.descriptor.as_ref())?;
         Ok(true)
     }
 

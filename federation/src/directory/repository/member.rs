@@ -19,6 +19,8 @@ use crate::directory::{
 
 /// Most bytes of what a member sends.
 pub const MOST: usize = 1024 * 1024;
+/// What went back: the version of the role.
+pub(super) const VERSION: &str = "version";
 /// How long what a member signs is valid.
 pub const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -70,6 +72,15 @@ impl SubmissionError {
             Self::NotAMember(_) => "not_a_member",
             Self::Revoked(_) => "revoked",
             Self::Rollback { .. } => "rollback",
+        }
+    }
+
+    /// The version of the member's role that is there, where what was sent does not follow it.
+    #[must_use]
+    pub fn known(&self) -> Option<u64> {
+        match self {
+            Self::Rollback { what, known, .. } => (*what == VERSION).then_some(*known),
+            _ => None,
         }
     }
 }

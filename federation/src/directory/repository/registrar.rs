@@ -166,7 +166,7 @@ impl Repository {
     /// The same for several at a time: each bin is signed once.
     ///
     /// # Errors
-    /// When what one has sent does not hold: then nothing is done.
+    /// When what one has sent does not hold, or does not follow what is there: then nothing is done.
     pub fn admit_all(
         &self,
         sent: &[&Submission],
@@ -177,9 +177,12 @@ impl Repository {
         let mut by_bin: BTreeMap<String, Vec<Admitted<'_>>> = BTreeMap::new();
         for one in sent {
             let checked = one.check(now)?;
-            let set = checked.keys.ok_or_else(|| {
+            let set = checked.keys.clone().ok_or_else(|| {
                 RepositoryError::Refused("it names no keys: it is no request to be a member".into())
             })?;
+            // Before anything is drafted, and again with each registrar who comes after: keys are not published
+            // without the word that is signed by them.
+            self.follows(one, &checked)?;
             let domain = &checked.domain;
             let (keys, mut role) = set.delegation(&names::role_of(domain));
             role.paths = exactly(&names::target_of(domain))?;

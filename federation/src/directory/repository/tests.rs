@@ -33,6 +33,40 @@ fn a_member_joins_speaks_and_is_seen() {
 }
 
 #[test]
+fn new_keys_are_not_published_without_their_word() {
+    let here = Federation::new(1);
+    let mut tokyo = here.join("tokyo.example");
+    let repository = &here.repository;
+    let (before, now) = (tokyo.set(), here.now());
+    let old = std::mem::replace(&mut tokyo.key, FileKey::generate().unwrap());
+    let sent = tokyo.request(&here);
+    let sent = sent
+        .with_rekey(&before, tokyo.set(), None, &[&old])
+        .unwrap();
+    let one = signers(&here.registrars[..1]);
+    let other = signers(&here.registrars[1..2]);
+    assert!(!repository.admit(&sent, &one, now).unwrap().is_complete());
+    // Meanwhile the member says something by its old key: the request is of a version that is taken.
+    tokyo.sequence += 1;
+    let version = repository.next_version(&tokyo.domain).unwrap();
+    let word = Submission::new(&tokyo.descriptor(), version, &[&old], now).unwrap();
+    assert!(repository.accept(&word, now).unwrap());
+    let bin = || repository.member(&tokyo.domain).unwrap().unwrap().0.id();
+    let error = repository
+        .admit(&sent, &other, now)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("version 2 is sent, and 2 is there"),
+        "{error}"
+    );
+    assert_eq!(bin(), before.id());
+    let error = repository.admit(&sent, &here.two_registrars(), now);
+    assert!(error.is_err());
+    assert_eq!(bin(), before.id());
+}
+
+#[test]
 fn one_registrar_is_not_enough_and_a_stranger_is_none() {
     let federation = Federation::new(1);
     let member = Member::new("tokyo.example");

@@ -27,6 +27,8 @@ use crate::{
 /// Connections in all, and from one network.
 const CONNECTIONS: usize = 2048;
 const CONNECTIONS_OF_ONE: usize = 128;
+/// And from one /48 of IPv6 addresses.
+const CONNECTIONS_OF_SITE: usize = 512;
 /// Requests a second from one network, and at once: whoever begins fetches a file or two of each member.
 const A_SECOND: u32 = 100;
 const AT_ONCE: u32 = 5000;
@@ -69,7 +71,7 @@ pub async fn serve(
         served,
         requests: Rate::new(A_SECOND, AT_ONCE),
     });
-    let places = Places::new(CONNECTIONS, CONNECTIONS_OF_ONE);
+    let places = Places::with_sites(CONNECTIONS, CONNECTIONS_OF_ONE, CONNECTIONS_OF_SITE);
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,

@@ -1,6 +1,6 @@
 //! Senders who take their time, to keep others out.
 
-use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 
 use tokio::time::{Interval, interval};
 
@@ -29,15 +29,14 @@ impl Body for Drops {
     }
 }
 
-async fn post<B>(served: &Served, from: [u8; 4], body: B) -> (u16, Option<String>)
+async fn post<B>(served: &Served, from: impl Into<IpAddr>, body: B) -> (u16, Option<String>)
 where
     B: Body<Data = Bytes> + Send,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     use http_body_util::BodyExt as _;
     let request = Request::post("/submissions").body(body).unwrap();
-    let from = IpAddr::V4(Ipv4Addr::from(from));
-    let answer = served.answer(from, request).await;
+    let answer = served.answer(from.into(), request).await;
     let status = answer.status().as_u16();
     let told = answer.into_body().collect().await.unwrap().to_bytes();
     let taken: Taken = serde_json::from_slice(&told).unwrap();
@@ -52,10 +51,10 @@ fn word(member: &Member, here: &Federation) -> Full<Bytes> {
 
 fn slowly(
     served: &Arc<Served>,
-    from: [u8; 4],
+    from: impl Into<IpAddr>,
     a_second: usize,
 ) -> tokio::task::JoinHandle<(u16, Option<String>, Duration)> {
-    let served = Arc::clone(served);
+    let (served, from) = (Arc::clone(served), from.into());
     tokio::spawn(async move {
         let begun = tokio::time::Instant::now();
         let body = Drops(interval(Duration::from_secs(1)), a_second);
@@ -92,6 +91,24 @@ async fn who_sends_drop_by_drop_keeps_nobody_else_out() {
     assert_eq!(late, 4, "the rest was not let in");
     let again = post(&served, [10, 0, 0, 99], word(&member, &here)).await;
     assert_eq!(again, (200, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_many_networks_has_the_places_of_one_site() {
+    let here = Federation::new(1);
+    let member = here.join("tokyo.example");
+    let served = Arc::new(Served::new(here.repository.clone(), here.clock.clone()).accepting());
+    let at = |site: u16, net: u16| Ipv6Addr::new(0x2001, 0xdb8, site, net, 0, 0, 0, 1);
+    let slow: Vec<_> = (0..64).map(|net| slowly(&served, at(0, net), 1)).collect();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    tokio::task::yield_now().await;
+    let taken = post(&served, at(1, 0), word(&member, &here)).await;
+    assert_eq!(taken, (200, None));
+    let mut late = 0;
+    for one in slow {
+        late += usize::from(one.await.unwrap().1.as_deref() == Some("late"));
+    }
+    assert_eq!(late, 8, "the rest was not let in");
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,9 +32,10 @@ const AT_ONCE: u32 = 30;
 /// Of one member: so many at once, and one more in so long.
 const OF_ONE: u32 = 8;
 const AGAIN: Duration = Duration::from_secs(60);
-/// How many are read at a time, as many mebibytes, and of one network.
+/// How many are read at a time, as many mebibytes, of one network, and of one /48 of IPv6 addresses.
 const READ: usize = 64;
 const READ_OF_ONE: usize = 4;
+const READ_OF_SITE: usize = 8;
 
 /// Takes what members send.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ struct Refusal {
     status: StatusCode,
     reason: &'static str,
     problem: String,
+    /// The version of the member that is there.
+    known: Option<u64>,
 }
 
 fn refusal(status: StatusCode, reason: &'static str, problem: impl ToString) -> Refusal {
@@ -78,6 +81,7 @@ fn refusal(status: StatusCode, reason: &'static str, problem: impl ToString) -> 
         status,
         reason,
         problem: problem.to_string(),
+        known: None,
     }
 }
 
@@ -108,7 +112,10 @@ impl From<RepositoryError> for Refusal {
             "not_a_member" | "signatures" => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_REQUEST,
         };
-        refusal(status, reason, error)
+        Self {
+            known: error.known(),
+            ..refusal(status, reason, error)
+        }
     }
 }
 
@@ -124,7 +131,7 @@ impl Submissions {
             changed,
             networks: Rate::new(A_SECOND, AT_ONCE),
             members: Arc::default(),
-            reading: Places::new(READ, READ_OF_ONE),
+            reading: Places::with_sites(READ, READ_OF_ONE, READ_OF_SITE),
         }
     }
 
@@ -137,28 +144,19 @@ impl Submissions {
         let (status, taken) = match self.taken(from, body).await {
             Ok(member) => {
                 tracing::info!(%member, "a member has spoken");
-                let taken = Taken {
-                    accepted: true,
-                    reason: None,
-                    problem: None,
-                };
-                (StatusCode::OK, taken)
+                (StatusCode::OK, Taken::yes())
             }
             Err(Refusal {
                 status,
                 reason,
                 problem,
+                known,
             }) => {
                 tracing::info!(%from, reason, problem, "a submission is refused");
-                let taken = Taken {
-                    accepted: false,
-                    reason: Some(reason.into()),
-                    problem: Some(problem),
-                };
-                (status, taken)
+                (status, Taken::no(reason, problem, known))
             }
         };
-        // Two words and a bool: nothing that could not be written.
+        // Two words, a bool and a number: nothing that could not be written.
         let body = serde_json::to_vec(&taken).unwrap_or_default();
         answer_with(status, "application/json", body.into())
     }

@@ -10,11 +10,35 @@ use super::{
 };
 use crate::directory::{
     continuity, continuity::KeySet, continuity::Verdict, descriptor, descriptor::Descriptor,
-    metadata, metadata::Dated as _, metadata::MetadataError, metadata::Targets, names,
-    repository::most, repository::suspended_of, repository::versioned,
+    membership::Shown, metadata, metadata::Dated as _, metadata::Delegations,
+    metadata::MetadataError, metadata::Targets, names, repository::most, repository::suspended_of,
+    repository::versioned,
 };
 
 impl Client {
+    /// By which keys the directory has us, by the bin that registrars have signed. Who is no member any more stands
+    /// in the snapshot still.
+    pub(super) async fn look_for_us(&mut self, synced: &mut Synced) {
+        self.admitted = None;
+        let role = names::role_of(&self.settings.own);
+        if self.trusted.version_of(&role) == 0 {
+            return;
+        }
+        let target = names::target_of(&self.settings.own);
+        let bin: Box<str> = self.trusted.bin_of(&target).unwrap_or_default().into();
+        let Ok(bin) = self.bin(&bin, &mut Read::new(), &mut synced.traffic).await else {
+            return;
+        };
+        let nobody = Delegations::default();
+        let there = bin.delegations.as_ref().unwrap_or(&nobody);
+        let delegated = there.roles.iter().find(|one| one.name == role);
+        let keys = delegated.and_then(|one| KeySet::of_role(there, one));
+        self.admitted = Some(Shown {
+            version: self.trusted.version_of(&role),
+            keys: keys.map(|keys| keys.id()),
+        });
+    }
+
     /// What the directory says of a member now.
     pub(super) async fn look(
         &mut self,
@@ -132,8 +156,9 @@ impl Client {
             rollback: false,
             fault: None,
         };
-        // What is over takes nobody in, and no new keys; a member that distrusts itself is heard.
-        if !descriptor.bundle.authorities().is_empty() {
+        // What is over takes nobody in, and no new keys; a member that is known and distrusts itself is heard.
+        let is_known = self.known.contains_key(domain.as_str()) && followed == Verdict::Same;
+        if !is_known || !descriptor.bundle.authorities().is_empty() {
             metadata::fresh(&versioned(bin_name, bin_version), &*bin, now)
                 .map_err(|error| (error.reason(), error.to_string()))?;
         }

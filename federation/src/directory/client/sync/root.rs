@@ -1,15 +1,21 @@
 //! The root: from the operator's word on, step by step (TUF §5.3).
 
-use std::path::Path;
+use std::{path::Path, time::SystemTime};
+
+use olpc_cjson::CanonicalFormatter;
+use serde::Serialize as _;
 
 use super::{
     super::Client, super::Settings, super::SyncError, super::Traffic, super::record::Folder,
-    super::source::Got, super::trusted, super::trusted::Trusted, HIGHEST,
+    super::record::seconds, super::source::Got, super::trusted, super::trusted::Trusted, HIGHEST,
 };
 use crate::directory::{
     metadata, metadata::Dated as _, metadata::Root, metadata::Signed, repository::most,
     repository::versioned,
 };
+
+/// Which root of the operator waits to be met, and since when.
+const UNMET: &str = "unmet";
 
 /// The root to begin with: the newest that was checked before, or the operator's. Where the operator's is
 /// none of those that were checked, whether the way leads to it, or from it, has to be seen; that is the second.
@@ -119,7 +125,7 @@ impl Client {
                 for (version, bytes) in met {
                     self.keep_file(&root_file(version), &bytes)?;
                 }
-                self.vouched = None;
+                self.met();
                 return Ok(());
             }
             // A mirror can show anything: that is no word of another directory.
@@ -145,6 +151,55 @@ impl Client {
             Got::Bytes(bytes) => Ok(bytes),
             Got::NotThere | Got::NotModified => Err(SyncError::Missing(file.into())),
         }
+    }
+
+    /// Since when the operator's root waits to be met, by what is kept; from `now` on, where it is a new one.
+    pub(in super::super) fn remember_unmet(&mut self, now: SystemTime) {
+        let Some(name) = self.unmet_name() else {
+            let _ = std::fs::remove_file(self.folder.path(UNMET));
+            return;
+        };
+        let kept = self.folder.read(UNMET).ok().flatten();
+        let kept = kept.and_then(|bytes| String::from_utf8(bytes).ok());
+        let since = kept.and_then(|text| {
+            let (kept, since) = text.split_once(' ')?;
+            (kept == name).then(|| since.parse().ok())?
+        });
+        match since {
+            // What begins tomorrow was written by a clock that was wrong.
+            Some(since) => self.unmet = Some(super::super::time(since).min(now)),
+            None => self.keep_unmet(seconds(now)),
+        }
+    }
+
+    fn unmet_name(&self) -> Option<String> {
+        let vouched = &self.vouched.as_ref()?.signed;
+        // In one order, whatever the order of its keys is.
+        let mut form = Vec::new();
+        let mut canonical =
+            serde_json::Serializer::with_formatter(&mut form, CanonicalFormatter::new());
+        vouched.serialize(&mut canonical).ok()?;
+        Some(metadata::sha256(&form))
+    }
+
+    /// Since then it waits, in seconds since 1970; zero: it is known to be of another directory.
+    pub(super) fn keep_unmet(&mut self, since: u64) {
+        let Some(name) = self.unmet_name() else {
+            return;
+        };
+        self.unmet = Some(super::super::time(since));
+        let text = format!("{name} {since}");
+        if let Err(error) = self.folder.write(UNMET, text.as_bytes()) {
+            tracing::error!(%error, "not kept since when the operator's root waits");
+        }
+    }
+
+    /// The way leads to the root of the operator, or from it.
+    fn met(&mut self) {
+        self.vouched = None;
+        self.unmet = None;
+        // There may be none.
+        let _ = std::fs::remove_file(self.folder.path(UNMET));
     }
 
     fn is_other(&self) -> SyncError {
@@ -176,7 +231,7 @@ impl Client {
                 && vouched.signed.number() == next
             {
                 is_vouched(&self.settings, vouched, &self.trusted.root)?;
-                self.vouched = None;
+                self.met();
             }
             self.keep_file(&root_file(next), &bytes)?;
             tracing::info!(version = next, "the directory has another root");

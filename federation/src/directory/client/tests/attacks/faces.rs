@@ -94,6 +94,13 @@ async fn a_host_that_hides_our_own_word_is_told_of() {
     here.sync(&[]).await;
     assert_eq!(behind(&here), None);
     assert_eq!(here.client.status().own, 2);
+    // One that has gone back, and was followed, is behind nothing any more.
+    let now = federation.now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.unwrap().as_secs();
+    here.client.own_word(57, now - 3600);
+    assert_eq!(behind(&here).as_deref(), Some("behind"));
+    here.client.own_word(2, now);
+    assert_eq!(behind(&here), None);
 }
 
 /// Row 1: a mirror that makes one name of two in what has changed, so that the bytes of the snapshot are right and what

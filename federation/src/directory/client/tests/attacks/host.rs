@@ -323,6 +323,16 @@ async fn two_statements_that_cannot_both_be_true_raise_the_alarm() {
         assert!(here.data.path().join("state").join(file).exists(), "{file}");
     }
     here.client.quiet();
+    // The operator has looked: neither the next gossip nor a restart says it again, nor what the host signs anew
+    // about the same snapshot.
+    here.client.compare(&statement).unwrap();
+    let mut here = here.again(&federation);
+    here.client.compare(&statement).unwrap();
+    federation.pass(MINUTE);
+    federation.publish();
+    here.sync(&[]).await;
+    here.client.compare(&statement).unwrap();
+    assert_eq!(here.client.status().alarm, None);
     // What the host has not signed raises nothing, and neither does what is merely older or newer.
     let mut forged: serde_json::Value = serde_json::from_slice(&statement).unwrap();
     forged["signatures"][0]["sig"] = "00".repeat(64).into();

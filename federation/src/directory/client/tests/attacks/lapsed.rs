@@ -78,3 +78,35 @@ async fn a_lapsed_bin_keeps_nobody_in_who_is_out() {
     }
     assert_eq!(here.bundle(names[3]).unwrap().authorities().len(), 0);
 }
+
+/// Row 20: a lapsed bin takes nobody in, not even one that distrusts itself: its keys would be fixed by it. Check: only
+/// who is known may profit (`look`).
+#[tokio::test]
+async fn a_lapsed_bin_fixes_no_keys_of_who_was_never_seen() {
+    let (federation, sites, mut here) = known(&["kept.example"]).await;
+    let thief = Site::new("new.example");
+    let repository = &federation.repository;
+    let all = federation.two_registrars();
+    let now = federation.now();
+    repository
+        .admit(&thief.request(&federation), &all, now)
+        .unwrap();
+    federation.pass(181 * DAY);
+    let now = federation.now();
+    let distrust = br#"{"trust_domain":"new.example","bundle":{"keys":[],"spiffe_sequence":99}}"#;
+    let version = repository.next_version(&thief.domain).unwrap();
+    repository
+        .accept_text(&thief.domain, version, distrust, &[&thief.key], now)
+        .unwrap();
+    let bins = role(&federation, BIN, 3).signed;
+    assert!(metadata::fresh(BIN, &bins, now).is_err());
+    let says = [(BIN, 3), ("td-new.example", version.get())];
+    repository.host_says(&federation.host, &says, now).unwrap();
+    here.sync(&["new.example"]).await;
+    let broken = here.client.status().broken;
+    let reason = broken.iter().find(|(name, _)| name == "new.example");
+    assert_eq!(reason.map(|(_, fault)| &*fault.reason), Some("expired"));
+    let members = here.client.status().members;
+    let known: Vec<_> = members.iter().map(|one| &one.trust_domain).collect();
+    assert_eq!(known, [sites[0].domain.as_str()]);
+}
