@@ -19,7 +19,7 @@ use sekisho_federation::directory::{
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 use super::wait;
@@ -196,8 +196,7 @@ async fn keep_pushing(
 
 /// Follows each directory once.
 async fn sync(directories: &mut Directories, pushing: &Pushing) -> Vec<Result<Synced, SyncError>> {
-    let synced = timeout(SYNC, directories.sync(&pushing.wanted())).await;
-    synced.unwrap_or_else(|_| vec![Err(SyncError::TooLate(SYNC))])
+    directories.sync(&pushing.wanted(), SYNC).await
 }
 
 /// How long to wait after one more failure.

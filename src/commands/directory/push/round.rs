@@ -83,7 +83,7 @@ impl Pushing {
     /// yet: what one has said a moment ago the other says soon.
     fn is_disagreed_on(&self, domain: &str, members: &Members, status: &[Status]) -> bool {
         let mut told = members.iter();
-        if told.any(|member| member.trust_domain().as_str() == domain) {
+        if told.any(|one| one.trust_domain().as_str() == domain && one.bundle().is_some()) {
             return false;
         }
         let knows = |one: &&Status| {

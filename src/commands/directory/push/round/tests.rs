@@ -69,6 +69,7 @@ fn directory(age: Option<u64>, known: &[&str]) -> Status {
         alarm: None,
         broken: Vec::new(),
         own: 0,
+        shown: None,
     }
 }
 
@@ -133,8 +134,11 @@ fn a_member_that_two_directories_do_not_agree_on_yet_keeps_what_it_has() {
     };
     let both = [knows("member", true), knows("member", true)];
     assert!(unsure(&members(vec![]), &both));
+    assert!(unsure(&members(vec![member("a.example", &[])]), &both));
     // Who distrusts itself, is out at one of them, or too old, is not waited for.
-    assert!(!unsure(&members(vec![member("a.example", &[])]), &both));
+    let nobody = TrustBundle::new(domain("a.example"), []).unwrap();
+    let distrusted = with(member("a.example", &[]), nobody);
+    assert!(!unsure(&members(vec![distrusted]), &both));
     for other in [knows("expelled", false), knows("member", false)] {
         assert!(!unsure(&members(vec![]), &[knows("member", true), other]));
     }
