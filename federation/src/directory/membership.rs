@@ -200,7 +200,9 @@ impl Membership {
         now: SystemTime,
         revoked: &BTreeSet<String>,
     ) -> Result<Found, MembershipError> {
-        let mut any = false;
+        // Of the key that is ours now, or the next: whether one was revoked, and whether one could speak, were
+        // it admitted. The one before has had its time.
+        let (mut any, mut valid) = (false, false);
         // With the next key by the recovery key, the old one may be lost.
         for name in [MEMBER, NEXT, PREVIOUS] {
             // A host that has seen the request could show what registrars have not admitted.
@@ -212,9 +214,10 @@ impl Membership {
             };
             let keys = alone(&key)?;
             if revoked.contains(&keys.id()) {
-                any = true;
+                any |= name != PREVIOUS;
                 continue;
             }
+            valid |= name != PREVIOUS;
             let Some(there) = desk.said(domain, &keys).await? else {
                 continue;
             };
@@ -231,7 +234,7 @@ impl Membership {
             }
             return Ok(Found { key, there, word });
         }
-        Err(match any {
+        Err(match any && !valid {
             true => MembershipError::Revoked(domain.clone()),
             false => MembershipError::NotAdmitted(domain.clone()),
         })
