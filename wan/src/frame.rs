@@ -96,6 +96,11 @@ impl Shape {
         (count * self.headers + self.part(&packets).len()) as u64
     }
 
+    /// Bytes of the frame that these packets are when they are cut out.
+    pub(crate) fn length(&self, packets: &Range<u32>) -> usize {
+        HEADER + self.headers + self.part(packets).len()
+    }
+
     /// Bytes of the largest packet.
     pub(crate) fn largest(&self) -> usize {
         self.headers + self.segment.min(self.payload)

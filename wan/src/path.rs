@@ -147,7 +147,7 @@ impl Path {
                 continue;
             }
             let frame = buffer.get(..length).unwrap_or_default();
-            let mut part = self.pool.take(length);
+            let mut part = self.pool.take(shape.length(&packets));
             if packets == (0..shape.count) {
                 part.extend_from_slice(frame);
             } else if shape.cut(frame, packets.clone(), &mut part).is_none() {

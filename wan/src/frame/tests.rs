@@ -128,6 +128,7 @@ fn every_part_is_a_frame_with_the_checksum_of_its_own() {
         for first in 0..shape.count {
             for end in first + 1..=shape.count {
                 shape.cut(&frame, first..end, &mut part).unwrap();
+                assert_eq!(part.len(), shape.length(&(first..end)));
                 let header = Header::decode(&part).unwrap();
                 assert_eq!(header.gso_type == GSO_NONE, end - first == 1, "{kind:?}");
                 let packet = complete(&part);
