@@ -82,7 +82,7 @@ impl Desk<'_> {
             Self::Web(_, Some(shown)) if shown.version == 0 => Ok(Some(nothing(0))),
             Self::Web(hosting, Some(shown)) => {
                 let said = hosting.said(domain, keys, Some(shown.version)).await?;
-                Ok(Some(said.unwrap_or(nothing(shown.version))))
+                Ok(Some(said.unwrap_or_else(|| nothing(shown.version))))
             }
         }
     }
