@@ -1,0 +1,452 @@
+//! What comes: put in order, kept within the window, never handed on out of place.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{FIRST_WINDOW, LARGEST_WINDOW};
+
+/// A piece shorter than this costs more to keep than it carries.
+const SMALL: usize = 1024;
+/// Most pieces so short that are kept out of order. A sender has at most half as many under way.
+pub const MOST_SMALL: usize = 4096;
+/// Bytes after which what has come is confirmed at once, rather than soon.
+const CONFIRM: u64 = 256 * 1024;
+/// Bytes that may come twice beyond as many as have come once: losses and rescues explain no more.
+const MOST_REPEATED: u64 = LARGEST_WINDOW;
+
+/// What a peer must not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IncomingError {
+    /// Bytes beyond the limit that was granted.
+    #[error("bytes up to {end}, where {limit} is the limit")]
+    Window {
+        /// Where they end.
+        end: u64,
+        /// What was granted.
+        limit: u64,
+    },
+    /// A piece that is neither new nor the same as before.
+    #[error("a piece at {0} that overlaps another")]
+    Overlap(u64),
+    /// More of the same than losses explain.
+    #[error("{0} bytes have come twice")]
+    Repeated(u64),
+    /// More small pieces out of order than are kept.
+    #[error("more than {MOST_SMALL} small pieces out of order")]
+    Pieces,
+    /// An end before what has come, or another one than before.
+    #[error("an end at {0} that cannot be")]
+    End(u64),
+}
+
+impl IncomingError {
+    /// The word that it is counted by.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Window { .. } => "window",
+            Self::Overlap(_) => "overlap",
+            Self::Repeated(_) => "repeated",
+            Self::Pieces => "pieces",
+            Self::End(_) => "end",
+        }
+    }
+}
+
+/// How soon the peer has to hear from us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// There is nothing new.
+    Nothing,
+    /// Within the time that several may be told in one.
+    Soon,
+    /// It waits, or much has come.
+    Now,
+}
+
+/// One direction of a stream, as it comes.
+#[derive(Debug)]
+pub struct Incoming {
+    /// All bytes before this one have come.
+    received: u64,
+    /// And all before this one were handed on.
+    taken: u64,
+    /// In order, from `taken` to `received`; of the first piece, `done` bytes are handed on.
+    ready: VecDeque<Vec<u8>>,
+    done: usize,
+    /// Out of order, by offset: none touches `received`, none another.
+    late: BTreeMap<u64, Vec<u8>>,
+    late_bytes: usize,
+    small: usize,
+    window: u64,
+    limit: u64,
+    length: Option<u64>,
+    repeated: u64,
+    told: (u64, u64),
+    urgent: bool,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            taken: 0,
+            ready: VecDeque::new(),
+            done: 0,
+            late: BTreeMap::new(),
+            late_bytes: 0,
+            small: 0,
+            window: FIRST_WINDOW,
+            limit: FIRST_WINDOW,
+            length: None,
+            repeated: 0,
+            told: (0, FIRST_WINDOW),
+            urgent: false,
+        }
+    }
+}
+
+impl Incoming {
+    /// Takes a piece that has come.
+    ///
+    /// # Errors
+    /// When the peer must not have sent it. Nothing is kept of it then.
+    pub fn receive(&mut self, offset: u64, text: &[u8]) -> Result<(), IncomingError> {
+        let length = text.len() as u64;
+        let end = offset.saturating_add(length);
+        if end > self.limit {
+            return Err(IncomingError::Window {
+                end,
+                limit: self.limit,
+            });
+        }
+        if let Some(length) = self.length.filter(|length| end > *length) {
+            return Err(IncomingError::End(length));
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        if end <= self.received || self.late.get(&offset).map(Vec::len) == Some(text.len()) {
+            return self.again(length);
+        }
+        let before = self.late.range(..=offset).next_back();
+        let before = before.map_or(self.received, |(at, text)| at + text.len() as u64);
+        let behind = self.late.range(offset..).next();
+        if offset < before || behind.is_some_and(|(at, _)| *at < end) {
+            return Err(IncomingError::Overlap(offset));
+        }
+        if offset == self.received {
+            self.ready.push_back(text.to_vec());
+            self.received = end;
+            self.close_up();
+            return Ok(());
+        }
+        if text.len() < SMALL {
+            if self.small >= MOST_SMALL {
+                return Err(IncomingError::Pieces);
+            }
+            self.small += 1;
+        }
+        self.late_bytes += text.len();
+        self.late.insert(offset, text.to_vec());
+        Ok(())
+    }
+
+    /// Moves what is in order now.
+    fn close_up(&mut self) {
+        while let Some(first) = self.late.first_entry()
+            && *first.key() == self.received
+        {
+            let text = first.remove();
+            self.small -= usize::from(text.len() < SMALL);
+            self.late_bytes -= text.len();
+            self.received += text.len() as u64;
+            self.ready.push_back(text);
+        }
+        self.urgent |= self.length == Some(self.received);
+    }
+
+    /// Bytes that have come before: those of a lane that was given up too soon.
+    fn again(&mut self, length: u64) -> Result<(), IncomingError> {
+        self.repeated += length;
+        // Our confirmation may have gone with a lane.
+        self.urgent = true;
+        if self.repeated > self.received + MOST_REPEATED {
+            return Err(IncomingError::Repeated(self.repeated));
+        }
+        Ok(())
+    }
+
+    /// The peer's direction ends at `length`.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn finish(&mut self, length: u64) -> Result<(), IncomingError> {
+        let last = self.late.last_key_value();
+        let most = last.map_or(self.received, |(at, text)| at + text.len() as u64);
+        if length < most || self.length.is_some_and(|known| known != length) {
+            return Err(IncomingError::End(length));
+        }
+        self.urgent |= self.received == length;
+        self.length = Some(length);
+        Ok(())
+    }
+
+    /// The peer has bytes that `limit` does not let go. Where what was granted is used, and what has
+    /// come does not lie about, more is granted, if `may_grow`.
+    pub fn blocked(&mut self, limit: u64, may_grow: bool) {
+        if limit != self.limit || !may_grow {
+            return;
+        }
+        let lies = self.received - self.taken;
+        if lies <= self.window / 4 {
+            self.window = (self.window * 2).min(LARGEST_WINDOW);
+            self.grant();
+            self.urgent = true;
+        }
+    }
+
+    fn grant(&mut self) {
+        self.limit = self.limit.max(self.taken.saturating_add(self.window));
+    }
+
+    /// The next bytes in order, as many as lie together; empty where there are none.
+    #[must_use]
+    pub fn next(&self) -> &[u8] {
+        let first = self.ready.front().map(Vec::as_slice).unwrap_or_default();
+        first.get(self.done..).unwrap_or_default()
+    }
+
+    /// So many of [`Incoming::next`] were handed on.
+    pub fn take(&mut self, count: usize) {
+        let count = count.min(self.next().len());
+        self.done += count;
+        self.taken += count as u64;
+        if self.next().is_empty() {
+            self.ready.pop_front();
+            self.done = 0;
+        }
+        self.grant();
+    }
+
+    /// Whether the peer's direction has ended, and all of it was handed on.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.length == Some(self.taken)
+    }
+
+    /// Whether all of it has come.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.length == Some(self.received)
+    }
+
+    /// Bytes kept.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let ready = usize::try_from(self.received - self.taken).unwrap_or(usize::MAX);
+        ready.saturating_add(self.late_bytes)
+    }
+
+    /// Bytes that have come twice.
+    #[must_use]
+    pub const fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
+    /// Bytes that have come in order.
+    #[must_use]
+    pub const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// How soon the peer has to hear from us.
+    #[must_use]
+    pub fn due(&self) -> Due {
+        let (received, limit) = self.state();
+        let (told, granted) = self.told;
+        if self.urgent || received - told >= CONFIRM || limit - granted >= self.window / 4 {
+            Due::Now
+        } else if received > told {
+            Due::Soon
+        } else {
+            Due::Nothing
+        }
+    }
+
+    /// What to tell: `received` and `limit` of an ACK.
+    #[must_use]
+    pub fn state(&self) -> (u64, u64) {
+        (self.received + u64::from(self.is_complete()), self.limit)
+    }
+
+    /// It was told.
+    pub fn told(&mut self) {
+        self.told = self.state();
+        self.urgent = false;
+    }
+
+    /// What was told may be lost, with a lane.
+    pub const fn tell_again(&mut self) {
+        self.urgent = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(incoming: &mut Incoming) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !incoming.next().is_empty() {
+            all.extend(incoming.next());
+            incoming.take(incoming.next().len());
+        }
+        all
+    }
+
+    #[test]
+    fn pieces_in_any_order_are_handed_on_in_theirs() {
+        let mut incoming = Incoming::default();
+        incoming.receive(3, b"def").unwrap();
+        assert!(incoming.next().is_empty());
+        assert_eq!(incoming.due(), Due::Nothing);
+        incoming.receive(9, b"jkl").unwrap();
+        incoming.receive(0, b"abc").unwrap();
+        assert_eq!(incoming.next(), b"abc");
+        assert_eq!((incoming.held(), incoming.state().0), (9, 6));
+        assert_eq!(incoming.due(), Due::Soon);
+        incoming.take(1);
+        assert_eq!(incoming.next(), b"bc");
+        incoming.receive(6, b"ghi").unwrap();
+        assert_eq!(taken(&mut incoming), b"bcdefghijkl");
+        assert_eq!((incoming.held(), incoming.small), (0, 0));
+        assert!(!incoming.is_over());
+        incoming.finish(12).unwrap();
+        assert!(incoming.is_over() && incoming.is_complete());
+        assert_eq!((incoming.state().0, incoming.due()), (13, Due::Now));
+        incoming.told();
+        assert_eq!(incoming.due(), Due::Nothing);
+        incoming.tell_again();
+        assert_eq!(incoming.due(), Due::Now);
+    }
+
+    #[test]
+    fn what_comes_twice_is_dropped_counted_and_bounded() {
+        let mut incoming = Incoming::default();
+        incoming.receive(0, b"abc").unwrap();
+        incoming.receive(6, b"ghi").unwrap();
+        incoming.told();
+        incoming.receive(0, b"abc").unwrap();
+        incoming.receive(6, b"ghi").unwrap();
+        assert_eq!(incoming.repeated(), 6);
+        assert_eq!(incoming.due(), Due::Now, "who repeats has not heard of us");
+        incoming.receive(3, b"def").unwrap();
+        assert_eq!(taken(&mut incoming), b"abcdefghi");
+        let piece = vec![0; 9];
+        let refused = (0..10_000_000).find_map(|_| incoming.receive(0, &piece).err());
+        assert!(matches!(refused, Some(IncomingError::Repeated(_))));
+    }
+
+    #[test]
+    fn a_piece_that_overlaps_another_is_refused() {
+        for (offset, text) in [
+            (2, &b"cd"[..]),
+            (8, b"ijk"),
+            (10, b"k"),
+            (9, b"jk"),
+            (11, b"lm"),
+            (8, b"ijklm"),
+            (3, b"defghijkl"),
+            (0, b"abcd"),
+        ] {
+            let mut incoming = Incoming::default();
+            incoming.receive(0, b"abc").unwrap();
+            incoming.receive(9, b"jkl").unwrap();
+            let refused = incoming.receive(offset, text).unwrap_err();
+            assert_eq!(refused, IncomingError::Overlap(offset), "{offset} {text:?}");
+            assert_eq!(incoming.held(), 6, "nothing of it is kept");
+            incoming.receive(3, b"defghi").unwrap();
+            assert_eq!(taken(&mut incoming), b"abcdefghijkl");
+        }
+    }
+
+    #[test]
+    fn nothing_beyond_the_limit_is_taken_and_the_limit_follows_what_is_handed_on() {
+        let mut incoming = Incoming::default();
+        let limit = incoming.state().1;
+        assert_eq!(limit, FIRST_WINDOW);
+        let refused = incoming.receive(limit - 1, b"xy").unwrap_err();
+        assert!(matches!(refused, IncomingError::Window { .. }));
+        assert!(incoming.receive(u64::MAX - 1, b"x").is_err());
+        incoming.receive(limit - 1, b"x").unwrap();
+        incoming.receive(0, &[0; 1000]).unwrap();
+        assert_eq!(incoming.state().1, limit, "nothing was handed on");
+        incoming.take(400);
+        assert_eq!(incoming.state().1, limit + 400);
+        assert_eq!(incoming.due(), Due::Soon);
+        incoming.told();
+        incoming.receive(1000, &vec![0; 300_000]).unwrap();
+        taken(&mut incoming);
+        assert_eq!(incoming.due(), Due::Now);
+    }
+
+    #[test]
+    fn the_window_grows_for_a_sender_that_it_holds_up_and_a_receiver_that_takes() {
+        let mut incoming = Incoming::default();
+        incoming.blocked(FIRST_WINDOW, false);
+        incoming.blocked(FIRST_WINDOW - 1, true);
+        assert_eq!(incoming.state().1, FIRST_WINDOW, "not asked for, or not allowed");
+        incoming.receive(0, &vec![0; 300_000]).unwrap();
+        incoming.blocked(FIRST_WINDOW, true);
+        assert_eq!(incoming.state().1, FIRST_WINDOW, "what has come lies about");
+        taken(&mut incoming);
+        let limit = incoming.state().1;
+        incoming.blocked(limit, true);
+        assert_eq!(incoming.state().1, 300_000 + 2 * FIRST_WINDOW);
+        assert_eq!(incoming.due(), Due::Now);
+        for _ in 0..20 {
+            incoming.blocked(incoming.state().1, true);
+        }
+        assert_eq!(incoming.state().1, 300_000 + LARGEST_WINDOW);
+    }
+
+    #[test]
+    fn small_pieces_out_of_order_are_bounded() {
+        let mut incoming = Incoming::default();
+        for piece in 0..MOST_SMALL as u64 {
+            incoming.receive(1 + 2 * piece, b"x").unwrap();
+        }
+        let refused = incoming.receive(100_001, b"x").unwrap_err();
+        assert_eq!(refused, IncomingError::Pieces);
+        incoming.receive(0, b"x").unwrap();
+        incoming.receive(100_001, b"x").unwrap();
+    }
+
+    #[test]
+    fn an_end_does_not_move_and_nothing_lies_behind_it() {
+        let mut incoming = Incoming::default();
+        incoming.receive(0, b"abc").unwrap();
+        incoming.receive(6, b"g").unwrap();
+        for length in [2, 6] {
+            assert_eq!(incoming.finish(length), Err(IncomingError::End(length)));
+        }
+        incoming.finish(8).unwrap();
+        incoming.finish(8).unwrap();
+        assert_eq!(incoming.finish(9), Err(IncomingError::End(9)));
+        assert_eq!(incoming.receive(7, b"hi"), Err(IncomingError::End(8)));
+        incoming.receive(3, b"def").unwrap();
+        assert!(!incoming.is_complete());
+        incoming.receive(7, b"h").unwrap();
+        assert!(incoming.is_complete() && !incoming.is_over());
+        assert_eq!(taken(&mut incoming), b"abcdefgh");
+        assert!(incoming.is_over());
+    }
+
+    #[test]
+    fn an_empty_stream_ends() {
+        let mut incoming = Incoming::default();
+        incoming.finish(0).unwrap();
+        assert!(incoming.is_over());
+        assert_eq!((incoming.state().0, incoming.due()), (1, Due::Now));
+    }
+}

@@ -1,0 +1,287 @@
+//! How many lanes a stream should have: one more step where the last one helped, back where it did
+//! not.
+
+use std::time::{Duration, Instant};
+
+/// A step must bring so much, in per cent of what was before it: each doubles the lanes.
+const WORTH: u64 = 115;
+/// After a step in vain, nothing is tried for so long.
+const PAUSE: Duration = Duration::from_secs(60);
+/// A stream that no lane has held up for so long gives half of them back.
+const IDLE: Duration = Duration::from_secs(30);
+/// A look takes at least so long, and so many round trips.
+const SHORTEST: Duration = Duration::from_millis(400);
+const ROUNDS: u32 = 12;
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Nothing.
+    Stay,
+    /// Have so many lanes, which is more than now.
+    More(u8),
+    /// Have so many lanes, which is fewer than now.
+    Fewer(u8),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// The step is new: what is seen now is not measured.
+    Settling,
+    /// Measuring, since then, with so much moved before. `before`: bytes a second before the last
+    /// step, and how many lanes there were.
+    Measuring {
+        since: Instant,
+        moved: u64,
+        before: Option<(u64, u8)>,
+    },
+}
+
+/// How many lanes a stream should have.
+#[derive(Clone, Debug)]
+pub struct Count {
+    most: u8,
+    wanted: u8,
+    fixed: bool,
+    round: Duration,
+    state: State,
+    next: Instant,
+    before: Option<(u64, u8)>,
+    not_until: Option<Instant>,
+    limited_at: Instant,
+    limited: bool,
+}
+
+impl Count {
+    /// Begins with one lane on a path of this round trip, and goes up to `most` as it is worth it.
+    #[must_use]
+    pub fn new(most: u8, round: Duration, now: Instant) -> Self {
+        let mut count = Self {
+            most: most.max(1),
+            wanted: 1,
+            fixed: false,
+            round,
+            state: State::Settling,
+            next: now,
+            before: None,
+            not_until: None,
+            limited_at: now,
+            limited: false,
+        };
+        count.next = now + count.interval();
+        count
+    }
+
+    /// Exactly `lanes`, whatever they bring.
+    #[must_use]
+    pub fn fixed(lanes: u8, now: Instant) -> Self {
+        Self {
+            wanted: lanes.max(1),
+            fixed: true,
+            ..Self::new(lanes, Duration::ZERO, now)
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        SHORTEST.max(self.round * ROUNDS)
+    }
+
+    /// How many there should be.
+    #[must_use]
+    pub const fn wanted(&self) -> u8 {
+        self.wanted
+    }
+
+    /// No more than so many: the peer says so.
+    pub fn at_most(&mut self, most: u8) {
+        self.most = self.most.min(most.max(1));
+        self.wanted = self.wanted.min(self.most);
+    }
+
+    /// When [`Count::look`] is to be asked next.
+    #[must_use]
+    pub const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Bytes wait at one of the two sides, though its window lets them go: the lanes hold them up.
+    pub const fn limited(&mut self) {
+        self.limited = true;
+    }
+
+    /// Looks at what has `moved` in both directions since the stream began, with `open` lanes.
+    pub fn look(&mut self, moved: u64, open: u8, now: Instant) -> Advice {
+        if now < self.next {
+            return Advice::Stay;
+        }
+        self.next = now + self.interval();
+        let limited = std::mem::take(&mut self.limited);
+        if limited {
+            self.limited_at = now;
+        }
+        if self.fixed {
+            return self.advise(open);
+        }
+        match self.state {
+            State::Settling => {
+                // What is asked for and is not there yet, or not any more, is waited for.
+                if open >= self.wanted || limited {
+                    self.measure(moved, now);
+                }
+            }
+            State::Measuring {
+                since,
+                moved: first,
+                before,
+            } => {
+                let time = now.saturating_duration_since(since);
+                let rate = rate(moved.saturating_sub(first), time);
+                self.judge(rate, before, limited, open, now);
+                if matches!(self.state, State::Measuring { .. }) {
+                    self.measure(moved, now);
+                }
+            }
+        }
+        if self.wanted > 1 && now.saturating_duration_since(self.limited_at) >= IDLE {
+            self.wanted /= 2;
+            self.limited_at = now;
+            self.settle(None);
+        }
+        self.advise(open)
+    }
+
+    fn advise(&self, open: u8) -> Advice {
+        match self.wanted.cmp(&open) {
+            std::cmp::Ordering::Equal => Advice::Stay,
+            std::cmp::Ordering::Greater => Advice::More(self.wanted),
+            std::cmp::Ordering::Less => Advice::Fewer(self.wanted),
+        }
+    }
+
+    const fn measure(&mut self, moved: u64, now: Instant) {
+        self.state = State::Measuring {
+            since: now,
+            moved,
+            before: self.before,
+        };
+    }
+
+    const fn settle(&mut self, before: Option<(u64, u8)>) {
+        self.before = before;
+        self.state = State::Settling;
+    }
+
+    fn judge(
+        &mut self,
+        rate: u64,
+        before: Option<(u64, u8)>,
+        limited: bool,
+        open: u8,
+        now: Instant,
+    ) {
+        if let Some((known, lanes)) = before {
+            self.before = None;
+            if limited && rate < known / 100 * WORTH {
+                // In vain: the path gives no more, or something else holds it up.
+                self.wanted = lanes;
+                self.not_until = Some(now + PAUSE);
+                return self.settle(None);
+            }
+        }
+        let may = self.not_until.is_none_or(|until| now >= until);
+        if limited && may && self.wanted < self.most && open >= self.wanted {
+            let lanes = self.wanted;
+            self.wanted = self.wanted.saturating_mul(2).min(self.most);
+            self.settle(Some((rate, lanes)));
+        }
+    }
+}
+
+fn rate(bytes: u64, time: Duration) -> u64 {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    bytes.saturating_mul(1000) / millis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Turns the clock for so many seconds; `rate` is what so many lanes carry in a second. Returns
+    /// the most lanes there were.
+    fn run(
+        count: &mut Count,
+        now: &mut Instant,
+        moved: &mut u64,
+        seconds: u32,
+        rate: impl Fn(u8) -> Option<u64>,
+    ) -> u8 {
+        let step = Duration::from_millis(100);
+        let mut most = 0;
+        for _ in 0..seconds * 10 {
+            let open = count.wanted();
+            most = most.max(open);
+            *now += step;
+            match rate(open) {
+                Some(rate) => {
+                    *moved += rate / 10;
+                    count.limited();
+                }
+                None => *moved += 1,
+            }
+            count.look(*moved, open, *now);
+        }
+        most
+    }
+
+    fn begin() -> (Count, Instant, u64) {
+        let now = Instant::now();
+        (Count::new(16, Duration::from_millis(20), now), now, 0)
+    }
+
+    #[test]
+    fn lanes_are_added_as_long_as_each_step_helps() {
+        let (mut count, mut now, mut moved) = begin();
+        let linear = |lanes: u8| Some(u64::from(lanes) * 10_000_000);
+        run(&mut count, &mut now, &mut moved, 10, linear);
+        assert_eq!(count.wanted(), 16);
+        assert_eq!(count.look(moved, 3, count.next()), Advice::More(16), "one was lost");
+    }
+
+    #[test]
+    fn a_step_in_vain_is_taken_back_and_tried_again_much_later() {
+        let (mut count, mut now, mut moved) = begin();
+        // A line that four fill.
+        let full = |lanes: u8| Some(u64::from(lanes.min(4)) * 10_000_000);
+        let most = run(&mut count, &mut now, &mut moved, 20, full);
+        assert_eq!((most, count.wanted()), (8, 4));
+        let most = run(&mut count, &mut now, &mut moved, 30, full);
+        assert_eq!((most, count.wanted()), (4, 4));
+        let most = run(&mut count, &mut now, &mut moved, 60, full);
+        assert_eq!((most, count.wanted()), (8, 4));
+    }
+
+    #[test]
+    fn a_stream_that_nothing_holds_up_has_one_lane_and_gives_the_others_back() {
+        let (mut count, mut now, mut moved) = begin();
+        assert_eq!(run(&mut count, &mut now, &mut moved, 60, |_| None), 1);
+        let linear = |lanes: u8| Some(u64::from(lanes) * 10_000_000);
+        run(&mut count, &mut now, &mut moved, 10, linear);
+        assert_eq!(count.wanted(), 16);
+        run(&mut count, &mut now, &mut moved, 35, |_| None);
+        assert_eq!(count.wanted(), 8);
+        run(&mut count, &mut now, &mut moved, 120, |_| None);
+        assert_eq!(count.wanted(), 1);
+    }
+
+    #[test]
+    fn no_more_than_the_peer_lets_and_no_other_than_asked_for() {
+        let (mut count, mut now, mut moved) = begin();
+        count.at_most(3);
+        let linear = |lanes: u8| Some(u64::from(lanes) * 10_000_000);
+        assert_eq!(run(&mut count, &mut now, &mut moved, 20, linear), 3);
+        let mut count = Count::fixed(4, now);
+        assert_eq!(count.wanted(), 4);
+        assert_eq!(run(&mut count, &mut now, &mut moved, 200, |_| None), 4);
+        assert_eq!(count.look(moved, 5, count.next()), Advice::Fewer(4));
+    }
+}

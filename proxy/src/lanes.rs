@@ -1,0 +1,339 @@
+//! A side whose stream goes over several connections: lanes (docs/protocol.md, ADR 19).
+//!
+//! [`Lanes`] is that side. It does nothing by itself: [`Lanes::drive`] moves frames between the
+//! sockets and what `sekisho_lanes` keeps in order, and the relay calls it before it reads or writes
+//! ([`crate::relay`]). Lanes come from elsewhere, each verified and permitted where it was dialled
+//! ([`dial`]) or accepted ([`streams`]).
+
+pub(crate) mod dial;
+mod drive;
+mod face;
+mod lane;
+pub(crate) mod open;
+pub(crate) mod roster;
+pub(crate) mod streams;
+
+use std::{
+    collections::VecDeque,
+    io, mem,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sekisho_certs::{Reason, VerifiedPeer};
+use sekisho_lanes::{
+    Count, Frame, Incoming, IncomingError, Outgoing, OutgoingError, StreamId,
+};
+use sekisho_record::Counts;
+use tokio::{sync::mpsc, time::Sleep};
+
+use crate::{
+    held::{Keeping, Memory},
+    wire::{DetachedWire, Wire},
+};
+use dial::Dialler;
+use lane::Lane;
+use roster::Roster;
+use streams::Registered;
+
+/// How long a stream may be without any lane.
+const ALONE: Duration = Duration::from_secs(10);
+/// How long the other side may take to close what is over.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A stream that cannot go on.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LanesError {
+    /// The other side refused it.
+    #[error("the other side refused: {0}")]
+    Denied(String),
+    /// The other side gave it up.
+    #[error("the other side gave it up: {0}")]
+    Reset(String),
+    /// What came is none of the protocol's frames, or has no place where it came.
+    #[error("sekisho/1: {0}")]
+    Frame(String),
+    /// No lane is left.
+    #[error("no lane is left, the last one: {0}")]
+    Alone(String),
+}
+
+impl LanesError {
+    /// In one of the system's, as a relay knows errors.
+    fn into_io(self) -> io::Error {
+        let kind = match &self {
+            Self::Alone(_) => io::ErrorKind::ConnectionAborted,
+            Self::Denied(_) | Self::Reset(_) => io::ErrorKind::ConnectionReset,
+            Self::Frame(_) => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+impl From<IncomingError> for LanesError {
+    fn from(error: IncomingError) -> Self {
+        Self::Frame(format!("{error} ({})", error.word()))
+    }
+}
+
+impl From<OutgoingError> for LanesError {
+    fn from(error: OutgoingError) -> Self {
+        Self::Frame(format!("{error} (confirmed)"))
+    }
+}
+
+/// A lane that is to be one of a stream's: verified, permitted, and answered by ACCEPT.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) wire: DetachedWire,
+    /// What came behind the frame that opened it.
+    pub(crate) rest: Vec<u8>,
+    pub(crate) peer: VerifiedPeer,
+    /// Its place among the peer's lanes, at a server.
+    pub(crate) place: Option<streams::Place>,
+}
+
+/// What a dial came to.
+#[derive(Debug)]
+pub(crate) enum Dialled {
+    Lane(Box<Arrival>),
+    /// The other side wants no more of them.
+    Refused(String),
+    Failed(String),
+}
+
+/// Which end this is.
+#[derive(Debug)]
+enum Role {
+    Client {
+        dialler: Arc<Dialler>,
+        sender: mpsc::Sender<Dialled>,
+        arrivals: mpsc::Receiver<Dialled>,
+        dialling: u8,
+        not_before: Instant,
+    },
+    Server {
+        registered: Registered,
+        /// ACCEPT was sent.
+        accepted: bool,
+    },
+}
+
+/// A side whose stream goes over lanes.
+#[derive(Debug)]
+pub struct Lanes {
+    stream: StreamId,
+    role: Role,
+    list: Vec<Lane>,
+    next_key: u64,
+    out: Outgoing,
+    inc: Incoming,
+    count: Count,
+    roster: Arc<Roster>,
+    keeping: Keeping,
+    /// Which lane is asked first for room.
+    turn: usize,
+    /// When what came is confirmed, where that may wait.
+    confirm_at: Option<Instant>,
+    /// Since when no lane is left, and why the last one went.
+    alone: Option<(Instant, String)>,
+    timer: Pin<Box<Sleep>>,
+    failed: Option<LanesError>,
+    key_updates: Counts,
+    opened: u64,
+    lost: u64,
+}
+
+/// What a stream has been through, for log and metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct LaneCounts {
+    /// Lanes now.
+    pub open: usize,
+    /// Lanes ever.
+    pub opened: u64,
+    /// Lanes that failed.
+    pub lost: u64,
+    /// Bytes sent more than once.
+    pub repeated: u64,
+}
+
+impl Lanes {
+    fn new(stream: StreamId, role: Role, count: Count, memory: &Arc<Memory>) -> Self {
+        Self {
+            stream,
+            role,
+            list: Vec::new(),
+            next_key: 0,
+            out: Outgoing::default(),
+            inc: Incoming::default(),
+            count,
+            roster: Arc::default(),
+            keeping: Keeping::nothing(Arc::clone(memory)),
+            turn: 0,
+            confirm_at: None,
+            alone: None,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            failed: None,
+            key_updates: Counts::default(),
+            opened: 0,
+            lost: 0,
+        }
+    }
+
+    /// The side that dialled: `wire` is the first lane, on which OPEN is sent.
+    pub(crate) fn dialled(
+        wire: Wire,
+        peer: VerifiedPeer,
+        dialler: Dialler,
+        count: Count,
+        memory: &Arc<Memory>,
+    ) -> Self {
+        let (sender, arrivals) = mpsc::channel(1);
+        let stream = dialler.stream();
+        let mut open = Vec::new();
+        dialler.open(sekisho_lanes::frame::Purpose::New, &mut open);
+        let role = Role::Client {
+            dialler: Arc::new(dialler),
+            sender,
+            arrivals,
+            dialling: 0,
+            not_before: Instant::now(),
+        };
+        let mut lanes = Self::new(stream, role, count, memory);
+        lanes.add(wire, Vec::new(), peer, None);
+        if let Some(lane) = lanes.list.first_mut() {
+            lane.say(&open);
+        }
+        lanes
+    }
+
+    /// The side that was dialled. ACCEPT is sent when the relay begins.
+    pub(crate) fn accepted(
+        wire: Wire,
+        rest: Vec<u8>,
+        peer: VerifiedPeer,
+        place: streams::Place,
+        registered: Registered,
+        memory: &Arc<Memory>,
+    ) -> Self {
+        let stream = registered.stream();
+        let most = registered.most();
+        let role = Role::Server {
+            registered,
+            accepted: false,
+        };
+        let mut lanes = Self::new(stream, role, Count::fixed(most, Instant::now()), memory);
+        lanes.add(wire, rest, peer, Some(place));
+        lanes
+    }
+
+    fn add(
+        &mut self,
+        wire: Wire,
+        rest: Vec<u8>,
+        peer: VerifiedPeer,
+        place: Option<streams::Place>,
+    ) {
+        let key = self.next_key;
+        self.next_key += 1;
+        self.opened += 1;
+        self.alone = None;
+        self.roster.enter(key, peer);
+        self.list.push(Lane::new(key, wire, rest, place));
+        // What was told on others may have gone with them.
+        self.inc.tell_again();
+    }
+
+    /// Who is at the other end of each lane: readable, and lanes to be closed by it, while the relay
+    /// runs.
+    pub(crate) const fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// How it went so far.
+    #[must_use]
+    pub fn counts(&self) -> LaneCounts {
+        LaneCounts {
+            open: self.list.len(),
+            opened: self.opened,
+            lost: self.lost,
+            repeated: self.out.repeated(),
+        }
+    }
+
+    /// KeyUpdates of all lanes so far.
+    pub(crate) fn key_updates(&self) -> Counts {
+        let add = |all: Counts, lane: &Lane| {
+            let own = lane.key_updates();
+            Counts {
+                sent: all.sent + own.sent,
+                received: all.received + own.received,
+            }
+        };
+        self.list.iter().fold(self.key_updates, add)
+    }
+
+    /// Gives the stream up: the other side is told, by the word, and no byte more is sent.
+    pub(crate) async fn give_up(mut self, reason: Reason) {
+        let reason = reason.as_str();
+        let denied = matches!(&self.role, Role::Server { accepted: false, .. });
+        let mut word = Vec::new();
+        if denied {
+            Frame::Deny { reason }.encode(&mut word);
+        } else {
+            Frame::Reset { reason }.encode(&mut word);
+        }
+        let list = mem::take(&mut self.list);
+        let told = list.into_iter().map(|lane| lane.last_word(&word));
+        let told = futures_util::future::join_all(told);
+        // A peer that takes nothing is not waited for.
+        let _ = tokio::time::timeout(GOODBYE, told).await;
+    }
+
+    /// Closes what is over, in order.
+    pub(crate) async fn close(&mut self) {
+        let word = self.confirmation();
+        if let Some(lane) = self.list.first_mut() {
+            lane.say(&word);
+        }
+        let mut list = mem::take(&mut self.list);
+        let closed = list.iter_mut().map(Lane::goodbye);
+        let closed = futures_util::future::join_all(closed);
+        let _ = tokio::time::timeout(GOODBYE, closed).await;
+    }
+
+    /// Makes closing it a reset.
+    pub(crate) fn abort_on_close(&self) {
+        for lane in &self.list {
+            lane.abort_on_close();
+        }
+    }
+
+    fn confirmation(&mut self) -> Vec<u8> {
+        let (received, limit) = self.inc.state();
+        let mut word = Vec::new();
+        let limited = self.is_limited();
+        Frame::Ack {
+            received,
+            limit,
+            limited,
+        }
+        .encode(&mut word);
+        self.inc.told();
+        word
+    }
+
+    /// Whether bytes wait that the window lets go.
+    fn is_limited(&self) -> bool {
+        self.out.is_ready()
+    }
+
+    fn account(&mut self) {
+        let bytes = self.out.held() + self.inc.held();
+        self.keeping.set(bytes);
+    }
+}
+
+/// What there is to say on a lane beside its data.
+type Words = VecDeque<u8>;

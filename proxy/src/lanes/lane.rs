@@ -1,0 +1,333 @@
+//! One lane: frames in and out of one mTLS connection.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use sekisho_lanes::{
+    Frame, FrameError, Outgoing,
+    frame::{HEADER as FRAME, MOST_TEXT, OFFSET, data_header, decode},
+};
+use sekisho_record::{Alert, Counts, HEADER, Layout, MAX_PLAINTEXT, MAX_RECORD, SLOT, Session};
+use socket2::SockRef;
+
+use super::streams::Place;
+use crate::{
+    scratch,
+    transport::Transport,
+    wire::{Wire, tls_error, truncated},
+};
+
+/// Records opened in one turn.
+const RECORDS: usize = 256;
+/// Full records that one read has room for, at most.
+const MOST: usize = 32;
+/// Pieces sealed for one write: what a lane takes that it may not get rid of.
+const PIECES: usize = 8;
+/// Bytes not yet sent that the kernel keeps for a lane: enough to fill what an acknowledgement opens,
+/// little for others to wait for.
+const NOT_SENT: u32 = 256 * 1024;
+
+/// Why a lane is of no more use.
+#[derive(Debug)]
+pub(super) enum Gone {
+    /// It failed.
+    Lost(io::Error),
+    /// The other side has closed it in order.
+    Closed,
+    /// What came on it ends the stream.
+    Broken(FrameError),
+}
+
+impl From<io::Error> for Gone {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// One lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) key: u64,
+    wire: Wire,
+    /// The beginning of a frame whose rest has not come.
+    partial: Vec<u8>,
+    /// Frames to go before the next data.
+    words: Vec<u8>,
+    slots: usize,
+    /// We have said LEAVE, the other side has.
+    pub(super) left: bool,
+    pub(super) peer_left: bool,
+    /// It was opened by the other side: the frame for that must not come again.
+    pub(super) greeted: bool,
+    _place: Option<Place>,
+}
+
+impl Lane {
+    pub(super) fn new(key: u64, wire: Wire, rest: Vec<u8>, place: Option<Place>) -> Self {
+        if let Transport::Tcp(stream) = &wire.transport {
+            // Without it, more waits in the kernel, and nothing else is wrong.
+            let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT);
+        }
+        Self {
+            key,
+            wire,
+            partial: rest,
+            words: Vec::new(),
+            slots: 2,
+            left: false,
+            peer_left: false,
+            greeted: false,
+            _place: place,
+        }
+    }
+
+    pub(super) fn key_updates(&self) -> Counts {
+        let tls = self.wire.tls.as_ref();
+        tls.map(|tls| tls.session.counts()).unwrap_or_default()
+    }
+
+    /// Frames to go before the next data.
+    pub(super) fn say(&mut self, frames: &[u8]) {
+        self.words.extend(frames);
+    }
+
+    pub(super) fn abort_on_close(&self) {
+        self.wire.transport.abort_on_close();
+    }
+
+    /// Reads once and hands each frame to `on`. Returns whether anything came; where it did not, the
+    /// task is woken when something does.
+    ///
+    /// # Errors
+    /// When the lane is of no more use. What came before was handed on.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        on: &mut dyn FnMut(Frame<'_>),
+    ) -> Result<bool, Gone> {
+        if !self.partial.is_empty() {
+            // What came with the frame that opened it.
+            let partial = std::mem::take(&mut self.partial);
+            self.partial = frames(partial, on)?;
+        }
+        let Some(tls) = &mut self.wire.tls else {
+            return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+        };
+        if tls.session.is_closed() {
+            return Err(Gone::Closed);
+        }
+        let have = self.wire.input.bytes().len();
+        let whole = tls.session.failure().is_some() || Session::is_ready(self.wire.input.bytes());
+        let room = if whole { 0 } else { self.slots * MAX_RECORD };
+        let (input, transport) = (&mut self.wire.input, &self.wire.transport);
+        let (partial, session) = (&mut self.partial, &mut tls.session);
+        let read = scratch::lend(self.wire.compartment, have + room, |lent, found| {
+            if let Some(begin) = lent.room().get_mut(..have) {
+                begin.copy_from_slice(input.bytes());
+            }
+            let mut read = 0;
+            if !whole {
+                let rest = lent.room().get_mut(have..).unwrap_or_default();
+                read = match transport.poll_fill(cx, rest) {
+                    Poll::Pending => return Ok(None),
+                    Poll::Ready(read) => read?,
+                };
+                if read == 0 {
+                    return Err(truncated().into());
+                }
+            }
+            lent.fill(have + read);
+            let bytes = lent.written();
+            let done = session.open(bytes, Layout::Keep, RECORDS, found);
+            let done = done.map_err(tls_error)?;
+            input.take();
+            input.extend(bytes.get(done..).unwrap_or_default());
+            for range in found.drain(..) {
+                let text = bytes.get(range).unwrap_or_default();
+                if partial.is_empty() {
+                    let done = each(text, on)?;
+                    partial.extend(text.get(done..).unwrap_or_default());
+                } else {
+                    partial.extend(text);
+                    *partial = frames(std::mem::take(partial), on)?;
+                }
+            }
+            Ok::<_, Gone>(Some(read))
+        })?;
+        let Some(read) = read else {
+            return Ok(false);
+        };
+        if !whole {
+            if read >= room {
+                self.slots = (self.slots * 2).min(MOST);
+            } else if read < room / 4 {
+                self.slots = (self.slots / 2).max(2);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what is to be said, and as many pieces as there is room for. Returns whether anything
+    /// was written, and whether the lane would take more.
+    ///
+    /// # Errors
+    /// When the socket or its TLS fails.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Outgoing,
+        only: bool,
+        now: Instant,
+    ) -> io::Result<Wrote> {
+        let mut wrote = Wrote::default();
+        if self.wire.poll_ready(cx)?.is_pending() {
+            return Ok(wrote);
+        }
+        if !self.words.is_empty() {
+            let words = std::mem::take(&mut self.words);
+            self.seal(&words)?;
+            wrote.any = true;
+            if self.wire.poll_output(cx)?.is_pending() {
+                return Ok(wrote);
+            }
+        }
+        let ready = !self.left && (out.is_ready() || out.may_end());
+        if !ready {
+            wrote.room = true;
+            return Ok(wrote);
+        }
+        if self.wire.transport.poll_write_ready(cx)?.is_pending() {
+            return Ok(wrote);
+        }
+        wrote.any |= self.send(out, only, now)?;
+        wrote.room = self.wire.output.is_empty();
+        Ok(wrote)
+    }
+
+    /// Seals the next pieces, each in a record of its own, and writes them at once.
+    fn send(&mut self, out: &mut Outgoing, only: bool, now: Instant) -> io::Result<bool> {
+        let (key, wire) = (self.key, &mut self.wire);
+        let Some(tls) = &mut wire.tls else {
+            return Ok(false);
+        };
+        let session = &mut tls.session;
+        let (output, transport) = (&mut wire.output, &wire.transport);
+        let sent = scratch::lend(wire.compartment, PIECES * SLOT, |lent, _| {
+            let mut sealed = 0;
+            for _ in 0..PIECES {
+                let Some(piece) = out.next(key, only, now) else {
+                    break;
+                };
+                let record = lent.room().get_mut(sealed..).unwrap_or_default();
+                let header = data_header(piece.offset, piece.text.len());
+                let text = piece.text.len().min(MOST_TEXT);
+                let length = header.len() + text;
+                let places = record
+                    .get_mut(HEADER..HEADER + length)
+                    .and_then(|place| place.split_at_mut_checked(FRAME + OFFSET));
+                if let Some((front, place)) = places {
+                    front.copy_from_slice(&header);
+                    place.copy_from_slice(piece.text.get(..text).unwrap_or_default());
+                }
+                sealed += session.seal(record, length).map_err(tls_error)?;
+            }
+            lent.fill(sealed);
+            if sealed > 0 {
+                let bytes = lent.written();
+                let written = transport.write_now(bytes)?;
+                output.extend(bytes.get(written..).unwrap_or_default());
+            }
+            Ok::<_, io::Error>(sealed > 0)
+        })?;
+        if let Some(length) = out.fin(key, now) {
+            Frame::Fin { length }.encode(&mut self.words);
+            let words = std::mem::take(&mut self.words);
+            self.seal(&words)?;
+            return Ok(true);
+        }
+        Ok(sent)
+    }
+
+    /// Seals `bytes` behind what is to be written.
+    fn seal(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.wire.queue(bytes)
+    }
+
+    /// The last frame, behind what was sealed before; then an end in order.
+    pub(super) async fn last_word(mut self, word: &[u8]) {
+        let told = self.seal(word).is_ok() && self.wire.queue_alert(Alert::ACCESS_DENIED);
+        let flushed = std::future::poll_fn(|cx| self.wire.poll_output(cx)).await;
+        if told && flushed.is_ok() {
+            self.wire.transport.close_gently().await;
+        } else {
+            self.wire.transport.abort_on_close();
+        }
+    }
+
+    /// Ends it in order, and waits until the other side has done so.
+    pub(super) async fn goodbye(&mut self) {
+        let words = std::mem::take(&mut self.words);
+        if self.seal(&words).is_err() {
+            return;
+        }
+        if std::future::poll_fn(|cx| self.wire.poll_finish(cx)).await.is_err() {
+            return;
+        }
+        // Unread, what comes late would make the kernel turn our end into a reset.
+        let gone = std::future::poll_fn(|cx| {
+            loop {
+                match self.poll_read(cx, &mut |_| {}) {
+                    Ok(true) => {}
+                    Ok(false) => return Poll::Pending,
+                    Err(gone) => return Poll::Ready(gone),
+                }
+            }
+        });
+        drop(gone.await);
+    }
+
+    /// Ends our direction, once what is to be said was said.
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.words.is_empty() {
+            let words = std::mem::take(&mut self.words);
+            self.seal(&words)?;
+        }
+        ready!(self.wire.poll_finish(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What a turn of writing did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wrote {
+    /// Anything.
+    pub(super) any: bool,
+    /// The lane would take more.
+    pub(super) room: bool,
+}
+
+/// Hands on each frame that `bytes` begin with; returns how many bytes they have.
+fn each(bytes: &[u8], on: &mut dyn FnMut(Frame<'_>)) -> Result<usize, Gone> {
+    let mut done = 0;
+    while let Some((frame, length)) =
+        decode(bytes.get(done..).unwrap_or_default()).map_err(Gone::Broken)?
+    {
+        if let Some(frame) = frame {
+            on(frame);
+        }
+        done += length;
+    }
+    Ok(done)
+}
+
+/// The same; returns what is left.
+fn frames(mut bytes: Vec<u8>, on: &mut dyn FnMut(Frame<'_>)) -> Result<Vec<u8>, Gone> {
+    let done = each(&bytes, on)?;
+    bytes.drain(..done);
+    Ok(bytes)
+}
+
+const _: () = assert!(FRAME + OFFSET + MOST_TEXT == MAX_PLAINTEXT);
