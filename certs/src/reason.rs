@@ -10,6 +10,8 @@ use std::fmt;
 pub enum Reason {
     /// The peer's chain does not lead to a CA of its own trust domain's bundle, or is malformed.
     BadChain,
+    /// What arrived on a lane is none of the frames of `sekisho/1`, or breaks its rules.
+    BadFrame,
     /// What arrived is no HTTP CONNECT request, or names no service of another site.
     BadRequest,
     /// The URI name of the certificate is not a SPIFFE ID that a workload may carry.
@@ -76,6 +78,7 @@ impl Reason {
     /// Every reason, in alphabetical order of variant; for documentation and metrics.
     pub const ALL: &'static [Self] = &[
         Self::BadChain,
+        Self::BadFrame,
         Self::BadRequest,
         Self::BadSpiffeId,
         Self::BundleChanged,
@@ -113,6 +116,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::BadChain => "bad_chain",
+            Self::BadFrame => "bad_frame",
             Self::BadRequest => "bad_request",
             Self::BadSpiffeId => "bad_spiffe_id",
             Self::BundleChanged => "bundle_changed",

@@ -1,6 +1,7 @@
 //! The way of one connection through the stages, and its end.
 
 mod dial;
+mod lane;
 mod request;
 mod stay;
 mod way;
@@ -71,7 +72,7 @@ pub(crate) async fn tcp(
         let way = way::Way::new(&shared, &open.live, Some(source), destination);
         let established = match handshaking {
             Some(handshaking) => way.inbound(&table, transport, handshaking).await,
-            None => way.outbound(&table, transport).await,
+            None => way.outbound(&table, transport).await.map(Some),
         };
         decided(open, &table, established)
     })
@@ -85,20 +86,24 @@ pub(crate) async fn unix(shared: Arc<Shared>, table: Arc<Table>, stream: UnixStr
         let open = Open::begin(&shared, None);
         let way = way::Way::new(&shared, &open.live, None, None);
         let established = way.outbound(&table, Transport::Unix(stream)).await;
-        decided(open, &table, established)
+        decided(open, &table, established.map(Some))
     })
     .await;
     go_on(established).await;
 }
 
-/// Ends what was refused.
+/// Ends what was refused, and what has become a part of another connection.
 fn decided(
     open: Open,
     table: &Table,
-    established: Result<Box<Established>, Refusal>,
+    established: Result<Option<Box<Established>>, Refusal>,
 ) -> Option<(Open, Box<Established>)> {
     match established {
-        Ok(established) => Some((open, established)),
+        Ok(Some(established)) => Some((open, established)),
+        Ok(None) => {
+            open.joined();
+            None
+        }
         Err(refusal) => {
             open.refused(table, refusal);
             None
@@ -156,6 +161,16 @@ impl Open {
 
     fn end(mut self, ending: &Ending) {
         self.tell(ending);
+    }
+
+    /// It is a lane of another connection from now on, which counts what moves.
+    fn joined(mut self) {
+        self.tell(&Ending {
+            allowed: true,
+            reason: None,
+            detail: None,
+            end: "lane",
+        });
     }
 
     fn tell(&mut self, ending: &Ending) {

@@ -19,12 +19,15 @@ use crate::{
     error::HandshakeError, held::Memory, stream::Stream, transport::Transport, wire::Wire,
 };
 
-pub(crate) use hello::read_hello;
+pub(crate) use hello::{Hello, read_hello};
 
 /// `unrecognized_name`, RFC 6066 §3.
 pub(crate) const UNRECOGNIZED_NAME: u8 = 112;
 /// `internal_error`, RFC 8446 §6.2.
 pub(crate) const INTERNAL_ERROR: u8 = 80;
+
+/// `no_application_protocol`, RFC 7301 §3.2.
+pub(crate) const NO_APPLICATION_PROTOCOL: &str = "no_application_protocol";
 
 /// Who protects the records after the handshake.
 #[derive(Clone, Debug)]
@@ -91,6 +94,13 @@ pub(crate) async fn connect(
             Err(error)
         }
     }
+}
+
+/// The same with an offer of `sekisho/1`, and of nothing else (docs/protocol.md).
+pub(crate) fn with_lanes(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::clone(config);
+    config.alpn_protocols = vec![sekisho_lanes::ALPN.to_vec()];
+    Arc::new(config)
 }
 
 async fn within<T>(

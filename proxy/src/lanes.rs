@@ -10,11 +10,10 @@ mod drive;
 mod face;
 mod lane;
 pub(crate) mod open;
-pub(crate) mod roster;
+mod roster;
 pub(crate) mod streams;
 
 use std::{
-    collections::VecDeque,
     io, mem,
     pin::Pin,
     sync::Arc,
@@ -25,17 +24,81 @@ use sekisho_certs::{Reason, VerifiedPeer};
 use sekisho_lanes::{
     Count, Frame, Incoming, IncomingError, Outgoing, OutgoingError, StreamId,
 };
-use sekisho_record::Counts;
+use sekisho_record::{Backend, Counts};
 use tokio::{sync::mpsc, time::Sleep};
 
 use crate::{
+    endpoint::spec::{self, EndpointSpec},
     held::{Keeping, Memory},
+    stream::TlsDetails,
+    upstream::Far,
     wire::{DetachedWire, Wire},
 };
 use dial::Dialler;
 use lane::Lane;
-use roster::Roster;
+pub use roster::{LaneCounts, Roster};
 use streams::Registered;
+
+/// From this round trip on a path is long, and a stream may have lanes.
+const LONG: Duration = Duration::from_millis(2);
+
+/// How many lanes a side that dials wants for a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// As many as help.
+    Auto(u8),
+    /// So many.
+    Fixed(u8),
+}
+
+impl Wanted {
+    /// Most of them.
+    pub(crate) const fn most(self) -> u8 {
+        match self {
+            Self::Auto(most) | Self::Fixed(most) => most,
+        }
+    }
+
+    /// For a path of this round trip.
+    pub(crate) fn count(self, round_trip: Duration) -> Count {
+        let now = Instant::now();
+        match self {
+            Self::Auto(most) => Count::new(most, round_trip, now),
+            Self::Fixed(lanes) => Count::fixed(lanes, now),
+        }
+    }
+}
+
+/// How many lanes a stream to a peer so far away is to have; `None`: plain TLS.
+pub(crate) fn wanted(spec: &EndpointSpec, far: &Far) -> Option<Wanted> {
+    match spec.path.forward.lanes {
+        spec::Lanes::Auto if far.round_trip >= LONG => {
+            Some(Wanted::Auto(sekisho_lanes::MOST_LANES))
+        }
+        spec::Lanes::Most(lanes) if lanes > 1 => Some(Wanted::Fixed(lanes)),
+        spec::Lanes::Auto | spec::Lanes::Most(_) => None,
+    }
+}
+
+/// How many lanes a stream may have that comes to this endpoint; `None`: plain TLS.
+pub(crate) fn most_of_listen(spec: &EndpointSpec) -> Option<u8> {
+    let own = spec.record_backend(Backend::AwsLc).is_some();
+    match spec.path.listen.lanes {
+        _ if !own => None,
+        spec::Lanes::Auto => Some(sekisho_lanes::MOST_LANES),
+        spec::Lanes::Most(lanes) => (lanes > 1).then_some(lanes),
+    }
+}
+
+/// A name for a new stream, which nobody can guess.
+///
+/// # Errors
+/// When the system has no randomness.
+pub(crate) fn new_stream() -> Result<StreamId, &'static str> {
+    let mut id = [0; 16];
+    aws_lc_rs::rand::fill(&mut id).map_err(|_| "the system gives no random numbers")?;
+    Ok(StreamId(id))
+}
 
 /// How long a stream may be without any lane.
 const ALONE: Duration = Duration::from_secs(10);
@@ -141,21 +204,13 @@ pub struct Lanes {
     timer: Pin<Box<Sleep>>,
     failed: Option<LanesError>,
     key_updates: Counts,
-    opened: u64,
-    lost: u64,
-}
-
-/// What a stream has been through, for log and metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct LaneCounts {
-    /// Lanes now.
-    pub open: usize,
-    /// Lanes ever.
-    pub opened: u64,
-    /// Lanes that failed.
-    pub lost: u64,
-    /// Bytes sent more than once.
-    pub repeated: u64,
+    /// Of the first lane.
+    tls: Option<TlsDetails>,
+    /// What had moved at the last look.
+    seen: u64,
+    /// Bytes have waited for room on a lane since the other side was told; told again from then on.
+    starved: bool,
+    tell_at: Instant,
 }
 
 impl Lanes {
@@ -176,8 +231,10 @@ impl Lanes {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             failed: None,
             key_updates: Counts::default(),
-            opened: 0,
-            lost: 0,
+            tls: None,
+            seen: 0,
+            starved: false,
+            tell_at: Instant::now(),
         }
     }
 
@@ -235,12 +292,19 @@ impl Lanes {
         peer: VerifiedPeer,
         place: Option<streams::Place>,
     ) {
+        if self.tls.is_none() {
+            self.tls = wire.tls.as_ref().map(|tls| tls.details.clone());
+        }
         let key = self.next_key;
         self.next_key += 1;
-        self.opened += 1;
         self.alone = None;
         self.roster.enter(key, peer);
         self.list.push(Lane::new(key, wire, rest, place));
+        let open = self.list.len();
+        self.roster.count(|counts| {
+            counts.opened += 1;
+            counts.open = open;
+        });
         // What was told on others may have gone with them.
         self.inc.tell_again();
     }
@@ -251,15 +315,9 @@ impl Lanes {
         &self.roster
     }
 
-    /// How it went so far.
-    #[must_use]
-    pub fn counts(&self) -> LaneCounts {
-        LaneCounts {
-            open: self.list.len(),
-            opened: self.opened,
-            lost: self.lost,
-            repeated: self.out.repeated(),
-        }
+    /// What was negotiated for the first lane.
+    pub(crate) fn tls(&self) -> Option<TlsDetails> {
+        self.tls.clone()
     }
 
     /// KeyUpdates of all lanes so far.
@@ -313,7 +371,7 @@ impl Lanes {
     fn confirmation(&mut self) -> Vec<u8> {
         let (received, limit) = self.inc.state();
         let mut word = Vec::new();
-        let limited = self.is_limited();
+        let limited = self.out.is_ready();
         Frame::Ack {
             received,
             limit,
@@ -324,16 +382,8 @@ impl Lanes {
         word
     }
 
-    /// Whether bytes wait that the window lets go.
-    fn is_limited(&self) -> bool {
-        self.out.is_ready()
-    }
-
     fn account(&mut self) {
         let bytes = self.out.held() + self.inc.held();
         self.keeping.set(bytes);
     }
 }
-
-/// What there is to say on a lane beside its data.
-type Words = VecDeque<u8>;

@@ -20,6 +20,7 @@ pub mod error;
 pub mod federation;
 mod handshake;
 pub mod held;
+pub mod lanes;
 pub mod live;
 pub mod local;
 pub mod metrics;
@@ -54,6 +55,7 @@ use crate::{
     drain::Phase,
     endpoint::{Endpoint, spec::Bind},
     held::Memory,
+    lanes::streams::Streams,
     live::Registry,
     local::LocalUsers,
     metrics::Metrics,
@@ -75,6 +77,8 @@ pub(crate) struct Shared {
     access_log: bool,
     /// What all connections keep together.
     memory: Arc<Memory>,
+    /// Streams that lanes may join.
+    streams: Arc<Streams>,
     aead: Aead,
     limits: Limits,
 }
@@ -162,6 +166,7 @@ impl Proxy {
                 drain: watch::Sender::new(Phase::Serving),
                 access_log: options.access_log,
                 memory: Memory::new(options.buffers),
+                streams: Arc::default(),
                 aead: options.aead,
                 limits: options.limits,
             }),

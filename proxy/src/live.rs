@@ -15,6 +15,7 @@ use sekisho_certs::Reason;
 use sekisho_record::Counts;
 
 use crate::{
+    lanes::{LaneCounts, Roster},
     peer::{Answerer, Client},
     relay::Counters,
     stream::TlsDetails,
@@ -49,11 +50,29 @@ pub struct Details {
     pub policy_revision: Option<Arc<str>>,
     /// KeyUpdates of both sides together; known at the end.
     pub key_updates: Counts,
+    /// The lanes of the listening side, where it has lanes.
+    pub client_lanes: Option<Arc<Roster>>,
+    /// The lanes of the forwarding side, where it has lanes.
+    pub upstream_lanes: Option<Arc<Roster>>,
     /// Whether it relays now.
     pub relaying: bool,
 }
 
 impl Details {
+    /// The lanes of both sides so far, together.
+    #[must_use]
+    pub fn lanes(&self) -> Option<LaneCounts> {
+        let sides = [&self.client_lanes, &self.upstream_lanes];
+        let mut counts = sides.into_iter().flatten().map(|roster| roster.counts());
+        let first = counts.next()?;
+        Some(counts.fold(first, |all, more| LaneCounts {
+            open: all.open + more.open,
+            opened: all.opened + more.opened,
+            lost: all.lost + more.lost,
+            repeated: all.repeated + more.repeated,
+        }))
+    }
+
     pub(crate) fn set_client(&mut self, client: &Client) {
         match client {
             Client::Workload(peer) => self.client_id = Some(peer.id().to_string()),
@@ -168,6 +187,7 @@ impl Registry {
 pub(crate) fn log(live: &Live, ending: &Ending) {
     let details = live.details();
     let tls = details.tls.as_ref();
+    let lanes = details.lanes();
     let started = time::OffsetDateTime::from(live.started)
         .format(&time::format_description::well_known::Rfc3339)
         .unwrap_or_default();
@@ -194,6 +214,9 @@ pub(crate) fn log(live: &Live, ending: &Ending) {
         resumed = tls.filter(|tls| tls.resumed).map(|_| true),
         key_updates_sent = Some(details.key_updates.sent).filter(|count| *count > 0),
         key_updates_received = Some(details.key_updates.received).filter(|count| *count > 0),
+        lanes = lanes.map(|lanes| lanes.opened),
+        lanes_lost = lanes.map(|lanes| lanes.lost).filter(|lost| *lost > 0),
+        bytes_repeated = lanes.map(|lanes| lanes.repeated).filter(|bytes| *bytes > 0),
         policy_revision = details.policy_revision.as_deref(),
         bytes_to_upstream = live.counters.to_upstream(),
         bytes_to_client = live.counters.to_client(),

@@ -16,6 +16,8 @@ use std::{
 use sekisho_record::RecordError;
 use tokio::time::Instant;
 
+use crate::lanes::LanesError;
+
 /// Which side of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -62,6 +64,11 @@ impl RelayError {
             rustls::Error::AlertReceived(alert) => Some(crate::error::alert_name(*alert)),
             _ => None,
         }
+    }
+
+    /// What `sekisho/1` says, where it was that.
+    pub(crate) fn lanes_error(&self) -> Option<&LanesError> {
+        self.error.get_ref()?.downcast_ref()
     }
 
     /// What our record layer says, where it was that.

@@ -11,7 +11,7 @@ use sekisho_record::Counts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{client, server};
 
-use crate::{held::Memory, transport::Transport, wire::Wire};
+use crate::{held::Memory, lanes::{Lanes, Roster}, transport::Transport, wire::Wire};
 
 /// One side of a connection, ready to relay.
 #[expect(
@@ -26,6 +26,8 @@ pub enum Stream {
     Server(Box<server::TlsStream<Transport>>),
     /// We are the TLS client, and rustls protects the records.
     Client(Box<client::TlsStream<Transport>>),
+    /// Several connections, each with our own record layer.
+    Lanes(Box<Lanes>),
 }
 
 impl Stream {
@@ -33,13 +35,38 @@ impl Stream {
         Self::Wire(Wire::plain(transport, memory))
     }
 
-    /// The socket below.
-    #[must_use]
-    pub fn transport(&self) -> &Transport {
+    /// Makes closing it a reset: the other side must not take a broken stream for a whole one.
+    pub(crate) fn abort_on_close(&self) {
         match self {
-            Self::Wire(wire) => &wire.transport,
-            Self::Server(stream) => stream.get_ref().0,
-            Self::Client(stream) => stream.get_ref().0,
+            Self::Wire(wire) => wire.transport.abort_on_close(),
+            Self::Server(stream) => stream.get_ref().0.abort_on_close(),
+            Self::Client(stream) => stream.get_ref().0.abort_on_close(),
+            Self::Lanes(lanes) => lanes.abort_on_close(),
+        }
+    }
+
+    /// Moves what lies between the sockets and what is read and written here, where that is not
+    /// done by reading and writing: of lanes. Returns whether anything moved.
+    ///
+    /// # Errors
+    /// When the side has failed.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        match self {
+            Self::Lanes(lanes) => lanes.drive(cx),
+            Self::Wire(_) | Self::Server(_) | Self::Client(_) => Ok(false),
+        }
+    }
+
+    /// Whether [`Stream::drive`] has more to do than to read and write.
+    pub(crate) const fn is_driven(&self) -> bool {
+        matches!(self, Self::Lanes(_))
+    }
+
+    /// Who is at the other end of each lane.
+    pub(crate) fn roster(&self) -> Option<Arc<Roster>> {
+        match self {
+            Self::Lanes(lanes) => Some(Arc::clone(lanes.roster())),
+            Self::Wire(_) | Self::Server(_) | Self::Client(_) => None,
         }
     }
 
@@ -53,6 +80,7 @@ impl Stream {
     pub(crate) fn key_updates(&self) -> Counts {
         match self {
             Self::Wire(Wire { tls: Some(tls), .. }) => tls.session.counts(),
+            Self::Lanes(lanes) => lanes.key_updates(),
             _ => Counts::default(),
         }
     }
@@ -64,6 +92,7 @@ impl Stream {
             Self::Wire(wire) => wire.tls.as_ref().map(|tls| tls.details.clone()),
             Self::Server(stream) => Some(TlsDetails::of(stream.get_ref().1)),
             Self::Client(stream) => Some(TlsDetails::of(stream.get_ref().1)),
+            Self::Lanes(lanes) => lanes.tls(),
         }
     }
 }
@@ -80,6 +109,8 @@ pub struct TlsDetails {
     /// Whether the session was resumed: then neither side has signed, and the peer's chain is that
     /// of the handshake before.
     pub resumed: bool,
+    /// Whether the bytes go by `sekisho/1` (docs/protocol.md).
+    pub lanes: bool,
 }
 
 impl TlsDetails {
@@ -106,6 +137,7 @@ impl TlsDetails {
                 .and_then(|group| group.name().as_str())
                 .unwrap_or("unknown"),
             resumed: state.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+            lanes: state.alpn_protocol() == Some(sekisho_lanes::ALPN),
         }
     }
 }
@@ -116,6 +148,7 @@ macro_rules! each {
             Stream::Wire($stream) => $call,
             Stream::Server($stream) => $call,
             Stream::Client($stream) => $call,
+            Stream::Lanes($stream) => $call,
         }
     };
 }

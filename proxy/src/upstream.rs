@@ -24,6 +24,7 @@ use crate::{
     transport::Transport,
 };
 use catalogue::{Plan, Planned};
+pub(crate) use dial::{Far, redial};
 use resolve::Resolved;
 use services::Services;
 
@@ -65,6 +66,8 @@ pub struct Target {
     /// What the health check says; true without one.
     healthy: AtomicBool,
     failures: Mutex<Failures>,
+    /// It refuses a handshake in which `sekisho/1` is offered.
+    stock: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -82,6 +85,7 @@ impl Target {
             active: AtomicUsize::new(0),
             healthy: AtomicBool::new(true),
             failures: Mutex::default(),
+            stock: AtomicBool::new(false),
         }
     }
 
@@ -139,6 +143,8 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) transport: Transport,
+    /// Who answered by TCP, and how far away.
+    pub(crate) far: Option<Far>,
     /// The target as in the file.
     pub(crate) target: String,
     /// The same, with the address that answered where it is a name.
@@ -158,6 +164,13 @@ impl Held {
     fn at(target: &Arc<Target>) -> Self {
         target.active.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(target))
+    }
+}
+
+impl Held {
+    /// The target has refused a handshake for what was offered in ALPN.
+    pub(crate) fn is_stock(&self) -> &AtomicBool {
+        &self.0.stock
     }
 }
 
@@ -258,10 +271,11 @@ impl Upstream {
             let dialled = dial::target(&target.planned, &target.resolved, &self.socket);
             let dialled = tokio::time::timeout(time, dialled).await;
             match dialled.unwrap_or(Err(UpstreamError::Timeout(time))) {
-                Ok((transport, address)) => {
+                Ok((transport, address, far)) => {
                     target.connected(true);
                     return Ok(Connected {
                         transport,
+                        far,
                         target: target.name().to_owned(),
                         address,
                         server_name: target.planned.server_name.clone(),

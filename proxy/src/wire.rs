@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use sekisho_record::{Alert, RecordError, Session};
+use sekisho_record::{Alert, HEADER, MAX_PLAINTEXT, RecordError, Session, TRAILER};
 use tokio::io::AsyncWrite as _;
 
 use crate::{
@@ -195,6 +195,46 @@ impl Wire {
         let before = self.output.bytes().len();
         let queued = self.output.with(|out| session.alert(alert, out));
         queued.is_ok() && self.output.bytes().len() > before
+    }
+
+    /// Whether both sides have agreed to speak `sekisho/1`.
+    pub(crate) fn speaks_lanes(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.details.lanes)
+    }
+
+    /// Seals `text` behind what is to be written.
+    ///
+    /// # Errors
+    /// When the key may not be used any more, or there is none.
+    pub(crate) fn queue(&mut self, text: &[u8]) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let session = &mut tls.session;
+        for text in text.chunks(MAX_PLAINTEXT) {
+            self.output.with(|out| {
+                let begin = out.len();
+                out.resize(begin + HEADER + text.len() + TRAILER, 0);
+                let record = out.get_mut(begin..).unwrap_or_default();
+                if let Some(place) = record.get_mut(HEADER..HEADER + text.len()) {
+                    place.copy_from_slice(text);
+                }
+                let sealed = session.seal(record, text.len()).map_err(tls_error)?;
+                out.truncate(begin + sealed);
+                Ok::<_, io::Error>(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Seals and writes `text`.
+    ///
+    /// # Errors
+    /// What the system or TLS says.
+    pub(crate) async fn send(&mut self, text: &[u8]) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_ready(cx)).await?;
+        self.queue(text)?;
+        std::future::poll_fn(|cx| self.poll_output(cx)).await
     }
 
     /// Reads away what a peer has sent after its `close_notify`: unread, it would make the kernel

@@ -1,16 +1,19 @@
 //! upstream: a target, and where it has one, its TLS and who it is.
 
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
 use sekisho_certs::{Reason, VerifyError};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
-    Refusal,
+    Refusal, lane,
     way::{At, Way},
 };
 use crate::{
     endpoint::{Snapshot, spec::Forward},
     error::HandshakeError,
     handshake::{self, alert},
+    lanes::{self, dial::Dialler},
     peer::{Answerer, Peers},
     proxy_protocol,
     stream::Stream,
@@ -26,16 +29,19 @@ impl Way<'_> {
     ) -> Result<(Stream, crate::upstream::Held), Refusal> {
         match self.dial_once(at, peers).await? {
             Some(dialled) => Ok(dialled),
-            None => self.dial_once(at, peers).await?.ok_or_else(|| {
-                Refusal::new(
-                    Reason::TlsFailed,
-                    "a session was resumed that was forgotten",
-                )
-            }),
+            None => match self.dial_once(at, peers).await? {
+                Some(dialled) => Ok(dialled),
+                // The one reason does not keep the other from being the next.
+                None => self.dial_once(at, peers).await?.ok_or_else(|| {
+                    let detail = "a session was resumed that was forgotten";
+                    Refusal::new(Reason::TlsFailed, detail)
+                }),
+            },
         }
     }
 
-    /// `None`: a session was resumed in vain, and all were forgotten.
+    /// `None`: a session was resumed in vain, and all were forgotten; or the target is a stock one that
+    /// does not even bear to be offered `sekisho/1`, which is known now.
     async fn dial_once(
         &mut self,
         at: &At,
@@ -62,6 +68,7 @@ impl Way<'_> {
             .map_err(|error| Refusal::new(error.reason(), error))?;
         let crate::upstream::Connected {
             mut transport,
+            far,
             target,
             address,
             server_name,
@@ -112,8 +119,13 @@ impl Way<'_> {
                     Some(id) => material.client_expecting(id),
                     None => material.client(clock.now()).cloned(),
                 };
-                let config = config.map_err(|error| failed(error.into()))?;
+                let mut config = config.map_err(|error| failed(error.into()))?;
                 let layer = self.layer(at);
+                let far = far.filter(|_| layer.backend.is_some() && !held.is_stock().load(Relaxed));
+                let wanted = far.and_then(|far| lanes::wanted(spec, &far));
+                if wanted.is_some() {
+                    config = handshake::with_lanes(&config);
+                }
                 let secured = handshake::connect(
                     transport,
                     server_name.as_deref(),
@@ -121,8 +133,17 @@ impl Way<'_> {
                     spec.timeouts.handshake,
                     &layer,
                 )
-                .await
-                .map_err(failed)?;
+                .await;
+                let secured = match secured {
+                    Err(HandshakeError::Alert(alert))
+                        if wanted.is_some() && alert == handshake::NO_APPLICATION_PROTOCOL =>
+                    {
+                        // A stock peer that insists on a protocol of its own, if any is offered.
+                        held.is_stock().store(true, Relaxed);
+                        return Ok(None);
+                    }
+                    secured => secured.map_err(failed)?,
+                };
                 let handshake::Secured { stream, chain } = secured;
                 let peer = match handshake::peer(&chain, material, clock.now()) {
                     Ok(peer) => peer,
@@ -142,8 +163,8 @@ impl Way<'_> {
                 // permit, which compares revisions.
                 self.facts.trust_revision = material.trust_revision();
                 let answerer = Answerer {
-                    target,
-                    verified: Some(peer),
+                    target: target.clone(),
+                    verified: Some(peer.clone()),
                 };
                 let tls = stream.tls();
                 if tls.as_ref().is_some_and(|tls| tls.resumed) {
@@ -156,6 +177,28 @@ impl Way<'_> {
                 }
                 drop(details);
                 peers.upstream = Some(answerer);
+                let stream = match (stream, far.zip(wanted)) {
+                    (Stream::Wire(wire), Some((far, wanted))) if wire.speaks_lanes() => {
+                        let dialler = Dialler {
+                            shared: Arc::clone(self.shared),
+                            changes: at.changes.clone(),
+                            layer,
+                            address: far.address,
+                            server_name,
+                            target,
+                            client: peers.client.clone(),
+                            facts: self.facts.clone(),
+                            peer: peer.id().clone(),
+                            stream: lanes::new_stream().map_err(|error| {
+                                Refusal::new(Reason::TlsFailed, error)
+                            })?,
+                            most: wanted.most(),
+                        };
+                        let count = wanted.count(far.round_trip);
+                        lane::begin(wire, peer, dialler, count, &at.memory)
+                    }
+                    (stream, _) => stream,
+                };
                 Ok(Some((stream, held)))
             }
         }

@@ -14,8 +14,9 @@ use super::{
 use crate::{
     drain::Phase,
     handshake::alert,
+    lanes::{LanesError, Roster},
     live::{Ending, Live},
-    peer::Peers,
+    peer::{Client, Peers},
     relay::{
         RelayError, Side,
         tcp::{Ended, relay},
@@ -164,6 +165,15 @@ impl Stay {
             ..
         } = decided;
         let mut phase = shared.drain.subscribe();
+        let rosters = Rosters {
+            client: client.roster(),
+            upstream: upstream.roster(),
+        };
+        {
+            let mut details = live.details();
+            details.client_lanes.clone_from(&rosters.client);
+            details.upstream_lanes.clone_from(&rosters.upstream);
+        }
         let relay = relay(permit, client, upstream, &live.counters, &self.flow);
         let mut relay = std::pin::pin!(relay);
         let expires = &mut self.expires;
@@ -172,6 +182,7 @@ impl Stay {
             today: &*shared.context.clock,
         };
         loop {
+            rosters.refresh(at, peers);
             let deadline = clock.deadline(at, peers, *expires);
             let wake = tokio::select! {
                 biased;
@@ -190,9 +201,10 @@ impl Stay {
                 Wake::Relayed(Ok(Ended::Closed)) => return Err(Why::Closed),
                 Wake::Relayed(Err(error)) => return Err(Why::Failed(error)),
                 Wake::Cut(reason, detail) => Err(Refusal::new(reason, detail)),
-                Wake::Changed => at
-                    .refresh()
-                    .and_then(|()| decide(live, &at.snapshot, facts, peers)),
+                Wake::Changed => at.refresh().and_then(|()| {
+                    rosters.refresh(at, peers);
+                    decide(live, &at.snapshot, facts, peers)
+                }),
                 Wake::Deadline => match clock.overdue(at, peers) {
                     Some((reason, detail)) => Err(Refusal::new(reason, detail)),
                     None if expires.is_some_and(|expires| expires <= Instant::now()) => {
@@ -210,11 +222,36 @@ impl Stay {
     }
 }
 
+/// Who is at the other end of the lanes of either side, where it has lanes.
+struct Rosters {
+    client: Option<Arc<Roster>>,
+    upstream: Option<Arc<Roster>>,
+}
+
+impl Rosters {
+    /// Lanes whose peer is not trusted any more go. The others' peer with the youngest SVID speaks for
+    /// the stream: it outlives the one that came first.
+    fn refresh(&self, at: &At, peers: &mut Peers) {
+        let trust = at.snapshot.material.trust();
+        let trusted = |peer: &VerifiedPeer| trust.still_trusts(peer);
+        if let Some(peer) = self.client.as_ref().and_then(|roster| roster.sift(trusted)) {
+            peers.client = Client::Workload(peer);
+        }
+        if let Some(peer) = self.upstream.as_ref().and_then(|roster| roster.sift(trusted))
+            && let Some(upstream) = &mut peers.upstream
+        {
+            upstream.verified = Some(peer);
+        }
+    }
+}
+
 fn detach(stream: Stream) -> io::Result<DetachedWire> {
     match stream {
         Stream::Wire(wire) => wire.detach(),
         // Only wires are told to move.
-        Stream::Server(_) | Stream::Client(_) => Err(io::ErrorKind::Unsupported.into()),
+        Stream::Server(_) | Stream::Client(_) | Stream::Lanes(_) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
     }
 }
 
@@ -233,11 +270,13 @@ async fn finish(live: &Live, established: Box<Established>, why: Why) -> Ending 
                 Reason::Drained | Reason::IdleTimeout | Reason::MaxAge
             );
             if forbidden {
-                tokio::join!(alert::deny(client), alert::deny(upstream));
+                let reason = refusal.reason;
+                tokio::join!(alert::deny(client, reason), alert::deny(upstream, reason));
             } else {
                 // Nobody did wrong, but the stream is not whole either.
-                client.transport().abort_on_close();
-                upstream.transport().abort_on_close();
+                for stream in [client, upstream] {
+                    reset(stream, refusal.reason).await;
+                }
             }
             Ending {
                 allowed: true,
@@ -259,22 +298,45 @@ async fn finish(live: &Live, established: Box<Established>, why: Why) -> Ending 
                 Side::Client => (client, upstream),
                 Side::Upstream => (upstream, client),
             };
-            other.transport().abort_on_close();
-            drop(other);
+            let reason = ending.reason.unwrap_or(Reason::UpstreamUnreachable);
+            reset(other, reason).await;
             match error
                 .record_error()
                 .and_then(sekisho_record::RecordError::alert)
             {
                 Some(alert) => alert::tell(broken, alert).await,
-                None => broken.transport().abort_on_close(),
+                None => reset(broken, reason).await,
             }
             ending
         }
     }
 }
 
+/// Closes a stream that is not whole, so that the other side sees it.
+async fn reset(stream: Stream, reason: Reason) {
+    match stream {
+        Stream::Lanes(lanes) => lanes.give_up(reason).await,
+        other => other.abort_on_close(),
+    }
+}
+
 fn failed(live: &Live, error: &RelayError) -> Ending {
-    let Some(alert) = error.alert() else {
+    let word = match error.lanes_error() {
+        Some(LanesError::Denied(word)) => Some(format!("refused: {word}")),
+        Some(LanesError::Reset(word)) => Some(format!("gave the stream up: {word}")),
+        Some(LanesError::Frame(_)) => {
+            return Ending {
+                allowed: true,
+                reason: Some(Reason::BadFrame),
+                detail: Some(error.to_string()),
+                end: "cut",
+            };
+        }
+        Some(LanesError::Alone(_)) | None => error
+            .alert()
+            .map(|alert| format!("refused with the TLS alert {alert}")),
+    };
+    let Some(word) = word else {
         return Ending {
             allowed: true,
             reason: None,
@@ -293,7 +355,7 @@ fn failed(live: &Live, error: &RelayError) -> Ending {
         allowed: !before_anything,
         reason: Some(Reason::RefusedByPeer),
         detail: Some(format!(
-            "{}: the other side refused with the TLS alert {alert}",
+            "{}: the other side {word}",
             error.side.as_str()
         )),
         end: if before_anything { "refused" } else { "cut" },

@@ -15,8 +15,9 @@ use crate::{
         spec::{Forward, Listen, SiteService},
     },
     error::{HandshakeError, LocalError},
-    handshake::{self, Layer, alert, gate::Handshaking},
+    handshake::{self, Hello, Layer, alert, gate::Handshaking},
     held::Memory,
+    lanes,
     live::Live,
     local::LocalUsers,
     peer::{Client, Peers},
@@ -46,7 +47,7 @@ pub(super) struct Decided {
 
 /// What the stages of one connection share.
 pub(super) struct Way<'a> {
-    pub(super) shared: &'a Shared,
+    pub(super) shared: &'a Arc<Shared>,
     pub(super) live: &'a Live,
     pub(super) facts: Facts,
     /// What the client has asked for, where it asks by CONNECT.
@@ -92,7 +93,7 @@ pub(super) fn decide(
 
 impl<'a> Way<'a> {
     pub(super) fn new(
-        shared: &'a Shared,
+        shared: &'a Arc<Shared>,
         live: &'a Live,
         source: Option<SocketAddr>,
         destination: Option<SocketAddr>,
@@ -165,12 +166,14 @@ impl<'a> Way<'a> {
     }
 
     /// The receiving side: nothing is dialled before the permit.
+    ///
+    /// `None`: it has become a lane of a stream that was there.
     pub(super) async fn inbound(
         mut self,
         table: &Table,
         mut transport: Transport,
         handshaking: Handshaking,
-    ) -> Result<Box<Established>, Refusal> {
+    ) -> Result<Option<Box<Established>>, Refusal> {
         self.claims(table, &mut transport).await?;
         let failed = |error| Refusal::handshake(&error);
         let hello = handshake::read_hello(transport, table.handshake_time)
@@ -200,7 +203,9 @@ impl<'a> Way<'a> {
             hello.set_socket(socket);
         }
         let now = self.shared.context.clock.now();
+        let lanes = hello.offers_lanes && lanes::most_of_listen(&at.snapshot.spec).is_some();
         let config = match at.snapshot.material.server(now) {
+            Ok(config) if lanes => Hello::with_lanes(config),
             Ok(config) => Arc::clone(config),
             Err(not_ready) => {
                 hello.refuse(handshake::INTERNAL_ERROR).await;
@@ -256,13 +261,24 @@ impl<'a> Way<'a> {
         let permit = at
             .refresh()
             .and_then(|()| self.decide(&at.snapshot, &peers));
-        match permit {
-            Ok(permit) => self.onward(at, stream, peers, Some(permit)).await,
+        let permit = match permit {
+            Ok(permit) => permit,
             Err(refusal) => {
-                alert::deny(stream).await;
-                Err(refusal)
+                alert::deny(stream, refusal.reason).await;
+                return Err(refusal);
             }
-        }
+        };
+        let stream = match stream {
+            Stream::Wire(wire) if wire.speaks_lanes() => {
+                let left = time.saturating_sub(self.live.counters.age());
+                match self.lane(&at, wire, &peers, left).await? {
+                    Some(lanes) => Stream::Lanes(lanes),
+                    None => return Ok(None),
+                }
+            }
+            other => other,
+        };
+        self.onward(at, stream, peers, Some(permit)).await.map(Some)
     }
 
     /// The sending side: may dial before the permit, and moves no byte before it.
@@ -409,7 +425,8 @@ impl<'a> Way<'a> {
                 }))
             }
             Err(refusal) => {
-                tokio::join!(self.deny(client, &refusal), alert::deny(upstream));
+                let reason = refusal.reason;
+                tokio::join!(self.deny(client, &refusal), alert::deny(upstream, reason));
                 Err(refusal)
             }
         }
@@ -417,10 +434,10 @@ impl<'a> Way<'a> {
 
     /// Ends a client whose way led nowhere.
     async fn turn_away(&self, client: Stream, refusal: &Refusal) {
-        if self.wanted.is_some() {
+        if self.wanted.is_some() || matches!(client, Stream::Lanes(_)) {
             self.deny(client, refusal).await;
         } else {
-            client.transport().abort_on_close();
+            client.abort_on_close();
         }
     }
 
@@ -431,7 +448,7 @@ impl<'a> Way<'a> {
                 let status = connect::status(refusal.reason);
                 connect::refuse(wire.transport, status, refusal.reason).await;
             }
-            other => alert::deny(other).await,
+            other => alert::deny(other, refusal.reason).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the configuration says of an endpoint, validated: invalid states do not exist here.
 
 mod forward;
+mod path;
 
 use std::{
     collections::BTreeMap,
@@ -14,6 +15,7 @@ use ipnet::IpNet;
 use sekisho_certs::{IdList, Members, SpiffeId, TrustDomain, tls::MinVersion};
 pub use sekisho_record::Backend;
 
+pub use path::{Lanes, PathOptions, Paths};
 pub use forward::{Address, AnySite, Forward, MtlsTarget, SiteService};
 
 /// One gate: a listening side and a forwarding side, each plain or mTLS.
@@ -56,6 +58,8 @@ pub struct EndpointSpec {
     pub resumption: bool,
     /// Options of its TCP sockets.
     pub sockets: Sockets,
+    /// Path.
+    pub path: Paths,
 }
 
 /// `socket: {listen, forward}`.
@@ -380,7 +384,7 @@ impl Default for Timeouts {
     }
 }
 
-/// `limits: {connections, handshakes}`.
+/// `limits: {connections, handshakes, lanes}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections of this endpoint at one time. Default: 65,536.
@@ -388,6 +392,8 @@ pub struct Limits {
     /// Handshakes in flight on this endpoint's address. Default: 1,024. One source prefix (/24,
     /// /64) gets at most a quarter, and a quarter is kept for sources that succeeded before.
     pub handshakes: usize,
+    /// Lanes of one peer at one time, of all its streams here (docs/protocol.md). Default: 64.
+    pub lanes: usize,
 }
 
 impl Default for Limits {
@@ -395,6 +401,7 @@ impl Default for Limits {
         Self {
             connections: 65_536,
             handshakes: 1_024,
+            lanes: 64,
         }
     }
 }

@@ -10,6 +10,8 @@ use aws_lc_rs::aead::{
 use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion};
 use std::time::Duration;
 
+use sekisho_certs::Reason;
+use sekisho_lanes::Frame;
 use sekisho_record::Alert;
 use tokio::io::AsyncWriteExt as _;
 use tokio_rustls::{client, server};
@@ -26,13 +28,33 @@ const TAG: usize = 16;
 /// RFC 8446 §6.2: what rustls sends, too, where our verifier refuses.
 pub(crate) const CERTIFICATE_UNKNOWN: Alert = Alert(46);
 
-/// Tells the peer of a finished handshake that it is denied, and closes.
-pub(crate) async fn deny(stream: Stream) {
+/// Tells the peer of a finished handshake that it is denied, and closes; why, where it speaks
+/// `sekisho/1`.
+pub(crate) async fn deny(mut stream: Stream, reason: Reason) {
+    match &mut stream {
+        Stream::Wire(wire) if wire.speaks_lanes() => {
+            let mut word = Vec::new();
+            let reason = reason.as_str();
+            Frame::Deny { reason }.encode(&mut word);
+            // Where it cannot be sealed, nor can the alert, and that sees to it.
+            let _ = wire.queue(&word);
+        }
+        Stream::Lanes(_) => {
+            if let Stream::Lanes(lanes) = stream {
+                lanes.give_up(reason).await;
+            }
+            return;
+        }
+        _ => {}
+    }
     tell(stream, Alert::ACCESS_DENIED).await;
 }
 
 /// Tells the peer of a finished handshake why it ends, and closes. A plain side is reset.
 pub(crate) async fn tell(mut stream: Stream, alert: Alert) {
+    if let Stream::Lanes(lanes) = stream {
+        return lanes.give_up(Reason::TlsFailed).await;
+    }
     if let Stream::Wire(wire) = &mut stream {
         // Behind a record that is half written.
         if !wire.queue_alert(alert) {
@@ -48,6 +70,7 @@ pub(crate) async fn tell(mut stream: Stream, alert: Alert) {
         Stream::Wire(wire) => (wire.transport, Some(Vec::new())),
         Stream::Server(stream) => server_record(*stream, alert),
         Stream::Client(stream) => client_record(*stream, alert),
+        Stream::Lanes(_) => return,
     };
     let sent = match record {
         Some(record) if flushed => {

@@ -26,6 +26,8 @@ pub(crate) struct Hello {
     bytes: Vec<u8>,
     /// The server name asked for, in lower case.
     pub(crate) server_name: Option<String>,
+    /// Whether the client offers `sekisho/1`.
+    pub(crate) offers_lanes: bool,
 }
 
 /// Reads a ClientHello.
@@ -52,11 +54,14 @@ pub(crate) async fn read_hello(
         .client_hello()
         .server_name()
         .map(str::to_ascii_lowercase);
+    let alpn = accepted.client_hello().alpn();
+    let offers_lanes = alpn.is_some_and(|mut alpn| alpn.any(|name| name == sekisho_lanes::ALPN));
     Ok(Hello {
         transport,
         accepted,
         bytes,
         server_name,
+        offers_lanes,
     })
 }
 
@@ -151,6 +156,14 @@ impl Hello {
                 Err(error)
             }
         }
+    }
+
+    /// `config` with `sekisho/1` selected. Only for a client that offers it: rustls refuses one that
+    /// offers other protocols only.
+    pub(crate) fn with_lanes(config: &Arc<ServerConfig>) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(config);
+        config.alpn_protocols = vec![sekisho_lanes::ALPN.to_vec()];
+        Arc::new(config)
     }
 
     /// Sets the socket's options, now that it is known whose it is.

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -87,6 +87,11 @@ impl Lane {
     pub(super) fn key_updates(&self) -> Counts {
         let tls = self.wire.tls.as_ref();
         tls.map(|tls| tls.session.counts()).unwrap_or_default()
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.words.is_empty() && self.wire.output.is_empty()
     }
 
     /// Frames to go before the next data.
@@ -287,16 +292,6 @@ impl Lane {
             }
         });
         drop(gone.await);
-    }
-
-    /// Ends our direction, once what is to be said was said.
-    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.words.is_empty() {
-            let words = std::mem::take(&mut self.words);
-            self.seal(&words)?;
-        }
-        ready!(self.wire.poll_finish(cx))?;
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,8 +1,9 @@
-//! Copying between streams of any kind: where a side's records are protected by rustls (`record:
-//! rustls`, TLS 1.2). Slower than turns (`proxy/src/relay/turn.rs`), and their oracle in tests.
+//! Copying between streams of any kind: where a side has lanes, or its records are protected by rustls
+//! (`record: rustls`, TLS 1.2). Slower than turns (`proxy/src/relay/turn.rs`), and their oracle in
+//! tests.
 
 use std::{
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,7 +12,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
-use super::{Counters, RelayError, Side};
+use super::{Counters, RelayError, Side, tcp::FAIR};
 use crate::stream::Stream;
 
 /// Room for four full TLS records.
@@ -25,16 +26,39 @@ pub(super) async fn copy(
 ) -> Result<(), RelayError> {
     let mut out = Direction::new(Side::Client, Side::Upstream);
     let mut back = Direction::new(Side::Upstream, Side::Client);
+    let driven = client.is_driven() || upstream.is_driven();
     poll_fn(|cx| {
-        let sent = out.poll(cx, client, upstream, counters)?;
-        let received = back.poll(cx, upstream, client, counters)?;
-        if sent.is_ready() && received.is_ready() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+        let begin = counters.to_upstream() + counters.to_client();
+        loop {
+            let sent = out.poll(cx, client, upstream, counters)?;
+            let received = back.poll(cx, upstream, client, counters)?;
+            let mut moved = false;
+            if driven {
+                let failed = |side| move |error| RelayError { side, error };
+                moved |= client.drive(cx).map_err(failed(Side::Client))?;
+                moved |= upstream.drive(cx).map_err(failed(Side::Upstream))?;
+            }
+            if sent.is_ready() && received.is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+            let all = counters.to_upstream() + counters.to_client();
+            if all - begin >= FAIR as u64 {
+                let mut others = std::pin::pin!(tokio::task::yield_now());
+                let _ = others.as_mut().poll(cx);
+                return Poll::Pending;
+            }
         }
     })
-    .await
+    .await?;
+    for stream in [client, upstream] {
+        if let Stream::Lanes(lanes) = stream {
+            lanes.close().await;
+        }
+    }
+    Ok(())
 }
 
 /// One direction. It owns a buffer only while bytes are under way.

@@ -13,7 +13,7 @@ use super::{
 use crate::{permit::Permit, stream::Stream, wire::Wire, worker::Flow};
 
 /// Bytes that a connection moves before others get their turn: at 2 GB/s they wait a millisecond.
-const FAIR: usize = 2 * 1024 * 1024;
+pub(super) const FAIR: usize = 2 * 1024 * 1024;
 /// What a turn counts for at least: one of many little records, or of KeyUpdates, moves few bytes and
 /// takes as long.
 const TURN: usize = 256 * 1024;
@@ -107,7 +107,8 @@ async fn last_words(error: RelayError, client: &mut Stream, upstream: &mut Strea
         Side::Client => client,
         Side::Upstream => upstream,
     };
-    if error.alert().is_some() || error.record_error().is_some() || stream.is_plain() {
+    let known = error.alert().is_some() || error.record_error().is_some();
+    if known || stream.is_plain() || stream.is_driven() {
         return error;
     }
     let mut sink = tokio::io::sink();

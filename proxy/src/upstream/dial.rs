@@ -8,11 +8,14 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::Instant,
+};
 
 use super::{catalogue::Planned, resolve::Resolved};
 use crate::{
-    endpoint::spec::{Address, SocketOptions},
+    endpoint::spec::{Address, EndpointSpec, SocketOptions},
     error::UpstreamError,
     socket,
     transport::Transport,
@@ -29,7 +32,7 @@ pub(super) async fn target(
     planned: &Planned,
     resolved: &Resolved,
     options: &SocketOptions,
-) -> Result<(Transport, String), UpstreamError> {
+) -> Result<(Transport, String, Option<Far>), UpstreamError> {
     let Planned {
         name: called,
         address,
@@ -49,12 +52,12 @@ pub(super) async fn target(
         Address::Site(_) | Address::Sites(_) => Err(UpstreamError::NotListed(address.to_string())),
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(failed)?;
-            Ok((Transport::Unix(stream), address.to_string()))
+            Ok((Transport::Unix(stream), address.to_string(), None))
         }
         Address::Ip(ip) => {
             allowed(ip.ip())?;
-            let stream = tcp(*ip, options).await.map_err(failed)?;
-            Ok((Transport::Tcp(stream), called.clone()))
+            let (stream, far) = tcp(*ip, options).await.map_err(failed)?;
+            Ok((Transport::Tcp(stream), called.clone(), Some(far)))
         }
         Address::Name(name, port) => {
             let addresses =
@@ -67,18 +70,43 @@ pub(super) async fn target(
                     })?;
             // A name of which one address is forbidden is not to be trusted with the others.
             addresses.iter().try_for_each(|at| allowed(at.ip()))?;
-            let (stream, at) = first_of(interleave(addresses), options)
+            let (stream, far) = first_of(interleave(addresses), options)
                 .await
                 .map_err(failed)?;
-            Ok((Transport::Tcp(stream), format!("{address} ({at})")))
+            let called = format!("{address} ({})", far.address);
+            Ok((Transport::Tcp(stream), called, Some(far)))
         }
     }
 }
 
-async fn tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
+/// Who answered, and how far away that is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Far {
+    pub(crate) address: SocketAddr,
+    /// What `connect` took: a round trip, where no SYN was lost.
+    pub(crate) round_trip: Duration,
+}
+
+/// Connects to an address that answered before.
+///
+/// # Errors
+/// What the system says.
+pub(crate) async fn redial(address: SocketAddr, spec: &EndpointSpec) -> io::Result<TcpStream> {
+    Ok(tcp(address, &spec.sockets.forward).await?.0)
+}
+
+async fn tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<(TcpStream, Far)> {
+    let begin = Instant::now();
     let stream = TcpStream::connect(address).await?;
+    let round_trip = begin.elapsed();
     socket::dialled(&stream, address, options);
-    Ok(stream)
+    Ok((
+        stream,
+        Far {
+            address,
+            round_trip,
+        },
+    ))
 }
 
 /// RFC 8305 §4: families in turn, the resolver's first one first.
@@ -102,18 +130,18 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 async fn first_of(
     addresses: Vec<SocketAddr>,
     options: &SocketOptions,
-) -> io::Result<(TcpStream, SocketAddr)> {
+) -> io::Result<(TcpStream, Far)> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
-    let attempt = |address| async move { (tcp(address, options).await, address) };
+    let attempt = |address| tcp(address, options);
     trying.extend(waiting.next().map(attempt));
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     loop {
         let more = waiting.len() > 0;
         tokio::select! {
             ended = trying.next() => match ended {
-                Some((Ok(stream), address)) => return Ok((stream, address)),
-                Some((Err(error), _)) => {
+                Some(Ok(connected)) => return Ok(connected),
+                Some(Err(error)) => {
                     last = error;
                     trying.extend(waiting.next().map(attempt));
                 }

@@ -24,7 +24,7 @@ use sekisho_proxy::{
         Endpoint,
         spec::{
             Address, Balance, EndpointSpec, Forward, Limits, Listen, MtlsTarget, ProxyProtocol,
-            RecordLayer, Sockets, Timeouts,
+            Paths, RecordLayer, Sockets, Timeouts,
         },
     },
 };
@@ -138,6 +138,7 @@ impl World {
             record: RecordLayer::default(),
             resumption: false,
             sockets: Sockets::default(),
+            path: Paths::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 mod changes;
 mod connect;
 mod harness;
+mod lanes;
 mod layer;
 mod limits;
 mod lists;

@@ -1,0 +1,502 @@
+//! Frames between the sockets of all lanes and what is kept in order.
+
+use std::{
+    future::Future as _,
+    io,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use sekisho_lanes::{Advice, Count, Frame, Incoming, Outgoing, incoming::Due};
+
+use super::{
+    ALONE, Arrival, Dialled, Lanes, LanesError, Role,
+    lane::{Gone, Lane},
+};
+use crate::held::Memory;
+
+/// What has come may be confirmed so much later, together with more.
+const SOON: Duration = Duration::from_millis(2);
+/// A piece that is not confirmed after so many of the usual times holds the others up.
+const LATE: u32 = 4;
+/// But not before this: the kernel repairs a single loss by itself.
+const EARLIEST: Duration = Duration::from_millis(300);
+/// Between two attempts to open a lane.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A side that dials nothing tells the other that its lanes hold it up this often.
+const TELL: Duration = Duration::from_millis(200);
+/// A stream at rest looks this often whether it has too many lanes.
+const REST: Duration = Duration::from_secs(31);
+
+/// What frames of one read mean beyond the stream's order.
+#[derive(Debug, Default)]
+struct Heard {
+    greeted: bool,
+    left: bool,
+    failed: Option<LanesError>,
+}
+
+/// Where frames go.
+struct Ears<'a> {
+    out: &'a mut Outgoing,
+    inc: &'a mut Incoming,
+    count: &'a mut Count,
+    memory: &'a Memory,
+    client: bool,
+    now: Instant,
+}
+
+impl Ears<'_> {
+    fn hear(&mut self, frame: Frame<'_>, heard: &mut Heard) -> Result<(), LanesError> {
+        let misplaced = |what: &str| Err(LanesError::Frame(format!("{what} where it has no place")));
+        if self.client && !heard.greeted {
+            return match frame {
+                Frame::Accept { lanes } => {
+                    heard.greeted = true;
+                    self.count.at_most(lanes);
+                    Ok(())
+                }
+                Frame::Deny { reason } => Err(LanesError::Denied(reason.to_owned())),
+                _ => misplaced("a frame before ACCEPT"),
+            };
+        }
+        match frame {
+            Frame::Open { .. } | Frame::Accept { .. } | Frame::Deny { .. } => {
+                misplaced("a frame that opens a lane")
+            }
+            Frame::Data { offset, text } => {
+                if heard.left {
+                    return misplaced("DATA behind LEAVE");
+                }
+                Ok(self.inc.receive(offset, text)?)
+            }
+            Frame::Ack {
+                received,
+                limit,
+                limited,
+            } => {
+                if limited {
+                    self.count.limited();
+                }
+                Ok(self.out.confirm(received, limit, self.now)?)
+            }
+            Frame::Fin { length } => Ok(self.inc.finish(length)?),
+            Frame::Reset { reason } => Err(LanesError::Reset(reason.to_owned())),
+            Frame::Leave => {
+                heard.left = true;
+                Ok(())
+            }
+            Frame::Blocked { limit } => {
+                self.inc.blocked(limit, !self.memory.is_full());
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Lanes {
+    /// Moves what can be moved. Returns whether anything did; where nothing did, the task is woken
+    /// when something can.
+    ///
+    /// # Errors
+    /// When the stream cannot go on.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone().into_io());
+        }
+        self.step(cx).map_err(|error| {
+            self.failed = Some(error.clone());
+            error.into_io()
+        })
+    }
+
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, LanesError> {
+        let now = Instant::now();
+        self.greet();
+        let mut moved = self.arrive(cx, now)?;
+        for key in self.roster.barred(cx.waker()) {
+            self.lose(key, "its peer is not trusted any more", now);
+        }
+        moved |= self.read(cx, now)?;
+        self.confirm(now);
+        moved |= self.write(cx, now);
+        moved |= self.tend(cx, now)?;
+        self.account();
+        Ok(moved)
+    }
+
+    /// The server's ACCEPT, once the relay has begun.
+    fn greet(&mut self) {
+        if let Role::Server {
+            registered,
+            accepted: accepted @ false,
+        } = &mut self.role
+        {
+            *accepted = true;
+            let lanes = registered.most();
+            let mut word = Vec::new();
+            Frame::Accept { lanes }.encode(&mut word);
+            if let Some(lane) = self.list.first_mut() {
+                lane.say(&word);
+            }
+        }
+    }
+
+    fn arrive(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LanesError> {
+        let mut any = false;
+        loop {
+            let arrival = match &mut self.role {
+                Role::Server { registered, .. } => match registered.arrivals.poll_recv(cx) {
+                    Poll::Ready(Some(arrival)) => arrival,
+                    _ => return Ok(any),
+                },
+                Role::Client {
+                    arrivals,
+                    dialling,
+                    not_before,
+                    ..
+                } => match arrivals.poll_recv(cx) {
+                    Poll::Ready(Some(dialled)) => {
+                        *dialling = dialling.saturating_sub(1);
+                        match dialled {
+                            Dialled::Lane(arrival) => *arrival,
+                            Dialled::Failed(why) => {
+                                *not_before = now + AGAIN;
+                                tracing::debug!(stream = ?self.stream, why, "no further lane");
+                                continue;
+                            }
+                            Dialled::Refused(why) => {
+                                if self.list.is_empty() {
+                                    return Err(LanesError::Alone(why));
+                                }
+                                *not_before = now + AGAIN;
+                                let open = u8::try_from(self.list.len()).unwrap_or(u8::MAX);
+                                self.count.at_most(open);
+                                tracing::debug!(stream = ?self.stream, why, "no more lanes");
+                                continue;
+                            }
+                        }
+                    }
+                    _ => return Ok(any),
+                },
+            };
+            any |= self.enter(arrival);
+        }
+    }
+
+    /// A lane that was opened for this stream is one of it.
+    fn enter(&mut self, arrival: Arrival) -> bool {
+        let Arrival {
+            wire,
+            rest,
+            peer,
+            place,
+        } = arrival;
+        let Ok(wire) = wire.attach() else {
+            // It is closed by being dropped, and the other side hears of that.
+            return false;
+        };
+        self.add(wire, rest, peer, place);
+        if let Some(lane) = self.list.last_mut() {
+            lane.greeted = true;
+        }
+        true
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LanesError> {
+        let client = matches!(self.role, Role::Client { .. });
+        let mut ears = Ears {
+            out: &mut self.out,
+            inc: &mut self.inc,
+            count: &mut self.count,
+            memory: self.keeping.memory(),
+            client,
+            now,
+        };
+        let mut any = false;
+        let mut gone = Vec::new();
+        for lane in &mut self.list {
+            let mut heard = Heard {
+                greeted: lane.greeted,
+                left: lane.peer_left,
+                failed: None,
+            };
+            let read = lane.poll_read(cx, &mut |frame| {
+                if heard.failed.is_none() {
+                    heard.failed = ears.hear(frame, &mut heard).err();
+                }
+            });
+            if let Some(failed) = heard.failed {
+                return Err(failed);
+            }
+            lane.greeted = heard.greeted;
+            lane.peer_left = heard.left;
+            match read {
+                Ok(came) => any |= came,
+                Err(why) => gone.push((lane.key, why)),
+            }
+        }
+        for (key, why) in gone {
+            any = true;
+            self.end(key, why, now)?;
+        }
+        self.part();
+        Ok(any)
+    }
+
+    /// A lane has ended, or is of no more use.
+    fn end(&mut self, key: u64, why: Gone, now: Instant) -> Result<(), LanesError> {
+        match why {
+            Gone::Broken(error) => return Err(LanesError::Frame(error.to_string())),
+            Gone::Lost(error) => self.lose(key, &error.to_string(), now),
+            Gone::Closed => {
+                if self.inc.is_complete() && self.out.waits_for_end() {
+                    self.out.closed();
+                }
+                let left = |lane: &Lane| lane.key == key && lane.left && lane.peer_left;
+                if self.is_complete() || self.list.iter().any(left) {
+                    self.remove(key);
+                } else {
+                    self.lose(key, "the other side closed it", now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the other side has all of ours, and we all of its.
+    fn is_complete(&self) -> bool {
+        self.out.is_over() && self.inc.is_complete()
+    }
+
+    /// Answers LEAVE, and takes out lanes that both sides have left.
+    fn part(&mut self) {
+        let mut parted = Vec::new();
+        for lane in &mut self.list {
+            if lane.peer_left && !lane.left {
+                lane.left = true;
+                let mut word = Vec::new();
+                Frame::Leave.encode(&mut word);
+                lane.say(&word);
+            }
+            if lane.peer_left && lane.left && lane.is_quiet() {
+                parted.push(lane.key);
+            }
+        }
+        for key in parted {
+            if let Some(mut lane) = self.remove(key) {
+                // What it still has to say is an end in order, for which nobody waits.
+                tokio::spawn(async move {
+                    let _ = tokio::time::timeout(super::GOODBYE, lane.goodbye()).await;
+                });
+            }
+        }
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Lane> {
+        let index = self.list.iter().position(|lane| lane.key == key)?;
+        let lane = self.list.remove(index);
+        let own = lane.key_updates();
+        self.key_updates.sent += own.sent;
+        self.key_updates.received += own.received;
+        self.roster.leave(key);
+        let open = self.list.len();
+        self.roster.count(|counts| counts.open = open);
+        Some(lane)
+    }
+
+    fn lose(&mut self, key: u64, why: &str, now: Instant) {
+        let Some(lane) = self.remove(key) else {
+            return;
+        };
+        lane.abort_on_close();
+        let repeated = self.out.repeated();
+        self.roster.count(|counts| {
+            counts.lost += 1;
+            counts.repeated = repeated;
+        });
+        self.out.lost(key);
+        self.inc.tell_again();
+        tracing::debug!(stream = ?self.stream, why, left = self.list.len(), "a lane is lost");
+        if self.list.is_empty() {
+            self.alone = Some((now, why.to_owned()));
+        }
+    }
+
+    /// Tells how far we are, where it is due.
+    fn confirm(&mut self, now: Instant) {
+        match self.inc.due() {
+            Due::Nothing => return,
+            Due::Now => {}
+            Due::Soon => match self.confirm_at {
+                Some(at) if at <= now => {}
+                Some(_) => return,
+                None => {
+                    self.confirm_at = Some(now + SOON);
+                    return;
+                }
+            },
+        }
+        if self.list.is_empty() {
+            return;
+        }
+        self.confirm_at = None;
+        let word = self.confirmation();
+        self.say(&word);
+    }
+
+    /// On one of the lanes: another each time, so that a lane that stands still does not keep it.
+    fn say(&mut self, word: &[u8]) {
+        let count = self.list.len().max(1);
+        let index = self.turn % count;
+        self.turn = self.turn.wrapping_add(1);
+        let free = (0..count)
+            .map(|step| (index + step) % count)
+            .find(|index| self.list.get(*index).is_some_and(Lane::is_quiet));
+        if let Some(lane) = self.list.get_mut(free.unwrap_or(index)) {
+            lane.say(word);
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if let Some(limit) = self.out.blocked() {
+            let mut word = Vec::new();
+            Frame::Blocked { limit }.encode(&mut word);
+            self.say(&word);
+        }
+        let count = self.list.len();
+        let mut any = false;
+        let mut room = count == 0;
+        let mut lost = Vec::new();
+        let first = self.turn;
+        for step in 0..count {
+            let Some(lane) = self.list.get_mut((first + step) % count) else {
+                continue;
+            };
+            match lane.poll_write(cx, &mut self.out, count == 1, now) {
+                Ok(wrote) => {
+                    any |= wrote.any;
+                    room |= wrote.room;
+                }
+                Err(error) => lost.push((lane.key, error)),
+            }
+        }
+        self.turn = first.wrapping_add(1);
+        for (key, error) in lost {
+            any = true;
+            self.lose(key, &error.to_string(), now);
+        }
+        if !room && self.out.is_ready() {
+            self.count.limited();
+            self.starved = true;
+        }
+        any
+    }
+
+    /// Looks at what time asks for: how many lanes there are, who is late, how long none was left.
+    fn tend(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LanesError> {
+        let mut timer = self.confirm_at;
+        let mut at = |when: Instant| timer = Some(timer.map_or(when, |known| known.min(when)));
+        let over = self.is_complete();
+        if let Some((since, why)) = &self.alone
+            && !over
+        {
+            if now.saturating_duration_since(*since) >= ALONE {
+                return Err(LanesError::Alone(why.clone()));
+            }
+            at(*since + ALONE);
+        }
+        let late = EARLIEST.max(self.out.round().unwrap_or_default() * LATE);
+        let mut any = false;
+        if self.list.len() > 1 {
+            any |= self.out.rescue(late, now).is_some();
+            if let Some(when) = self.out.rescue_at(late) {
+                // A lane that is to be helped, and of which nobody has room: looked at again soon.
+                at(when.max(now + SOON));
+            }
+        }
+        let moved = self.out.confirmed() + self.inc.received();
+        let busy = self.out.held() > 0 || moved != self.seen;
+        match &self.role {
+            Role::Client { not_before, .. } => {
+                let not_before = *not_before;
+                if !over {
+                    self.adjust(moved, now);
+                    if busy || self.alone.is_some() {
+                        let alone = self.alone.is_some();
+                        at(if alone { not_before.max(now + SOON) } else { self.count.next() });
+                    } else if self.count.wanted() > 1 {
+                        at(now + REST);
+                    }
+                }
+            }
+            Role::Server { .. } => {
+                if self.starved && now >= self.tell_at {
+                    self.starved = false;
+                    self.tell_at = now + TELL;
+                    let word = self.confirmation();
+                    self.say(&word);
+                    any = true;
+                }
+                if self.starved {
+                    at(self.tell_at);
+                }
+            }
+        }
+        self.seen = moved;
+        if let Some(when) = timer {
+            self.timer.as_mut().reset(when.into());
+            any |= self.timer.as_mut().poll(cx).is_ready();
+        }
+        Ok(any)
+    }
+
+    /// Opens lanes, or leaves them.
+    fn adjust(&mut self, moved: u64, now: Instant) {
+        let staying = self.list.iter().filter(|lane| !lane.left).count();
+        let open = u8::try_from(staying).unwrap_or(u8::MAX);
+        let wanted = match self.count.look(moved, open, now) {
+            Advice::Fewer(wanted) => {
+                self.leave(staying - usize::from(wanted));
+                return;
+            }
+            Advice::More(wanted) => wanted,
+            // One that was lost is replaced without waiting for the next look.
+            Advice::Stay => self.count.wanted(),
+        };
+        let Role::Client {
+            dialler,
+            sender,
+            dialling,
+            not_before,
+            ..
+        } = &mut self.role
+        else {
+            return;
+        };
+        let greeted = self.list.iter().any(|lane| lane.greeted) || self.list.is_empty();
+        // Before ACCEPT there is nothing to join.
+        if now < *not_before || !greeted {
+            return;
+        }
+        for _ in open.saturating_add(*dialling)..wanted {
+            *dialling += 1;
+            let (dialler, sender) = (dialler.clone(), sender.clone());
+            tokio::spawn(async move {
+                let dialled = dialler.dial().await;
+                // A stream that is over wants none.
+                let _ = sender.send(dialled).await;
+            });
+        }
+    }
+
+    fn leave(&mut self, count: usize) {
+        let mut word = Vec::new();
+        Frame::Leave.encode(&mut word);
+        let staying = self.list.iter_mut().rev().filter(|lane| !lane.left);
+        for lane in staying.take(count) {
+            lane.left = true;
+            lane.say(&word);
+        }
+    }
+}
