@@ -23,8 +23,8 @@ use sekisho_proxy::{
     endpoint::{
         Endpoint,
         spec::{
-            Address, Balance, EndpointSpec, Forward, Limits, Listen, MtlsTarget, ProxyProtocol,
-            RecordLayer, Sockets, Timeouts,
+            Address, Balance, EndpointSpec, Forward, Limits, Listen, MtlsTarget, Paths,
+            ProxyProtocol, RecordLayer, Sockets, Timeouts,
         },
     },
 };
@@ -138,6 +138,7 @@ impl World {
             record: RecordLayer::default(),
             resumption: false,
             sockets: Sockets::default(),
+            path: Paths::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use sekisho_certs::{
 };
 use sekisho_proxy::endpoint::spec::{
     Address, Balance, EndpointSpec, Forward, HealthCheck, Limits, Listen, LocalClient,
-    LocalClients, MtlsTarget, ProxyProtocol, RecordLayer, Sockets, Timeouts,
+    LocalClients, MtlsTarget, Paths, ProxyProtocol, RecordLayer, Sockets, Timeouts,
 };
 
 use super::{INBOUND, OUTBOUND, endpoint, load_text, site};
@@ -74,6 +74,7 @@ fn hokkaido(name: &str, own_id: &str, listen: Listen, forward: Forward) -> Endpo
         record: RecordLayer::default(),
         resumption: false,
         sockets: Sockets::default(),
+        path: Paths::default(),
     }
 }
 

@@ -8,7 +8,7 @@ fn settings_say_what_they_expect() {
     let year = "expected a duration from 1ms to 366d, found";
     let known = "expected one of: listen, forward, as, accept, expect, local, from, identity, \
                  bundles, policy, name, default, tls, balance, health, timeouts, limits, max_age, \
-                 cut_at_expiry, proxy_protocol, protocol, record, socket";
+                 cut_at_expiry, proxy_protocol, protocol, record, socket, path";
     check(
         INBOUND,
         &[
