@@ -75,7 +75,7 @@ pub(crate) fn wanted(spec: &EndpointSpec, far: &Far) -> Option<Wanted> {
         spec::Lanes::Auto if far.round_trip >= LONG => {
             Some(Wanted::Auto(sekisho_lanes::MOST_LANES))
         }
-        spec::Lanes::Most(lanes) if lanes > 1 => Some(Wanted::Fixed(lanes)),
+        spec::Lanes::Most(lanes) if lanes.get() > 1 => Some(Wanted::Fixed(lanes.get())),
         spec::Lanes::Auto | spec::Lanes::Most(_) => None,
     }
 }
@@ -86,7 +86,7 @@ pub(crate) fn most_of_listen(spec: &EndpointSpec) -> Option<u8> {
     match spec.path.listen.lanes {
         _ if !own => None,
         spec::Lanes::Auto => Some(sekisho_lanes::MOST_LANES),
-        spec::Lanes::Most(lanes) => (lanes > 1).then_some(lanes),
+        spec::Lanes::Most(lanes) => (lanes.get() > 1).then_some(lanes.get()),
     }
 }
 

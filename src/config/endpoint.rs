@@ -23,6 +23,7 @@ use super::{
 mod forward;
 pub(super) mod ids;
 pub(super) mod listen;
+mod path;
 pub(super) mod settings;
 mod socket;
 
@@ -109,6 +110,7 @@ pub(super) fn read(entry: &Entry, shared: &Shared, report: &mut Report) -> Optio
         record: settings.record,
         resumption,
         sockets: settings.sockets,
+        path: settings.path,
     };
     check_identity(&map, &spec, identity.as_ref(), report);
     check_federated(&map, &spec, shared, report);

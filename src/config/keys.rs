@@ -350,6 +350,7 @@ pub(super) const ENDPOINT: Keys = Keys {
         "protocol",
         "record",
         "socket",
+        "path",
     ],
     later: &[],
 };
@@ -412,8 +413,8 @@ pub(super) const TIMEOUTS: Keys = Keys {
 
 /// `endpoints.NAME.limits`.
 pub(super) const LIMITS: Keys = Keys {
-    of: "{connections, handshakes}",
-    known: &["connections", "handshakes"],
+    of: "{connections, handshakes, lanes}",
+    known: &["connections", "handshakes", "lanes"],
     later: &[],
 };
 
@@ -436,6 +437,20 @@ pub(super) const SOCKET_SIDE: Keys = Keys {
         "user_timeout",
         "dscp",
     ],
+    later: &[],
+};
+
+/// `endpoints.NAME.path`.
+pub(super) const PATH: Keys = Keys {
+    of: "{listen: {…}, forward: {…}}, or {congestion, buffers, lanes} for each mTLS side",
+    known: &["listen", "forward", "congestion", "buffers", "lanes"],
+    later: &[],
+};
+
+/// `endpoints.NAME.path.listen` and `.forward`.
+pub(super) const PATH_SIDE: Keys = Keys {
+    of: "{congestion: auto or NAME, buffers: auto or SIZE, lanes: auto or N}",
+    known: &["congestion", "buffers", "lanes"],
     later: &[],
 };
 
@@ -495,4 +510,6 @@ pub(super) const ALL: &[(&str, &Keys)] = &[
     ("socket.", &SOCKET),
     ("socket.listen.", &SOCKET_SIDE),
     ("socket.listen.keepalive.", &KEEPALIVE),
+    ("path.", &PATH),
+    ("path.listen.", &PATH_SIDE),
 ];

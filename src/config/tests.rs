@@ -17,6 +17,7 @@ mod folder;
 mod kubeconfig;
 mod oidc;
 mod other_sites;
+mod path;
 mod refused;
 mod refused_endpoint;
 mod refused_settings;

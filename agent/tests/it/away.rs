@@ -11,7 +11,7 @@ use sekisho_certs::{
 use sekisho_proxy::{
     Desired, Options, Proxy,
     endpoint::spec::{
-        Address, Balance, EndpointSpec, Forward, Limits, Listen, LocalClients, MtlsTarget,
+        Address, Balance, EndpointSpec, Forward, Limits, Listen, LocalClients, MtlsTarget, Paths,
         ProxyProtocol, RecordLayer, Sockets, Timeouts,
     },
 };
@@ -83,6 +83,7 @@ impl Pair {
             record: RecordLayer::default(),
             resumption: false,
             sockets: Sockets::default(),
+            path: Paths::default(),
         };
         let outbound = EndpointSpec {
             name: "out".into(),

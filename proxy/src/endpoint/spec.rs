@@ -15,8 +15,8 @@ use ipnet::IpNet;
 use sekisho_certs::{IdList, Members, SpiffeId, TrustDomain, tls::MinVersion};
 pub use sekisho_record::Backend;
 
-pub use path::{Lanes, PathOptions, Paths};
 pub use forward::{Address, AnySite, Forward, MtlsTarget, SiteService};
+pub use path::{Buffers, Congestion, Lanes, PathOptions, Paths, Side};
 
 /// One gate: a listening side and a forwarding side, each plain or mTLS.
 ///
@@ -58,7 +58,7 @@ pub struct EndpointSpec {
     pub resumption: bool,
     /// Options of its TCP sockets.
     pub sockets: Sockets,
-    /// Path.
+    /// What each side does about the length of its path.
     pub path: Paths,
 }
 
@@ -75,12 +75,11 @@ pub struct Sockets {
 /// Options of a TCP socket. What is `None` stays as the system has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketOptions {
-    /// Congestion control, as the kernel names it. Default: cubic where the peer is on this host,
-    /// else the system's.
+    /// Congestion control, as the kernel names it. Default: what [`PathOptions`] says.
     pub congestion: Option<String>,
-    /// SO_SNDBUF in bytes. Default: the kernel tunes it; a size switches that off.
+    /// SO_SNDBUF in bytes. Default: what [`PathOptions`] says; a size switches the kernel's tuning off.
     pub send_buffer: Option<usize>,
-    /// SO_RCVBUF in bytes. Default: the kernel tunes it; a size switches that off.
+    /// SO_RCVBUF in bytes. Default: what [`PathOptions`] says; a size switches the kernel's tuning off.
     pub receive_buffer: Option<usize>,
     /// TCP_NODELAY. Default: yes.
     pub nodelay: bool,

@@ -23,8 +23,8 @@ use sekisho_proxy::{
     endpoint::{
         Endpoint,
         spec::{
-            Address, Balance, EndpointSpec, Forward, Limits, Listen, MtlsTarget, ProxyProtocol,
-            Paths, RecordLayer, Sockets, Timeouts,
+            Address, Balance, EndpointSpec, Forward, Limits, Listen, MtlsTarget, Paths,
+            ProxyProtocol, RecordLayer, Sockets, Timeouts,
         },
     },
 };

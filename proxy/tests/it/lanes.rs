@@ -74,7 +74,7 @@ impl Between {
 pub(crate) fn pair(world: &World, listen: SocketAddr, lanes: u8) -> [EndpointSpec; 2] {
     let back = world.receiving("back");
     let mut front = world.sending("front", listen);
-    front.path.forward.lanes = Lanes::Most(lanes);
+    front.path.forward.lanes = Lanes::Most(lanes.try_into().unwrap());
     [front, back]
 }
 

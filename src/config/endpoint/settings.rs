@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use sekisho_certs::tls::MinVersion;
 use sekisho_proxy::endpoint::spec::{
-    Backend, Balance, Forward, HealthCheck, Limits, Listen, ProxyProtocol, RecordLayer, Sockets,
-    Timeouts,
+    Backend, Balance, Forward, HealthCheck, Limits, Listen, Paths, ProxyProtocol, RecordLayer,
+    Sockets, Timeouts,
 };
 
-use super::{listen::networks, socket};
+use super::{listen::networks, path, socket};
 use crate::config::{
     error::{Problem, Report},
     field::{Field, Map},
@@ -28,6 +28,7 @@ pub(super) struct Settings {
     pub(super) proxy_protocol: ProxyProtocol,
     pub(super) record: RecordLayer,
     pub(super) sockets: Sockets,
+    pub(super) path: Paths,
 }
 
 /// `tls`.
@@ -66,6 +67,9 @@ pub(super) fn read(
     let sockets = map.get_or("socket", Sockets::default(), report, |field, report| {
         socket::read(field, listen, forward, report)
     });
+    let path = map.get_or("path", Paths::default(), report, |field, report| {
+        path::read(field, listen, forward, sockets.as_ref(), report)
+    });
     protocol?;
     Some(Settings {
         balance: balance?,
@@ -77,6 +81,7 @@ pub(super) fn read(
         proxy_protocol: proxy_protocol?,
         record: record?,
         sockets: sockets?,
+        path: path?,
     })
 }
 
@@ -173,9 +178,13 @@ fn limits(field: &Field<'_>, report: &mut Report) -> Option<Limits> {
     let handshakes = map.get_or("handshakes", default.handshakes, report, |field, report| {
         field.number(4..=65_536, report)?.try_into().ok()
     });
+    let lanes = map.get_or("lanes", default.lanes, report, |field, report| {
+        field.number(1..=4096, report)?.try_into().ok()
+    });
     Some(Limits {
         connections: connections?,
         handshakes: handshakes?,
+        lanes: lanes?,
     })
 }
 

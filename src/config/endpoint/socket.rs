@@ -52,9 +52,7 @@ fn side(field: &Field<'_>, report: &mut Report) -> Option<SocketOptions> {
     let congestion = map.get_or("congestion", None, report, |field, report| {
         let form = "the name of a congestion control, as in bbr or cubic";
         field.parse(form, report, |text| {
-            let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-            let name = !text.is_empty() && text.len() <= NAME && text.bytes().all(letter);
-            name.then(|| Some(text.to_owned()))
+            is_congestion(text).then(|| Some(text.to_owned()))
         })
     });
     let send_buffer = buffer(&map, "send_buffer", report);
@@ -77,6 +75,12 @@ fn side(field: &Field<'_>, report: &mut Report) -> Option<SocketOptions> {
         user_timeout: user_timeout?,
         dscp: dscp?,
     })
+}
+
+/// Whether a congestion control may be called so.
+pub(super) fn is_congestion(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !text.is_empty() && text.len() <= NAME && text.bytes().all(letter)
 }
 
 #[expect(

@@ -8,7 +8,7 @@ use sekisho_certs::{
 };
 use sekisho_proxy::endpoint::spec::{
     Address, Balance, EndpointSpec, Forward, HealthCheck, Limits, Listen, LocalClient,
-    LocalClients, MtlsTarget, ProxyProtocol, RecordLayer, Sockets, Timeouts,
+    LocalClients, MtlsTarget, Paths, ProxyProtocol, RecordLayer, Sockets, Timeouts,
 };
 
 use super::{INBOUND, OUTBOUND, endpoint, load_text, site};
@@ -74,6 +74,7 @@ fn hokkaido(name: &str, own_id: &str, listen: Listen, forward: Forward) -> Endpo
         record: RecordLayer::default(),
         resumption: false,
         sockets: Sockets::default(),
+        path: Paths::default(),
     }
 }
 
@@ -195,7 +196,7 @@ tls: {min: \"1.2\"}
 balance: least_connections
 health: {interval: 1s, timeout: 500ms, fall: 5, rise: 1}
 timeouts: {connect: 1s, handshake: 2s, idle: 1h30m}
-limits: {connections: 10, handshakes: 8}
+limits: {connections: 10, handshakes: 8, lanes: 5}
 max_age: 2d
 cut_at_expiry: true
 proxy_protocol: {in: true, from: [10.0.0.0/8], out: true}
@@ -236,6 +237,7 @@ policy: {dir: ./p, decision: data.envoy.authz.allow}
     let limits = Limits {
         connections: 10,
         handshakes: 8,
+        lanes: 5,
     };
     assert_eq!(spec.limits, limits);
     assert_eq!(spec.max_age, Some(Duration::from_secs(172_800)));

@@ -8,7 +8,7 @@ fn settings_say_what_they_expect() {
     let year = "expected a duration from 1ms to 366d, found";
     let known = "expected one of: listen, forward, as, accept, expect, local, from, identity, \
                  bundles, policy, name, default, tls, balance, health, timeouts, limits, max_age, \
-                 cut_at_expiry, proxy_protocol, protocol, record, socket";
+                 cut_at_expiry, proxy_protocol, protocol, record, socket, path";
     check(
         INBOUND,
         &[
@@ -139,7 +139,7 @@ fn settings_say_what_they_expect() {
             ),
             (
                 "limits: 5",
-                "8:13: endpoints.x.limits: expected {connections, handshakes}, found \"5\"",
+                "8:13: endpoints.x.limits: expected {connections, handshakes, lanes}, found \"5\"",
             ),
             (
                 "limits: {connections: 0}",
@@ -150,6 +150,10 @@ fn settings_say_what_they_expect() {
                 "limits: {handshakes: 3}",
                 "8:26: endpoints.x.limits.handshakes: expected a number from 4 to 65536, found \
                  \"3\"",
+            ),
+            (
+                "limits: {lanes: 0}",
+                "8:21: endpoints.x.limits.lanes: expected a number from 1 to 4096, found \"0\"",
             ),
             (
                 "proxy_protocol: true",
