@@ -38,6 +38,8 @@ pub(crate) async fn deny(mut stream: Stream, reason: Reason) {
             Frame::Deny { reason }.encode(&mut word);
             // Where it cannot be sealed, nor can the alert, and that sees to it.
             let _ = wire.queue(&word);
+            // An alert of its own would have libraries drop the word that stands before it.
+            return tell(stream, Alert::CLOSE_NOTIFY).await;
         }
         Stream::Lanes(_) => {
             if let Stream::Lanes(lanes) = stream {

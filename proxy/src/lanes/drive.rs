@@ -300,6 +300,9 @@ impl Lanes {
         self.key_updates.sent += own.sent;
         self.key_updates.received += own.received;
         self.roster.leave(key);
+        if self.list.is_empty() {
+            self.alone = Some((Instant::now(), "it was left".to_owned()));
+        }
         let open = self.list.len();
         self.roster.count(|counts| counts.open = open);
         Some(lane)

@@ -263,7 +263,7 @@ impl Lane {
 
     /// The last frame, behind what was sealed before; then an end in order.
     pub(super) async fn last_word(mut self, word: &[u8]) {
-        let told = self.seal(word).is_ok() && self.wire.queue_alert(Alert::ACCESS_DENIED);
+        let told = self.seal(word).is_ok() && self.wire.queue_alert(Alert::CLOSE_NOTIFY);
         let flushed = std::future::poll_fn(|cx| self.wire.poll_output(cx)).await;
         if told && flushed.is_ok() {
             self.wire.transport.close_gently().await;

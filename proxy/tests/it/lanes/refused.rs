@@ -1,1 +1,268 @@
-//! r
+//! What a peer must not do on a lane: refused or bounded, counted, with a reason; never a byte out of
+//! place.
+
+use sekisho_lanes::{FIRST_WINDOW, Frame, StreamId, frame::Purpose};
+use sekisho_proxy::endpoint::spec::{Lanes, Listen};
+use sekisho_testkit::wait::wait_for;
+
+use super::raw::{Came, Raw, STREAM, frame};
+use crate::harness::{SOON, World, list, policy};
+
+const ACCEPT: Frame<'_> = Frame::Accept { lanes: 16 };
+const DENIED: Frame<'_> = Frame::Deny {
+    reason: "not_accepted",
+};
+const BAD: Frame<'_> = Frame::Reset {
+    reason: "bad_frame",
+};
+
+async fn opened(world: &World) -> Raw {
+    let mut raw = Raw::dial(world, "/front").await;
+    raw.open(Purpose::New).await;
+    assert_eq!(raw.word().await, frame(ACCEPT));
+    raw
+}
+
+async fn data(raw: &mut Raw, offset: u64, text: &[u8]) {
+    raw.send(Frame::Data { offset, text }).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_a_peer_of_no_code_of_ours() {
+    let world = World::with_gate(|_| {}).await;
+    let mut one = opened(&world).await;
+    let mut other = Raw::dial(&world, "/front").await;
+    other.open(Purpose::Join).await;
+    assert_eq!(other.word().await, frame(ACCEPT));
+    data(&mut other, 3, b"def").await;
+    data(&mut one, 0, b"abc").await;
+    // The echo's answer, by whichever lane.
+    let answer = tokio::select! {
+        word = one.word() => word,
+        word = other.word() => word,
+    };
+    let Came::Frame(text) = &answer else {
+        panic!("{answer:?}");
+    };
+    assert!(text.starts_with("Data { offset: 0, text: [97, 98, 99"), "{text}");
+}
+
+#[tokio::test]
+async fn a_lane_of_another_identity_does_not_join_and_learns_nothing() {
+    let world = World::with_gate(|spec| {
+        if let Listen::Mtls { accept, .. } = &mut spec.listen {
+            *accept = list(&["spiffe://a.example/front", "spiffe://a.example/other"]);
+        }
+    })
+    .await;
+    let mut own = opened(&world).await;
+    let mut other = Raw::dial(&world, "/other").await;
+    other.open(Purpose::Join).await;
+    assert_eq!(other.word().await, frame(DENIED));
+    assert_eq!(other.word().await, Came::End);
+    // A stream that is not there is answered in the same way.
+    let mut other = Raw::dial(&world, "/other").await;
+    let stream = StreamId([8; 16]);
+    other.open_as(stream, Purpose::Join, "back.b.example").await;
+    assert_eq!(other.word().await, frame(DENIED));
+    // And so is another endpoint's, and a name that is taken.
+    let mut wrong = Raw::dial(&world, "/front").await;
+    wrong.open_as(STREAM, Purpose::Join, "other.b.example").await;
+    assert_eq!(wrong.word().await, frame(DENIED));
+    let mut taken = Raw::dial(&world, "/other").await;
+    taken.open(Purpose::New).await;
+    assert_eq!(taken.word().await, frame(DENIED));
+    world.until("refused", "not_accepted", 4).await;
+    data(&mut own, 0, b"x").await;
+    let Came::Frame(text) = own.word().await else {
+        panic!("it ended");
+    };
+    assert_eq!(text, "Data { offset: 0, text: [120] }");
+}
+
+#[tokio::test]
+async fn a_peer_has_only_so_many_lanes() {
+    let world = World::with_gate(|spec| {
+        spec.limits.lanes = 3;
+        spec.path.listen.lanes = Lanes::Most(16.try_into().unwrap());
+    })
+    .await;
+    let mut lanes = vec![opened(&world).await];
+    for _ in 0..2 {
+        let mut lane = Raw::dial(&world, "/front").await;
+        lane.open(Purpose::Join).await;
+        assert_eq!(lane.word().await, frame(ACCEPT));
+        lanes.push(lane);
+    }
+    let mut more = Raw::dial(&world, "/front").await;
+    more.open(Purpose::Join).await;
+    assert_eq!(more.word().await, frame(DENIED));
+    let mut new = Raw::dial(&world, "/front").await;
+    new.open_as(StreamId([9; 16]), Purpose::New, "back.b.example").await;
+    assert_eq!(new.word().await, frame(DENIED));
+    world.until("refused", "limit", 2).await;
+    // One that goes makes room.
+    lanes.pop();
+    wait_for("it is noticed", SOON, || {
+        let all = world.proxy.registry().snapshot();
+        let lost = |live: &sekisho_proxy::live::Live| {
+            live.details().lanes().is_some_and(|lanes| lanes.open == 2)
+        };
+        all.iter().any(|live| lost(live))
+    })
+    .await;
+    let mut lane = Raw::dial(&world, "/front").await;
+    lane.open(Purpose::Join).await;
+    assert_eq!(lane.word().await, frame(ACCEPT));
+}
+
+/// What is sent on a stream of one lane ends it.
+async fn breaks(what: &str, send: impl AsyncFnOnce(&mut Raw)) {
+    let world = World::with_gate(|_| {}).await;
+    let mut raw = opened(&world).await;
+    send(&mut raw).await;
+    let mut last = raw.word().await;
+    while matches!(&last, Came::Frame(text) if text.starts_with("Data")) {
+        last = raw.word().await;
+    }
+    assert_eq!(last, frame(BAD), "{what}");
+    drop(raw);
+    world.until("allowed", "bad_frame", 1).await;
+    wait_for("nothing is kept", SOON, || world.proxy.memory().held() == 0).await;
+}
+
+#[tokio::test]
+async fn what_breaks_the_rules_ends_the_stream() {
+    breaks("a piece that overlaps", async |raw| {
+        data(raw, 3, b"defg").await;
+        data(raw, 5, b"fgh").await;
+    })
+    .await;
+    breaks("beyond the window", async |raw| {
+        data(raw, FIRST_WINDOW, b"x").await;
+    })
+    .await;
+    breaks("an end that moves", async |raw| {
+        raw.send(Frame::Fin { length: 5 }).await;
+        raw.send(Frame::Fin { length: 6 }).await;
+    })
+    .await;
+    breaks("a confirmation of nothing", async |raw| {
+        let (received, limit) = (1, FIRST_WINDOW);
+        raw.send(Frame::Ack {
+            received,
+            limit,
+            limited: false,
+        })
+        .await;
+    })
+    .await;
+    breaks("a second opening", async |raw| {
+        raw.open(Purpose::Join).await;
+    })
+    .await;
+    breaks("an answer to nothing", async |raw| {
+        raw.send(ACCEPT).await;
+    })
+    .await;
+    breaks("data behind LEAVE", async |raw| {
+        let mut bytes = Vec::new();
+        let (offset, text) = (0, &b"x"[..]);
+        Frame::Leave.encode(&mut bytes);
+        Frame::Data { offset, text }.encode(&mut bytes);
+        raw.send_bytes(&bytes).await;
+    })
+    .await;
+    breaks("a type that is not known", async |raw| {
+        raw.send_bytes(&[77, 0, 0, 0]).await;
+    })
+    .await;
+    breaks("small pieces without end", async |raw| {
+        let mut bytes = Vec::new();
+        for piece in 0..5000 {
+            let (offset, text) = (1 + 2 * piece, &b"x"[..]);
+            Frame::Data { offset, text }.encode(&mut bytes);
+        }
+        raw.send_bytes(&bytes).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_piece_again_is_dropped() {
+    let world = World::with_gate(|_| {}).await;
+    let mut raw = opened(&world).await;
+    for _ in 0..3 {
+        data(&mut raw, 0, b"abc").await;
+        data(&mut raw, 6, b"g").await;
+    }
+    data(&mut raw, 3, b"def").await;
+    raw.send(Frame::Fin { length: 7 }).await;
+    let mut all = String::new();
+    loop {
+        match raw.word().await {
+            Came::Frame(text) if text.starts_with("Data") => all += &text,
+            other => {
+                assert_eq!(other, frame(Frame::Fin { length: 7 }), "after {all}");
+                break;
+            }
+        }
+    }
+    let count = |digits: &str| all.matches(digits).count();
+    assert_eq!((count("97"), count("98"), count("103")), (1, 1, 1), "{all}");
+}
+
+#[tokio::test]
+async fn a_lane_that_does_not_begin_as_one_is_refused() {
+    let world = World::with_gate(|_| {}).await;
+    let mut raw = Raw::dial(&world, "/front").await;
+    data(&mut raw, 0, b"x").await;
+    let denied = Frame::Deny {
+        reason: "bad_frame",
+    };
+    assert_eq!(raw.word().await, frame(denied));
+    let mut raw = Raw::dial(&world, "/front").await;
+    raw.send_bytes(b"GET / HTTP/1.1\r\n\r\n").await;
+    assert_eq!(raw.word().await, frame(denied));
+    world.until("refused", "bad_frame", 2).await;
+    assert_eq!(world.echo.accepted(), 0, "nothing was dialled");
+}
+
+#[tokio::test]
+async fn a_lane_without_an_opening_is_given_up_in_time() {
+    let world = World::with_gate(|spec| {
+        spec.timeouts.handshake = std::time::Duration::from_millis(500);
+    })
+    .await;
+    let mut raw = Raw::dial(&world, "/front").await;
+    assert_eq!(raw.word().await, Came::Alert("AccessDenied".into()));
+    world.until("refused", "handshake_timeout", 1).await;
+}
+
+#[tokio::test]
+async fn a_denial_says_why() {
+    let world = World::new().await;
+    let policy = policy("default allow := false");
+    world.apply(&[world.receiving("back")], Some(&policy));
+    let mut raw = Raw::dial(&world, "/front").await;
+    raw.open(Purpose::New).await;
+    let denied = Frame::Deny {
+        reason: "policy_denied",
+    };
+    assert_eq!(raw.word().await, frame(denied));
+    assert_eq!(raw.word().await, Came::End);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_is_told_of() {
+    let world = World::with_gate(|spec| {
+        spec.forward = crate::harness::plain(&["127.0.0.1:1".parse().unwrap()]);
+    })
+    .await;
+    let mut raw = Raw::dial(&world, "/front").await;
+    raw.open(Purpose::New).await;
+    let denied = Frame::Deny {
+        reason: "upstream_unreachable",
+    };
+    assert_eq!(raw.word().await, frame(denied));
+}
