@@ -23,6 +23,7 @@ use crate::{
 
 mod raw;
 mod refused;
+mod stays;
 
 /// What lies between two proxies: connections through it can be cut.
 pub(crate) struct Between {
