@@ -218,7 +218,11 @@ fn body_of(kind: u8, body: &[u8]) -> Result<Frame<'_>, FrameError> {
             purpose: match fields.byte()? {
                 0 => Purpose::New,
                 1 => Purpose::Join,
-                _ => return Err(FrameError::Value("OPEN for neither a new stream nor one that is there")),
+                _ => {
+                    return Err(FrameError::Value(
+                        "OPEN for neither a new stream nor one that is there",
+                    ));
+                }
             },
             lanes: lanes(fields.byte()?)?,
             endpoint: fields.text(MOST_NAME, NAME)?,
@@ -235,7 +239,9 @@ fn body_of(kind: u8, body: &[u8]) -> Result<Frame<'_>, FrameError> {
             let end = offset.checked_add(text.len() as u64);
             // One is kept for the end.
             if text.is_empty() || end.is_none_or(|end| end == u64::MAX) {
-                return Err(FrameError::Value("DATA of no bytes, or beyond the last one"));
+                return Err(FrameError::Value(
+                    "DATA of no bytes, or beyond the last one",
+                ));
             }
             Frame::Data { offset, text }
         }
@@ -434,11 +440,17 @@ mod tests {
         for (kind, length) in [(4, 16_381), (5, 1025), (0xff, 1025), (1, 0xff_ffff)] {
             let [_, a, b, c] = u32::to_be_bytes(length);
             let length = length as usize;
-            assert_eq!(refused(&[kind, a, b, c]), FrameError::Length { kind, length });
+            assert_eq!(
+                refused(&[kind, a, b, c]),
+                FrameError::Length { kind, length }
+            );
         }
         // Too short for its fields.
         for kind in [1, 2, 3, 4, 5, 6, 7, 9] {
-            assert_eq!(refused(&[kind, 0, 0, 0]), FrameError::Length { kind, length: 0 });
+            assert_eq!(
+                refused(&[kind, 0, 0, 0]),
+                FrameError::Length { kind, length: 0 }
+            );
         }
         let value = |bytes: &[u8]| assert!(matches!(refused(bytes), FrameError::Value(_)));
         value(&[2, 0, 0, 1, 0]);

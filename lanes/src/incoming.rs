@@ -395,7 +395,11 @@ mod tests {
         let mut incoming = Incoming::default();
         incoming.blocked(FIRST_WINDOW, false);
         incoming.blocked(FIRST_WINDOW - 1, true);
-        assert_eq!(incoming.state().1, FIRST_WINDOW, "not asked for, or not allowed");
+        assert_eq!(
+            incoming.state().1,
+            FIRST_WINDOW,
+            "not asked for, or not allowed"
+        );
         incoming.receive(0, &vec![0; 300_000]).unwrap();
         incoming.blocked(FIRST_WINDOW, true);
         assert_eq!(incoming.state().1, FIRST_WINDOW, "what has come lies about");

@@ -244,7 +244,11 @@ mod tests {
         let linear = |lanes: u8| Some(u64::from(lanes) * 10_000_000);
         run(&mut count, &mut now, &mut moved, 10, linear);
         assert_eq!(count.wanted(), 16);
-        assert_eq!(count.look(moved, 3, count.next()), Advice::More(16), "one was lost");
+        assert_eq!(
+            count.look(moved, 3, count.next()),
+            Advice::More(16),
+            "one was lost"
+        );
     }
 
     #[test]

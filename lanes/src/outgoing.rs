@@ -107,7 +107,9 @@ impl Default for Outgoing {
 impl Outgoing {
     /// Where the first byte is that was never sent.
     fn unsent(&self) -> u64 {
-        self.kept.get(self.sent).map_or(self.given, |kept| kept.offset)
+        self.kept
+            .get(self.sent)
+            .map_or(self.given, |kept| kept.offset)
     }
 
     /// Bytes that [`Outgoing::push`] would take now.
@@ -172,7 +174,10 @@ impl Outgoing {
         let other = |kept: &Kept| only || kept.sent.is_none_or(|sent| sent.lane != lane);
         let again = self.again.iter().copied().find_map(|offset| {
             let index = self.index(offset)?;
-            self.kept.get(index).filter(|kept| other(kept)).map(|_| (offset, index))
+            self.kept
+                .get(index)
+                .filter(|kept| other(kept))
+                .map(|_| (offset, index))
         });
         let index = match again {
             Some((offset, index)) => {
@@ -244,7 +249,10 @@ impl Outgoing {
 
     /// The limit to be told in a BLOCKED, once for each limit that holds bytes up.
     pub fn blocked(&mut self) -> Option<u64> {
-        let held = self.kept.get(self.sent).is_some_and(|next| next.offset >= self.limit);
+        let held = self
+            .kept
+            .get(self.sent)
+            .is_some_and(|next| next.offset >= self.limit);
         let news = held && self.told_blocked != Some(self.limit);
         if news {
             self.told_blocked = Some(self.limit);
@@ -318,7 +326,10 @@ impl Outgoing {
             (None, _) => None,
         };
         let lane = first.filter(slow)?.lane;
-        let known = self.kept.front().is_some_and(|first| self.again.contains(&first.offset));
+        let known = self
+            .kept
+            .front()
+            .is_some_and(|first| self.again.contains(&first.offset));
         if known {
             return None;
         }

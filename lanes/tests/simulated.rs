@@ -15,7 +15,10 @@ struct Chance(u64);
 
 impl Chance {
     fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % most.max(1)
     }
 }
@@ -96,7 +99,10 @@ impl World {
         let queue = &mut self.lanes.get_mut(&lane).unwrap().there;
         if queue.len() < 8 {
             if let Some(piece) = self.out.next(lane, only, self.now) {
-                let frame = Frame::Data { offset: piece.offset, text: piece.text };
+                let frame = Frame::Data {
+                    offset: piece.offset,
+                    text: piece.text,
+                };
                 queue.push_back(encoded(frame));
             } else if let Some(length) = self.out.fin(lane, self.now) {
                 queue.push_back(encoded(Frame::Fin { length }));
@@ -124,7 +130,9 @@ impl World {
         }
         if let Some(bytes) = state.back.pop_front() {
             match decode(&bytes).unwrap().unwrap().0.unwrap() {
-                Frame::Ack { received, limit, .. } => {
+                Frame::Ack {
+                    received, limit, ..
+                } => {
                     self.out.confirm(received, limit, now).unwrap();
                 }
                 other => panic!("{other:?}"),
@@ -133,7 +141,11 @@ impl World {
     }
 
     fn take(&mut self) {
-        let count = self.inc.next().len().min(1 + self.chance.below(40_000) as usize);
+        let count = self
+            .inc
+            .next()
+            .len()
+            .min(1 + self.chance.below(40_000) as usize);
         for (index, found) in self.inc.next().iter().take(count).enumerate() {
             assert_eq!(*found, byte(self.taken + index as u64), "at {}", self.taken);
         }
@@ -142,8 +154,16 @@ impl World {
         if self.inc.due() != Due::Nothing {
             let lane = self.some_lane();
             let (received, limit) = self.inc.state();
-            let frame = Frame::Ack { received, limit, limited: false };
-            self.lanes.get_mut(&lane).unwrap().back.push_back(encoded(frame));
+            let frame = Frame::Ack {
+                received,
+                limit,
+                limited: false,
+            };
+            self.lanes
+                .get_mut(&lane)
+                .unwrap()
+                .back
+                .push_back(encoded(frame));
             self.inc.told();
         }
     }

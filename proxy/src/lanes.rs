@@ -16,14 +16,12 @@ pub(crate) mod streams;
 use std::{
     io, mem,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use sekisho_certs::{Reason, VerifiedPeer};
-use sekisho_lanes::{
-    Count, Frame, Incoming, IncomingError, Outgoing, OutgoingError, StreamId,
-};
+use sekisho_lanes::{Count, Frame, Incoming, IncomingError, Outgoing, OutgoingError, StreamId};
 use sekisho_record::{Backend, Counts};
 use tokio::{sync::mpsc, time::Sleep};
 
@@ -37,7 +35,7 @@ use crate::{
 use dial::Dialler;
 use lane::Lane;
 pub use roster::{LaneCounts, Roster};
-use streams::Registered;
+use streams::{Registered, Streams};
 
 /// From this round trip on a path is long, and a stream may have lanes.
 const LONG: Duration = Duration::from_millis(2);
@@ -194,6 +192,7 @@ pub struct Lanes {
     inc: Incoming,
     count: Count,
     roster: Arc<Roster>,
+    streams: Arc<Streams>,
     keeping: Keeping,
     /// Which lane is asked first for room.
     turn: usize,
@@ -215,7 +214,12 @@ pub struct Lanes {
 
 impl Lanes {
     fn new(stream: StreamId, role: Role, count: Count, memory: &Arc<Memory>) -> Self {
+        let streams = match &role {
+            Role::Client { dialler, .. } => &dialler.shared.streams,
+            Role::Server { registered, .. } => registered.streams(),
+        };
         Self {
+            streams: Arc::clone(streams),
             stream,
             role,
             list: Vec::new(),
@@ -300,6 +304,7 @@ impl Lanes {
         self.alone = None;
         self.roster.enter(key, peer);
         self.list.push(Lane::new(key, wire, rest, place));
+        self.streams.totals().open.fetch_add(1, Relaxed);
         let open = self.list.len();
         self.roster.count(|counts| {
             counts.opened += 1;
@@ -335,14 +340,20 @@ impl Lanes {
     /// Gives the stream up: the other side is told, by the word, and no byte more is sent.
     pub(crate) async fn give_up(mut self, reason: Reason) {
         let reason = reason.as_str();
-        let denied = matches!(&self.role, Role::Server { accepted: false, .. });
+        let denied = matches!(
+            &self.role,
+            Role::Server {
+                accepted: false,
+                ..
+            }
+        );
         let mut word = Vec::new();
         if denied {
             Frame::Deny { reason }.encode(&mut word);
         } else {
             Frame::Reset { reason }.encode(&mut word);
         }
-        let list = mem::take(&mut self.list);
+        let list = self.all();
         let told = list.into_iter().map(|lane| lane.last_word(&word));
         let told = futures_util::future::join_all(told);
         // A peer that takes nothing is not waited for.
@@ -355,10 +366,17 @@ impl Lanes {
         if let Some(lane) = self.list.first_mut() {
             lane.say(&word);
         }
-        let mut list = mem::take(&mut self.list);
+        let mut list = self.all();
         let closed = list.iter_mut().map(Lane::goodbye);
         let closed = futures_util::future::join_all(closed);
         let _ = tokio::time::timeout(GOODBYE, closed).await;
+    }
+
+    /// Takes all lanes out.
+    fn all(&mut self) -> Vec<Lane> {
+        let totals = self.streams.totals();
+        totals.open.fetch_sub(self.list.len(), Relaxed);
+        mem::take(&mut self.list)
     }
 
     /// Makes closing it a reset.
@@ -385,5 +403,13 @@ impl Lanes {
     fn account(&mut self) {
         let bytes = self.out.held() + self.inc.held();
         self.keeping.set(bytes);
+    }
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        drop(self.all());
+        let totals = self.streams.totals();
+        totals.repeated.fetch_add(self.out.repeated(), Relaxed);
     }
 }

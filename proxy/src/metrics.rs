@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use prometheus_client::{
@@ -13,7 +16,8 @@ use prometheus_client::{
 use sekisho_certs::Reason;
 
 use crate::{
-    endpoint::Endpoint, federation::FederationReading, held::Memory, live::Ending, worker::Workers,
+    endpoint::Endpoint, federation::FederationReading, held::Memory, lanes::streams::Totals,
+    live::Ending, worker::Workers,
 };
 
 /// `endpoint`.
@@ -93,6 +97,9 @@ pub struct Metrics {
     worker_connections: Family<OfWorker, Gauge>,
     worker_bulk: Family<OfWorker, Gauge>,
     moved: Counter,
+    lanes: Gauge,
+    lanes_lost: Counter,
+    repeated: Counter,
     buffered: Gauge,
     members: Family<OfSource, Gauge>,
     oldest: Family<OfSource, Float>,
@@ -121,6 +128,9 @@ impl Default for Metrics {
             worker_connections: Family::default(),
             worker_bulk: Family::default(),
             moved: Counter::default(),
+            lanes: Gauge::default(),
+            lanes_lost: Counter::default(),
+            repeated: Counter::default(),
             buffered: Gauge::default(),
             members: Family::default(),
             oldest: Family::default(),
@@ -195,6 +205,17 @@ impl Default for Metrics {
             "streams_moved",
             "Bulk streams that went to another worker",
             metrics.moved.clone(),
+        );
+        registry.register("lanes", "Lanes of all streams now", metrics.lanes.clone());
+        registry.register(
+            "lanes_lost",
+            "Lanes that failed",
+            metrics.lanes_lost.clone(),
+        );
+        registry.register(
+            "lanes_repeated_bytes",
+            "Bytes that were sent on lanes more than once, of streams that ended",
+            metrics.repeated.clone(),
         );
         registry.register_with_unit(
             "buffered",
@@ -277,6 +298,17 @@ impl Metrics {
                     .inc_by(count);
             }
         }
+    }
+
+    /// What the lanes of all streams do now.
+    pub(crate) fn read_lanes(&self, totals: &Totals) {
+        let lanes = totals.open.load(Ordering::Relaxed);
+        self.lanes.set(i64::try_from(lanes).unwrap_or(i64::MAX));
+        let bring = |counter: &Counter, total: &AtomicU64| {
+            counter.inc_by(total.load(Ordering::Relaxed).saturating_sub(counter.get()))
+        };
+        bring(&self.lanes_lost, &totals.lost);
+        bring(&self.repeated, &totals.repeated);
     }
 
     /// What the workers do now.

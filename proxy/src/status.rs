@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     Proxy, Running,
     endpoint::{Endpoint, Snapshot},
+    lanes::LaneCounts,
     live::Live,
     metrics::Reading,
     stream::TlsDetails,
@@ -101,6 +102,8 @@ pub struct ConnectionStatus {
     pub upstream_id: Option<String>,
     /// What was negotiated.
     pub tls: Option<TlsDetails>,
+    /// The lanes of both sides together, where any side has lanes.
+    pub lanes: Option<LaneCounts>,
     /// The policy that allowed it last.
     pub policy_revision: Option<String>,
     /// Seconds since it came.
@@ -165,6 +168,7 @@ impl Proxy {
         self.shared
             .metrics
             .read_workers(&self.shared.workers, &self.shared.memory);
+        self.shared.metrics.read_lanes(self.shared.streams.totals());
         self.shared.metrics.text()
     }
 }
@@ -246,7 +250,9 @@ fn status(
 
 fn connection(live: &Live) -> ConnectionStatus {
     let details = live.details().clone();
+    let lanes = details.lanes();
     ConnectionStatus {
+        lanes,
         id: live.id,
         endpoint: details.endpoint,
         relaying: details.relaying,

@@ -11,7 +11,12 @@ use sekisho_record::Counts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{client, server};
 
-use crate::{held::Memory, lanes::{Lanes, Roster}, transport::Transport, wire::Wire};
+use crate::{
+    held::Memory,
+    lanes::{Lanes, Roster},
+    transport::Transport,
+    wire::Wire,
+};
 
 /// One side of a connection, ready to relay.
 #[expect(

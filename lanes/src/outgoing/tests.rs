@@ -27,11 +27,15 @@ fn what_is_given_is_sent_in_pieces_and_kept_until_it_is_confirmed() {
     }
     assert_eq!(sent, text);
     assert_eq!(outgoing.kept.len(), 3, "small writes are put together");
-    outgoing.confirm(MOST_TEXT as u64, FIRST_WINDOW, now + SECOND).unwrap();
+    outgoing
+        .confirm(MOST_TEXT as u64, FIRST_WINDOW, now + SECOND)
+        .unwrap();
     assert_eq!(outgoing.held(), 40_000 - MOST_TEXT);
     assert_eq!(outgoing.round(), Some(SECOND));
     outgoing.confirm(3, FIRST_WINDOW, now).unwrap();
-    outgoing.confirm(40_000, FIRST_WINDOW, now + SECOND).unwrap();
+    outgoing
+        .confirm(40_000, FIRST_WINDOW, now + SECOND)
+        .unwrap();
     assert_eq!((outgoing.held(), outgoing.confirmed()), (0, 40_000));
 }
 
@@ -83,9 +87,15 @@ fn what_went_by_a_lost_lane_goes_by_another() {
     assert_eq!(next(&mut outgoing, 2, now), None);
     assert_eq!(outgoing.repeated(), 2 * MOST_TEXT as u64);
     assert_eq!(outgoing.fin(2, now), Some(3 * MOST_TEXT as u64));
-    outgoing.confirm(3 * MOST_TEXT as u64, 0, now + SECOND).unwrap();
+    outgoing
+        .confirm(3 * MOST_TEXT as u64, 0, now + SECOND)
+        .unwrap();
     assert!(outgoing.waits_for_end() && !outgoing.is_over());
-    assert_eq!(outgoing.round(), Some(SECOND), "of the one that was sent once");
+    assert_eq!(
+        outgoing.round(),
+        Some(SECOND),
+        "of the one that was sent once"
+    );
     outgoing.confirm(3 * MOST_TEXT as u64 + 1, 0, now).unwrap();
     assert!(outgoing.is_over());
 }
@@ -104,11 +114,22 @@ fn a_lane_that_holds_the_rest_up_is_helped_by_others() {
     assert_eq!(outgoing.rescue(SECOND, now + SECOND), None, "once");
     assert_eq!(next(&mut outgoing, 1, now + SECOND), None, "not by itself");
     assert_eq!(next(&mut outgoing, 2, now + SECOND), Some((0, MOST_TEXT)));
-    assert_eq!(next(&mut outgoing, 2, now + SECOND), None, "the other is not late");
-    assert_eq!(outgoing.rescue(SECOND, now + SECOND), None, "it has another second");
+    assert_eq!(
+        next(&mut outgoing, 2, now + SECOND),
+        None,
+        "the other is not late"
+    );
+    assert_eq!(
+        outgoing.rescue(SECOND, now + SECOND),
+        None,
+        "it has another second"
+    );
     // The only lane may, for nobody else can.
     outgoing.lost(2);
-    assert_eq!(outgoing.next(2, true, now).map(|piece| piece.offset), Some(0));
+    assert_eq!(
+        outgoing.next(2, true, now).map(|piece| piece.offset),
+        Some(0)
+    );
 }
 
 #[test]
@@ -166,7 +187,10 @@ fn of_small_pieces_only_so_many_are_under_way() {
     }
     assert_eq!(sent, MOST_SMALL_SENT);
     outgoing.push(&[0; 2000]);
-    assert!(outgoing.next(1, false, now).is_some(), "they have become a large one");
+    assert!(
+        outgoing.next(1, false, now).is_some(),
+        "they have become a large one"
+    );
     outgoing.confirm(1, 0, now).unwrap();
     outgoing.push(b"x");
     assert!(outgoing.next(1, false, now).is_some());

@@ -189,9 +189,8 @@ impl Way<'_> {
                             client: peers.client.clone(),
                             facts: self.facts.clone(),
                             peer: peer.id().clone(),
-                            stream: lanes::new_stream().map_err(|error| {
-                                Refusal::new(Reason::TlsFailed, error)
-                            })?,
+                            stream: lanes::new_stream()
+                                .map_err(|error| Refusal::new(Reason::TlsFailed, error))?,
                             most: wanted.most(),
                         };
                         let count = wanted.count(far.round_trip);

@@ -62,9 +62,10 @@ impl Way<'_> {
                     Refusal::new(Reason::NoCertificate, "a lane without a verified peer")
                 })
             }
-            Ok(Placed::Further(arrival, most)) => {
-                self.bring(wire, rest, peers, arrival, most).await.map(|()| None)
-            }
+            Ok(Placed::Further(arrival, most)) => self
+                .bring(wire, rest, peers, arrival, most)
+                .await
+                .map(|()| None),
             Err(error) => {
                 // All are answered alike: a peer does not learn which streams there are.
                 alert::deny(Stream::Wire(wire), Reason::NotAccepted).await;
@@ -104,7 +105,10 @@ impl Way<'_> {
         most: u8,
     ) -> Result<(), Refusal> {
         let lost = |error: &dyn std::fmt::Display| {
-            Refusal::new(Reason::TlsFailed, format!("a lane was lost before it began: {error}"))
+            Refusal::new(
+                Reason::TlsFailed,
+                format!("a lane was lost before it began: {error}"),
+            )
         };
         let mut word = Vec::new();
         sekisho_lanes::Frame::Accept { lanes: most }.encode(&mut word);
@@ -118,14 +122,20 @@ impl Way<'_> {
             place: Some(place),
         };
         // A stream that has ended meanwhile takes none.
-        sender.send(arrival).await.map_err(|_| lost(&"its stream is over"))
+        sender
+            .send(arrival)
+            .await
+            .map_err(|_| lost(&"its stream is over"))
     }
 }
 
 /// What an opening comes to.
 enum Placed {
     First(lanes::streams::Registered, lanes::streams::Place),
-    Further((lanes::streams::Place, tokio::sync::mpsc::Sender<Arrival>), u8),
+    Further(
+        (lanes::streams::Place, tokio::sync::mpsc::Sender<Arrival>),
+        u8,
+    ),
 }
 
 impl JoinError {

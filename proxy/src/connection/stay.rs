@@ -237,7 +237,10 @@ impl Rosters {
         if let Some(peer) = self.client.as_ref().and_then(|roster| roster.sift(trusted)) {
             peers.client = Client::Workload(peer);
         }
-        if let Some(peer) = self.upstream.as_ref().and_then(|roster| roster.sift(trusted))
+        if let Some(peer) = self
+            .upstream
+            .as_ref()
+            .and_then(|roster| roster.sift(trusted))
             && let Some(upstream) = &mut peers.upstream
         {
             upstream.verified = Some(peer);
@@ -354,10 +357,7 @@ fn failed(live: &Live, error: &RelayError) -> Ending {
     Ending {
         allowed: !before_anything,
         reason: Some(Reason::RefusedByPeer),
-        detail: Some(format!(
-            "{}: the other side {word}",
-            error.side.as_str()
-        )),
+        detail: Some(format!("{}: the other side {word}", error.side.as_str())),
         end: if before_anything { "refused" } else { "cut" },
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     future::Future as _,
     io,
+    sync::atomic::Ordering::Relaxed,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -48,7 +49,8 @@ struct Ears<'a> {
 
 impl Ears<'_> {
     fn hear(&mut self, frame: Frame<'_>, heard: &mut Heard) -> Result<(), LanesError> {
-        let misplaced = |what: &str| Err(LanesError::Frame(format!("{what} where it has no place")));
+        let misplaced =
+            |what: &str| Err(LanesError::Frame(format!("{what} where it has no place")));
         if self.client && !heard.greeted {
             return match frame {
                 Frame::Accept { lanes } => {
@@ -300,6 +302,7 @@ impl Lanes {
         self.key_updates.sent += own.sent;
         self.key_updates.received += own.received;
         self.roster.leave(key);
+        self.streams.totals().open.fetch_sub(1, Relaxed);
         if self.list.is_empty() {
             self.alone = Some((Instant::now(), "it was left".to_owned()));
         }
@@ -313,6 +316,7 @@ impl Lanes {
             return;
         };
         lane.abort_on_close();
+        self.streams.totals().lost.fetch_add(1, Relaxed);
         let repeated = self.out.repeated();
         self.roster.count(|counts| {
             counts.lost += 1;
@@ -427,7 +431,11 @@ impl Lanes {
                     self.adjust(moved, now);
                     if busy || self.alone.is_some() {
                         let alone = self.alone.is_some();
-                        at(if alone { not_before.max(now + SOON) } else { self.count.next() });
+                        at(if alone {
+                            not_before.max(now + SOON)
+                        } else {
+                            self.count.next()
+                        });
                     } else if self.count.wanted() > 1 {
                         at(now + REST);
                     }

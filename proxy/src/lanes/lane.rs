@@ -278,7 +278,10 @@ impl Lane {
         if self.seal(&words).is_err() {
             return;
         }
-        if std::future::poll_fn(|cx| self.wire.poll_finish(cx)).await.is_err() {
+        if std::future::poll_fn(|cx| self.wire.poll_finish(cx))
+            .await
+            .is_err()
+        {
             return;
         }
         // Unread, what comes late would make the kernel turn our end into a reset.

@@ -52,9 +52,7 @@ pub(crate) async fn read(wire: &mut Wire) -> Result<(Opening, Vec<u8>), OpenErro
 ///
 /// # Errors
 /// When something else comes.
-pub(crate) async fn answer(
-    wire: &mut Wire,
-) -> Result<(Result<u8, String>, Vec<u8>), OpenError> {
+pub(crate) async fn answer(wire: &mut Wire) -> Result<(Result<u8, String>, Vec<u8>), OpenError> {
     first(wire, |frame| match frame {
         Frame::Accept { lanes } => Some(Ok(lanes)),
         Frame::Deny { reason } => Some(Err(reason.to_owned())),

@@ -63,7 +63,11 @@ impl Roster {
     /// Lanes that were barred since the last time; later ones wake `waker`.
     pub(super) fn barred(&self, waker: &Waker) -> Vec<u64> {
         let mut state = self.state();
-        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+        if !state
+            .waker
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker))
+        {
             state.waker = Some(waker.clone());
         }
         std::mem::take(&mut state.barred)

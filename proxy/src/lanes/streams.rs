@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize},
+    },
 };
 
 use sekisho_certs::SpiffeId;
@@ -41,6 +44,16 @@ type Holder = (String, SpiffeId);
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     state: Mutex<State>,
+    totals: Totals,
+}
+
+/// Lanes of all streams, dialled and accepted.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) open: AtomicUsize,
+    pub(crate) lost: AtomicU64,
+    /// Bytes sent more than once, of streams that ended.
+    pub(crate) repeated: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +81,10 @@ pub(crate) struct Registered {
 }
 
 impl Registered {
+    pub(super) const fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
     pub(crate) const fn stream(&self) -> StreamId {
         self.stream
     }
@@ -202,8 +219,13 @@ impl Streams {
         Ok((place, sender, most))
     }
 
+    pub(crate) const fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
     /// Streams that are there now, and lanes of all of them.
-    pub(crate) fn counts(&self) -> (usize, usize) {
+    #[cfg(test)]
+    fn counts(&self) -> (usize, usize) {
         let state = self.state();
         (state.streams.len(), state.lanes.values().sum())
     }
@@ -224,12 +246,19 @@ mod tests {
         let streams = Arc::new(Streams::default());
         let (a, b) = (id("spiffe://a.example/x"), id("spiffe://b.example/x"));
         let (registered, place) = streams.enter(STREAM, "mdx", &a, 2, 64).unwrap();
-        let join = |peer, endpoint| streams.join(STREAM, endpoint, peer, 64).map(|joined| joined.0);
+        let join = |peer, endpoint| {
+            streams
+                .join(STREAM, endpoint, peer, 64)
+                .map(|joined| joined.0)
+        };
         assert_eq!(join(&b, "mdx").unwrap_err(), JoinError::Peer(b.to_string()));
         assert_eq!(join(&a, "other").unwrap_err(), JoinError::Endpoint);
         let other = streams.join(StreamId([2; 16]), "mdx", &a, 64);
         assert_eq!(other.unwrap_err(), JoinError::Unknown);
-        assert_eq!(streams.enter(STREAM, "mdx", &a, 2, 64).unwrap_err(), JoinError::Taken);
+        assert_eq!(
+            streams.enter(STREAM, "mdx", &a, 2, 64).unwrap_err(),
+            JoinError::Taken
+        );
         assert_eq!(streams.counts(), (1, 1), "what was refused holds nothing");
         let second = join(&a, "mdx").unwrap();
         assert_eq!(join(&a, "mdx").unwrap_err(), JoinError::Lanes(2));
@@ -249,7 +278,9 @@ mod tests {
         let enter = |number: u8, endpoint, peer| {
             streams.enter(StreamId([number; 16]), endpoint, peer, 16, 3)
         };
-        let mut held: Vec<_> = (0..3).map(|number| enter(number, "mdx", &a).unwrap()).collect();
+        let mut held: Vec<_> = (0..3)
+            .map(|number| enter(number, "mdx", &a).unwrap())
+            .collect();
         assert_eq!(enter(9, "mdx", &a).unwrap_err(), JoinError::Limit(3));
         let joined = streams.join(StreamId([0; 16]), "mdx", &a, 3);
         assert_eq!(joined.unwrap_err(), JoinError::Limit(3));

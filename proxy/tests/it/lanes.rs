@@ -115,7 +115,10 @@ async fn a_stream_goes_over_four_lanes_and_every_byte_is_in_its_place() {
     echoed(stream, 64 << 20).await;
     // Three of the five that came were lanes of the first.
     world.until("allowed", "", 5).await;
-    wait_for("nothing is kept any more", SOON, || world.proxy.memory().held() == 0).await;
+    wait_for("nothing is kept any more", SOON, || {
+        world.proxy.memory().held() == 0
+    })
+    .await;
     assert!(world.proxy.registry().is_empty());
 }
 

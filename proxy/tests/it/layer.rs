@@ -43,7 +43,10 @@ pub(crate) async fn echoed(stream: impl AsyncRead + AsyncWrite, length: usize) {
 }
 
 /// The same as long as `goes_on`, of the bytes sent so far.
-pub(crate) async fn echoed_while(stream: impl AsyncRead + AsyncWrite, goes_on: impl Fn(usize) -> bool) {
+pub(crate) async fn echoed_while(
+    stream: impl AsyncRead + AsyncWrite,
+    goes_on: impl Fn(usize) -> bool,
+) {
     let (mut reader, mut writer) = tokio::io::split(stream);
     let send = async {
         let mut sent = 0;

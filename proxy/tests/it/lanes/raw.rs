@@ -92,7 +92,9 @@ impl Raw {
                 Ok(_) => {}
                 Err(error) => {
                     let alert = crate::harness::alert(&error);
-                    return Came::Alert(alert.map_or(error.to_string(), |alert| format!("{alert:?}")));
+                    return Came::Alert(
+                        alert.map_or(error.to_string(), |alert| format!("{alert:?}")),
+                    );
                 }
             }
         }

@@ -44,7 +44,10 @@ async fn a_stream_of_a_peer_of_no_code_of_ours() {
     let Came::Frame(text) = &answer else {
         panic!("{answer:?}");
     };
-    assert!(text.starts_with("Data { offset: 0, text: [97, 98, 99"), "{text}");
+    assert!(
+        text.starts_with("Data { offset: 0, text: [97, 98, 99"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -67,7 +70,9 @@ async fn a_lane_of_another_identity_does_not_join_and_learns_nothing() {
     assert_eq!(other.word().await, frame(DENIED));
     // And so is another endpoint's, and a name that is taken.
     let mut wrong = Raw::dial(&world, "/front").await;
-    wrong.open_as(STREAM, Purpose::Join, "other.b.example").await;
+    wrong
+        .open_as(STREAM, Purpose::Join, "other.b.example")
+        .await;
     assert_eq!(wrong.word().await, frame(DENIED));
     let mut taken = Raw::dial(&world, "/other").await;
     taken.open(Purpose::New).await;
@@ -98,7 +103,8 @@ async fn a_peer_has_only_so_many_lanes() {
     more.open(Purpose::Join).await;
     assert_eq!(more.word().await, frame(DENIED));
     let mut new = Raw::dial(&world, "/front").await;
-    new.open_as(StreamId([9; 16]), Purpose::New, "back.b.example").await;
+    new.open_as(StreamId([9; 16]), Purpose::New, "back.b.example")
+        .await;
     assert_eq!(new.word().await, frame(DENIED));
     world.until("refused", "limit", 2).await;
     // One that goes makes room.

@@ -6,9 +6,7 @@ use std::sync::{
 };
 
 use sekisho_certs::{TrustBundle, tls::MinVersion};
-use sekisho_proxy::endpoint::spec::{
-    Address, EndpointSpec, Forward, Lanes, Listen, MtlsTarget,
-};
+use sekisho_proxy::endpoint::spec::{Address, EndpointSpec, Forward, Lanes, Listen, MtlsTarget};
 use sekisho_testkit::{danger, ports, site::Site, wait::wait_for};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -118,11 +116,16 @@ async fn a_stream_outlives_the_svids_and_the_ca_that_it_began_with() {
     let next = Site::new("a.example");
     let grown = both(&world.a, &next);
     world.supply(&back, &[&grown, world.b.bundle()]);
-    world.supply_svid(&front, next.svid("/front").svid(), &[&grown, world.b.bundle()]);
+    world.supply_svid(
+        &front,
+        next.svid("/front").svid(),
+        &[&grown, world.b.bundle()],
+    );
     ping(&mut stream).await.unwrap();
     // A lane that is lost is replaced by one of the new SVID.
     between.cut(0);
-    let lost = |count| counts(&world).is_some_and(|counts| counts.lost >= count && counts.open == 3);
+    let lost =
+        |count| counts(&world).is_some_and(|counts| counts.lost >= count && counts.open == 3);
     wait_for("it is replaced", SOON, || lost(1)).await;
     // The old CA goes, and with it the two lanes that need it; the stream does not.
     world.supply(&back, &[next.bundle(), world.b.bundle()]);
@@ -180,7 +183,10 @@ async fn lanes_at_both_sides_of_one_proxy() {
     if let Listen::Mtls { accept, .. } = &mut back.listen {
         *accept = list(&["spiffe://b.example/mid"]);
     }
-    if let Forward::Mtls { targets, expect, .. } = &mut front.forward {
+    if let Forward::Mtls {
+        targets, expect, ..
+    } = &mut front.forward
+    {
         *targets = vec![target(middle, "mid.b.example")];
         *expect = list(&["spiffe://b.example/mid"]);
     }
