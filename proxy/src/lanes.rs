@@ -159,8 +159,6 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) enum Dialled {
     Lane(Box<Arrival>),
-    /// The other side wants no more of them.
-    Refused(String),
     Failed(String),
 }
 
@@ -173,6 +171,8 @@ enum Role {
         arrivals: mpsc::Receiver<Dialled>,
         dialling: u8,
         not_before: Instant,
+        /// Attempts in a row that failed.
+        failures: u32,
     },
     Server {
         registered: Registered,
@@ -260,6 +260,7 @@ impl Lanes {
             arrivals,
             dialling: 0,
             not_before: Instant::now(),
+            failures: 0,
         };
         let mut lanes = Self::new(stream, role, count, memory);
         lanes.add(wire, Vec::new(), peer, None);

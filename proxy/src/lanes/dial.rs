@@ -68,13 +68,13 @@ impl Dialler {
     /// Opens one more lane.
     pub(super) async fn dial(&self) -> Dialled {
         match self.attempt().await {
-            Ok(dialled) => dialled,
+            Ok(arrival) => Dialled::Lane(Box::new(arrival)),
             Err(why) => Dialled::Failed(why),
         }
     }
 
-    async fn attempt(&self) -> Result<Dialled, String> {
-        let refused = |why: &str| Ok(Dialled::Refused(why.to_owned()));
+    async fn attempt(&self) -> Result<Arrival, String> {
+        let refused = |why: &str| Err(why.to_owned());
         // What holds now: a rotated SVID, another list.
         let Some(snapshot) = self.changes.borrow().clone() else {
             return refused("the endpoint was removed");
@@ -119,7 +119,7 @@ impl Dialler {
             }),
         };
         if let Err(denied) = Permit::decide(&snapshot, &facts, &peers) {
-            return Ok(Dialled::Refused(denied.detail));
+            return Err(denied.detail);
         }
         let Stream::Wire(mut wire) = stream else {
             return refused("its records are rustls'");
@@ -139,12 +139,12 @@ impl Dialler {
         match answer {
             Ok(_) => {
                 let wire = wire.detach().map_err(|error| text(&error))?;
-                Ok(Dialled::Lane(Box::new(Arrival {
+                Ok(Arrival {
                     wire,
                     rest,
                     peer,
                     place: None,
-                })))
+                })
             }
             Err(reason) => refused(&format!("the other side lets it have no more: {reason}")),
         }

@@ -23,7 +23,9 @@ const LATE: u32 = 4;
 /// But not before this: the kernel repairs a single loss by itself.
 const EARLIEST: Duration = Duration::from_millis(300);
 /// Between two attempts to open a lane.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(500);
+/// That time doubles with each failure in a row, so often at most: half a minute.
+const MOST_DOUBLED: u32 = 6;
 /// A side that dials nothing tells the other that its lanes hold it up this often.
 const TELL: Duration = Duration::from_millis(200);
 /// A stream at rest looks this often whether it has too many lanes.
@@ -156,25 +158,27 @@ impl Lanes {
                     arrivals,
                     dialling,
                     not_before,
+                    failures,
                     ..
                 } => match arrivals.poll_recv(cx) {
                     Poll::Ready(Some(dialled)) => {
                         *dialling = dialling.saturating_sub(1);
                         match dialled {
-                            Dialled::Lane(arrival) => *arrival,
-                            Dialled::Failed(why) => {
-                                *not_before = now + AGAIN;
-                                tracing::debug!(stream = ?self.stream, why, "no further lane");
-                                continue;
+                            Dialled::Lane(arrival) => {
+                                *failures = 0;
+                                *arrival
                             }
-                            Dialled::Refused(why) => {
-                                if self.list.is_empty() {
-                                    return Err(LanesError::Alone(why));
+                            // A refusal may mean no more than that the other side has not noticed
+                            // yet that a lane is gone.
+                            Dialled::Failed(why) => {
+                                // While there is no lane at all, somebody waits.
+                                let doubled = if self.alone.is_some() { 0 } else { *failures };
+                                *not_before = now + AGAIN * (1 << doubled);
+                                *failures = (*failures + 1).min(MOST_DOUBLED);
+                                tracing::debug!(stream = ?self.stream, why, "no further lane");
+                                if let Some((_, last)) = &mut self.alone {
+                                    *last = why;
                                 }
-                                *not_before = now + AGAIN;
-                                let open = u8::try_from(self.list.len()).unwrap_or(u8::MAX);
-                                self.count.at_most(open);
-                                tracing::debug!(stream = ?self.stream, why, "no more lanes");
                                 continue;
                             }
                         }
@@ -327,6 +331,9 @@ impl Lanes {
         tracing::debug!(stream = ?self.stream, why, left = self.list.len(), "a lane is lost");
         if self.list.is_empty() {
             self.alone = Some((now, why.to_owned()));
+            if let Role::Client { not_before, .. } = &mut self.role {
+                *not_before = now;
+            }
         }
     }
 

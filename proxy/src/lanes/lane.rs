@@ -3,7 +3,7 @@
 use std::{
     io,
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sekisho_lanes::{
@@ -29,6 +29,9 @@ const PIECES: usize = 8;
 /// Bytes not yet sent that the kernel keeps for a lane: enough to fill what an acknowledgement opens,
 /// little for others to wait for.
 const NOT_SENT: u32 = 256 * 1024;
+
+/// A lane on which nothing is acknowledged for so long is dead.
+const SILENT: Duration = Duration::from_secs(15);
 
 /// Why a lane is of no more use.
 #[derive(Debug)]
@@ -68,8 +71,11 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(key: u64, wire: Wire, rest: Vec<u8>, place: Option<Place>) -> Self {
         if let Transport::Tcp(stream) = &wire.transport {
+            let socket = SockRef::from(stream);
             // Without it, more waits in the kernel, and nothing else is wrong.
-            let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOT_SENT);
+            let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
+            // Nor here: a lane that is dead stays longer, and others do its work.
+            let _ = socket.set_tcp_user_timeout(Some(SILENT));
         }
         Self {
             key,
