@@ -23,6 +23,7 @@ pub mod held;
 pub mod live;
 pub mod local;
 pub mod metrics;
+pub mod path;
 pub mod peer;
 pub mod permit;
 pub mod proxy_protocol;

@@ -15,6 +15,7 @@ use sekisho_certs::Reason;
 use sekisho_record::Counts;
 
 use crate::{
+    path::PathDetails,
     peer::{Answerer, Client},
     relay::Counters,
     stream::TlsDetails,
@@ -51,6 +52,10 @@ pub struct Details {
     pub key_updates: Counts,
     /// Whether it relays now.
     pub relaying: bool,
+    /// The path of the listening side, where the client is not on this host.
+    pub listen_path: Option<Box<PathDetails>>,
+    /// The path of the forwarding side, where the target is not on this host.
+    pub forward_path: Option<Box<PathDetails>>,
 }
 
 impl Details {

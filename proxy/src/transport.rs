@@ -14,6 +14,8 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use crate::path::{self, PathDetails};
+
 /// A socket.
 #[derive(Debug)]
 pub enum Transport {
@@ -63,6 +65,14 @@ impl Transport {
         if let Self::Tcp(stream) = self {
             // A socket that refuses is closed in order, which only delays.
             let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// What is seen of the path to the peer, where that is not on this host.
+    pub(crate) fn look_at_path(&self) -> Option<Box<PathDetails>> {
+        match self {
+            Self::Tcp(stream) => path::look(stream, stream.peer_addr().ok()?),
+            Self::Unix(_) => None,
         }
     }
 

@@ -66,9 +66,23 @@ impl Way<'_> {
             address,
             server_name,
             expected,
+            path,
+            far,
             held,
         } = connected;
-        self.live.details().upstream = Some(address.clone());
+        {
+            let mut details = self.live.details();
+            details.upstream = Some(address.clone());
+            details.forward_path = path;
+        }
+        if let Some(far) = far.filter(|far| !far.suffices()) {
+            tracing::debug!(
+                upstream = address,
+                round_trip = ?far.round_trip,
+                window = far.window,
+                "a long path, and windows here are too small for it"
+            );
+        }
         match &spec.forward {
             Forward::Plain { .. } => {
                 if spec.proxy_protocol.send {

@@ -19,6 +19,7 @@ use crate::{
     held::Memory,
     live::Live,
     local::LocalUsers,
+    path,
     peer::{Client, Peers},
     permit::{Facts, Permit},
     proxy_protocol,
@@ -195,9 +196,9 @@ impl<'a> Way<'a> {
                 return Err(refusal);
             }
         };
-        let socket = &at.snapshot.spec.sockets.listen;
-        if socket != table.socket() {
-            hello.set_socket(socket);
+        let side = at.snapshot.spec.listening();
+        if side != *table.side() {
+            hello.set_socket(&side);
         }
         let now = self.shared.context.clock.now();
         let config = match at.snapshot.material.server(now) {
@@ -396,6 +397,8 @@ impl<'a> Way<'a> {
                 if self.wanted.is_some() {
                     connect::accept(&mut client).await;
                 }
+                let spec = &at.snapshot.spec;
+                path::open(spec, self.live, client.transport(), upstream.transport());
                 Ok(Box::new(Established {
                     decided: Decided {
                         at,

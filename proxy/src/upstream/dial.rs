@@ -12,9 +12,9 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::{catalogue::Planned, resolve::Resolved};
 use crate::{
-    endpoint::spec::{Address, SocketOptions},
+    endpoint::spec::{Address, Side},
     error::UpstreamError,
-    socket,
+    path, socket,
     transport::Transport,
 };
 
@@ -28,7 +28,7 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 pub(super) async fn target(
     planned: &Planned,
     resolved: &Resolved,
-    options: &SocketOptions,
+    side: &Side,
 ) -> Result<(Transport, String), UpstreamError> {
     let Planned {
         name: called,
@@ -53,7 +53,7 @@ pub(super) async fn target(
         }
         Address::Ip(ip) => {
             allowed(ip.ip())?;
-            let stream = tcp(*ip, options).await.map_err(failed)?;
+            let stream = tcp(*ip, side).await.map_err(failed)?;
             Ok((Transport::Tcp(stream), called.clone()))
         }
         Address::Name(name, port) => {
@@ -67,7 +67,7 @@ pub(super) async fn target(
                     })?;
             // A name of which one address is forbidden is not to be trusted with the others.
             addresses.iter().try_for_each(|at| allowed(at.ip()))?;
-            let (stream, at) = first_of(interleave(addresses), options)
+            let (stream, at) = first_of(interleave(addresses), side)
                 .await
                 .map_err(failed)?;
             Ok((Transport::Tcp(stream), format!("{address} ({at})")))
@@ -75,9 +75,9 @@ pub(super) async fn target(
     }
 }
 
-async fn tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    socket::dialled(&stream, address, options);
+async fn tcp(address: SocketAddr, side: &Side) -> io::Result<TcpStream> {
+    let stream = socket::dial(address, path::window(&side.path)).await?;
+    socket::dialled(&stream, address, side);
     Ok(stream)
 }
 
@@ -99,13 +99,10 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-async fn first_of(
-    addresses: Vec<SocketAddr>,
-    options: &SocketOptions,
-) -> io::Result<(TcpStream, SocketAddr)> {
+async fn first_of(addresses: Vec<SocketAddr>, side: &Side) -> io::Result<(TcpStream, SocketAddr)> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
-    let attempt = |address| async move { (tcp(address, options).await, address) };
+    let attempt = |address| async move { (tcp(address, side).await, address) };
     trying.extend(waiting.next().map(attempt));
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     loop {
