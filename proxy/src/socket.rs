@@ -167,7 +167,8 @@ pub(crate) fn listen(
     }
     let loopback = address.ip().is_loopback();
     favour_local(&socket, loopback);
-    let room = (!loopback).then(|| path::make_room(&socket, window));
+    let may = !loopback && path::System::now().makes_room();
+    let room = may.then(|| path::make_room(&socket, window));
     socket.listen(BACKLOG)?;
     Ok((socket.into(), room.flatten()))
 }

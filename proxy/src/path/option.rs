@@ -14,6 +14,9 @@ use nix::{
 /// read (`include/uapi/linux/tcp.h`).
 const INFO: usize = 104;
 const RTT: std::ops::Range<usize> = 68..72;
+/// `TCP_REPAIR_ON`, and `TCP_REPAIR_OFF_NO_WP`: without a probe of the peer's window.
+const ON: i32 = 1;
+const OFF: i32 = -1;
 
 sockopt_impl!(
     /// Which buffers keep the size that they were given (bits: 1 sending, 2 receiving). Since Linux
@@ -33,6 +36,23 @@ sockopt_impl!(
     u32
 );
 sockopt_impl!(
+    /// Whether a connection's state may be written ([`ON`], [`OFF`]): made for checkpoints, and for who
+    /// has CAP_NET_ADMIN.
+    Repair,
+    Both,
+    libc::IPPROTO_TCP,
+    libc::TCP_REPAIR,
+    i32
+);
+sockopt_impl!(
+    /// The windows of a connection: `snd_wl1`, `snd_wnd`, `max_window`, `rcv_wnd`, `rcv_wup`.
+    RepairWindow,
+    Both,
+    libc::IPPROTO_TCP,
+    libc::TCP_REPAIR_WINDOW,
+    [u32; 5]
+);
+sockopt_impl!(
     /// What the kernel knows of a connection.
     TcpInfo,
     GetOnly,
@@ -49,29 +69,57 @@ pub(super) fn round_trip(socket: &impl AsFd) -> Option<Duration> {
     (microseconds > 0).then(|| Duration::from_micros(microseconds.into()))
 }
 
-/// A receive buffer as it was before [`make_room`], in the kernel's count.
+/// A socket as it was before [`make_room`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Room(usize);
+pub(crate) struct Room {
+    /// The receive buffer, in the kernel's count.
+    buffer: usize,
+    /// SO_REUSEADDR, which [`Repair`] takes away.
+    reuse: bool,
+}
+
+/// Whether a kernel can do what [`Room::give_back`] asks of it, and lets this process do it.
+pub(super) fn can_give_back(socket: &impl AsFd) -> bool {
+    let set = setsockopt(socket, BufLock, &0).and_then(|()| setsockopt(socket, Repair, &ON));
+    set.and_then(|()| setsockopt(socket, Repair, &OFF)).is_ok()
+}
 
 /// Gives a socket a large receive buffer until its connection stands. The kernel settles by it, in the
 /// SYN or the answer to one, in what units windows are told, for good (RFC 7323 §2).
 ///
-/// `None`: the kernel does not let this process do so, or (before Linux 5.14) could not take it back.
+/// `None`: the kernel does not let this process do so.
 pub(crate) fn make_room(socket: &impl AsFd, size: usize) -> Option<Room> {
-    let was = getsockopt(socket, sockopt::RcvBuf).ok()?;
-    setsockopt(socket, BufLock, &0).ok()?;
+    let room = Room {
+        buffer: getsockopt(socket, sockopt::RcvBuf).ok()?,
+        reuse: getsockopt(socket, sockopt::ReuseAddr).ok()?,
+    };
     setsockopt(socket, sockopt::RcvBufForce, &size).ok()?;
-    Some(Room(was))
+    Some(room)
 }
 
 impl Room {
-    /// Gives the buffer back to the kernel to tune, as small as it was: nobody has proved yet who is at
-    /// the other end.
+    /// Makes of a connection what it would be without: the kernel tunes its buffer again, from as small
+    /// as ever, for nobody has proved yet who is at the other end.
+    ///
+    /// With the buffer the kernel had settled how much may come at once, all of it; neither is the peer
+    /// told so before our first answer, nor does the kernel ever take a window back. So it is written
+    /// over. Otherwise a peer that is faster than we are would send what there is no room for, which is
+    /// dropped and sent again.
     pub(crate) fn give_back(self, socket: &impl AsFd) {
         // The kernel doubles what it is given.
-        let size = self.0 / 2;
+        let size = self.buffer / 2;
         if setsockopt(socket, sockopt::RcvBufForce, &size).is_err() {
             let _ = setsockopt(socket, sockopt::RcvBuf, &size);
+        }
+        let window = u32::try_from(size).unwrap_or(u32::MAX);
+        let _ = setsockopt(socket, WindowClamp, &window);
+        if setsockopt(socket, Repair, &ON).is_ok() {
+            if let Ok([wl1, wnd, max, receive, up]) = getsockopt(socket, RepairWindow) {
+                let windows = [wl1, wnd, max, receive.min(window), up];
+                let _ = setsockopt(socket, RepairWindow, &windows);
+            }
+            let _ = setsockopt(socket, Repair, &OFF);
+            let _ = setsockopt(socket, sockopt::ReuseAddr, &self.reuse);
         }
         let _ = setsockopt(socket, BufLock, &0);
     }
@@ -97,4 +145,52 @@ pub(super) fn send_buffer(socket: &impl AsFd, size: usize) -> Option<usize> {
         setsockopt(socket, sockopt::SndBuf, &size).ok()?;
     }
     Some(getsockopt(socket, sockopt::SndBuf).ok()? / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::{MOST, System};
+
+    #[test]
+    fn what_was_made_room_for_is_given_back() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        setsockopt(&listener, sockopt::ReuseAddr, &true).unwrap();
+        let usual = getsockopt(&listener, sockopt::RcvBuf).unwrap();
+        let room = make_room(&listener, MOST);
+        assert_eq!(room.is_some(), System::now().forces);
+        let address = listener.local_addr().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        if let Some(room) = room {
+            assert_eq!(getsockopt(&accepted, sockopt::RcvBuf).unwrap(), 2 * MOST);
+            room.give_back(&accepted);
+        }
+        assert_eq!(getsockopt(&accepted, sockopt::RcvBuf).unwrap(), usual);
+        assert_eq!(getsockopt(&accepted, BufLock).unwrap(), 0);
+        assert!(getsockopt(&accepted, sockopt::ReuseAddr).unwrap());
+        if room.is_some() && System::now().makes_room() {
+            let clamp = getsockopt(&accepted, WindowClamp).unwrap();
+            assert_eq!(usize::try_from(clamp).unwrap(), usual / 2);
+            setsockopt(&accepted, Repair, &ON).unwrap();
+            let [.., window, _] = getsockopt(&accepted, RepairWindow).unwrap();
+            setsockopt(&accepted, Repair, &OFF).unwrap();
+            assert!(usize::try_from(window).unwrap() <= usual / 2, "{window}");
+        }
+    }
+
+    #[test]
+    fn buffers_hold_what_they_say() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(address).unwrap();
+        assert!(round_trip(&client).is_some());
+        assert_eq!(receive_buffer(&client, 64 << 10), Some(64 << 10));
+        assert_eq!(send_buffer(&client, 64 << 10), Some(64 << 10));
+        let most = receive_buffer(&client, MOST).unwrap();
+        assert_eq!(
+            most == MOST,
+            System::now().forces || System::now().receive.asked >= MOST
+        );
+    }
 }

@@ -97,7 +97,7 @@ mod tests {
         };
         System {
             forces,
-            unlocks: true,
+            gives_back: true,
             receive: bounds(6 << 20),
             send: bounds(4 << 20),
             memory: 1 << 30,
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(system(true).window(), MOST);
         assert_eq!(system(false).window(), 2 << 20);
         let old = System {
-            unlocks: false,
+            gives_back: false,
             ..system(true)
         };
         // The scale of 6 MiB is 7.

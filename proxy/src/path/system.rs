@@ -9,7 +9,7 @@ use std::{
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 
-use super::{MOST, option::BufLock};
+use super::{MOST, option::can_give_back};
 
 /// Sysctls change seldom.
 const REMEMBER: Duration = Duration::from_secs(10);
@@ -22,8 +22,9 @@ pub struct System {
     /// Whether buffers may be larger than the system's bounds: CAP_NET_ADMIN in the user namespace of
     /// the network namespace.
     pub forces: bool,
-    /// Whether a buffer can be given back to the kernel to tune: since Linux 5.14.
-    pub unlocks: bool,
+    /// Whether a connection can be as if its buffer had never been large: since Linux 5.14, by the same
+    /// capability.
+    pub gives_back: bool,
     /// Of receive buffers.
     pub receive: Bounds,
     /// Of send buffers.
@@ -88,7 +89,7 @@ impl System {
         };
         let pages = number("ipv4/tcp_mem", 1, 65_536);
         Self {
-            unlocks: may(&|socket| setsockopt(socket, BufLock, &0).is_ok()),
+            gives_back: may(&can_give_back),
             forces: may(&|socket| setsockopt(socket, sockopt::RcvBufForce, &MOST).is_ok()),
             receive: Bounds {
                 tuned: number("ipv4/tcp_rmem", 2, 6 << 20),
@@ -104,7 +105,7 @@ impl System {
 
     /// Whether [`make_room`] does.
     pub(crate) const fn makes_room(&self) -> bool {
-        self.forces && self.unlocks
+        self.forces && self.gives_back
     }
 
     /// The largest window on a path, of both directions the smaller: what one connection can have under
@@ -135,7 +136,7 @@ mod tests {
         assert!(system.receive.tuned >= 4096 && system.send.tuned >= 4096);
         assert!(system.memory > 0);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        let may = make_room(&socket, MOST).is_some();
-        assert_eq!(may, system.forces && system.unlocks);
+        assert_eq!(make_room(&socket, MOST).is_some(), system.forces);
+        assert_eq!(can_give_back(&socket), system.gives_back);
     }
 }
