@@ -30,6 +30,7 @@ use crate::{
     transport::Transport,
 };
 
+use option::Seen;
 pub(crate) use option::{Room, make_room};
 use plan::{Place, Plan};
 pub use system::{Bounds, System};
@@ -44,15 +45,16 @@ pub const MOST: usize = 64 << 20;
 pub(crate) struct Far {
     /// What the first packets took.
     pub(crate) round_trip: Duration,
-    /// Bytes that one connection can have under way, by what this system allows.
+    /// Bytes that one connection can have under way, by what this system allows and by the units that
+    /// the peer tells windows in. What the peer's system allows within them is not known.
     pub(crate) window: usize,
 }
 
 impl Far {
     /// What is known of the path of a connection whose round trip was measured; `None` for a short one.
-    pub(crate) fn of(round_trip: Option<Duration>) -> Option<Self> {
-        let round_trip = round_trip.filter(|time| *time >= LONG)?;
-        let window = System::now().window();
+    pub(crate) fn of(path: &PathDetails) -> Option<Self> {
+        let round_trip = path.round_trip.filter(|time| *time >= LONG)?;
+        let window = System::now().window().min(path.offers);
         Some(Self { round_trip, window })
     }
 
@@ -73,6 +75,8 @@ pub struct PathDetails {
     pub receive_buffer: Option<usize>,
     /// The send buffer, in bytes, where it is not the kernel's to tune.
     pub send_buffer: Option<usize>,
+    /// The largest window that the peer has units for.
+    offers: usize,
     /// Its share of what all connections may keep.
     _grant: Option<Arc<Grant>>,
 }
@@ -112,8 +116,10 @@ pub(crate) fn look(stream: &TcpStream, peer: SocketAddr) -> Option<Box<PathDetai
     if is_here(stream, peer) {
         return None;
     }
+    let Seen { round_trip, offers } = option::seen(stream);
     Some(Box::new(PathDetails {
-        round_trip: option::round_trip(stream),
+        round_trip,
+        offers,
         ..PathDetails::default()
     }))
 }
@@ -154,7 +160,7 @@ pub(crate) fn side(
         return;
     };
     if details.round_trip.is_none() {
-        details.round_trip = option::round_trip(stream);
+        details.round_trip = option::seen(stream).round_trip;
     }
     let place = match details.round_trip {
         Some(round_trip) => Place::At(round_trip),
@@ -217,7 +223,8 @@ pub fn refused(options: &PathOptions) -> Vec<(&'static str, String)> {
             ("send", "wmem_max", option::send_buffer(&socket, size)),
         ] {
             let is = is.unwrap_or_default();
-            if is < size {
+            // A kernel counts twice as much, in 31 bits.
+            if is < size.min(0x3fff_ffff) {
                 refused.push((
                     "buffers",
                     format!(
@@ -229,4 +236,67 @@ pub fn refused(options: &PathOptions) -> Vec<(&'static str, String)> {
         }
     }
     refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_long_path_is_far_and_its_window_is_the_smaller_ones() {
+        let path = |round_trip: u64, offers| PathDetails {
+            round_trip: Some(Duration::from_micros(round_trip)),
+            offers,
+            ..PathDetails::default()
+        };
+        assert_eq!(Far::of(&PathDetails::default()), None);
+        assert_eq!(Far::of(&path(1999, MOST)), None);
+        // As of a peer with Linux's usual bounds.
+        let far = Far::of(&path(31_000, 8 << 20)).unwrap();
+        assert!(far.window <= 8 << 20 && !far.suffices(), "{far:?}");
+        let far = Far::of(&path(2000, MOST)).unwrap();
+        let window = System::now().window();
+        assert_eq!(far.window, window.min(MOST));
+        assert_eq!(far.suffices(), window >= 5_000_000);
+    }
+
+    #[test]
+    fn what_all_connections_have_been_granted_is_bounded() {
+        let most = GRANTED.load(Ordering::Relaxed) + 100;
+        let first = Grant::of(60, most).unwrap();
+        assert!(Grant::of(60, most).is_none());
+        assert!(Grant::of(usize::MAX, usize::MAX).is_none());
+        drop(first);
+        assert!(Grant::of(60, most).is_some());
+    }
+
+    #[test]
+    fn what_a_system_refuses_is_told_with_what_lifts_it() {
+        use crate::endpoint::spec::{Buffers, Congestion};
+        assert!(refused(&PathOptions::default()).is_empty());
+        let unknown = PathOptions {
+            congestion: Congestion::Named("nonesuch".into()),
+            ..PathOptions::default()
+        };
+        let [(key, why)] = refused(&unknown).try_into().unwrap();
+        assert_eq!(key, "congestion");
+        assert!(why.contains("tcp_allowed_congestion_control"), "{why}");
+        let large = PathOptions {
+            buffers: Buffers::Size(1 << 30),
+            ..PathOptions::default()
+        };
+        let told = refused(&large);
+        let system = System::now();
+        let capped = |asked: usize| !system.forces && asked < 1 << 30;
+        let expected = [capped(system.receive.asked), capped(system.send.asked)];
+        assert_eq!(
+            told.len(),
+            expected.iter().filter(|is| **is).count(),
+            "{told:?}"
+        );
+        assert!(
+            told.iter()
+                .all(|(key, why)| *key == "buffers" && why.contains("CAP_NET_ADMIN"))
+        );
+    }
 }

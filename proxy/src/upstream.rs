@@ -266,11 +266,10 @@ impl Upstream {
                 Ok((transport, address)) => {
                     target.connected(true);
                     let path = transport.look_at_path();
-                    let round_trip = path.as_ref().and_then(|path| path.round_trip);
                     return Ok(Connected {
                         transport,
+                        far: path.as_deref().and_then(Far::of),
                         path,
-                        far: Far::of(round_trip),
                         target: target.name().to_owned(),
                         address,
                         server_name: target.planned.server_name.clone(),

@@ -13,6 +13,7 @@ use nix::{
 /// The part of the kernel's `struct tcp_info` that every kernel has, and where the parts are that are
 /// read (`include/uapi/linux/tcp.h`).
 const INFO: usize = 104;
+const SCALES: usize = 6;
 const RTT: std::ops::Range<usize> = 68..72;
 /// `TCP_REPAIR_ON`, and `TCP_REPAIR_OFF_NO_WP`: without a probe of the peer's window.
 const ON: i32 = 1;
@@ -61,12 +62,34 @@ sockopt_impl!(
     [u8; INFO]
 );
 
-/// The kernel's estimate of the round trip, where it has one. Before anything was sent that is what the
-/// first packets took, and nothing of the peer's process is in it.
-pub(super) fn round_trip(socket: &impl AsFd) -> Option<Duration> {
-    let info = getsockopt(socket, TcpInfo).ok()?;
-    let microseconds = info.get(RTT)?.try_into().ok().map(u32::from_ne_bytes)?;
-    (microseconds > 0).then(|| Duration::from_micros(microseconds.into()))
+/// What the kernel has seen of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Its estimate of the round trip, where it has one. Before anything was sent that is what the first
+    /// packets took, and nothing of the peer's process is in it.
+    pub(super) round_trip: Option<Duration>,
+    /// The largest window, in bytes, that the peer has units for.
+    pub(super) offers: usize,
+}
+
+/// Asks the kernel.
+pub(super) fn seen(socket: &impl AsFd) -> Seen {
+    let Ok(info) = getsockopt(socket, TcpInfo) else {
+        return Seen::default();
+    };
+    let microseconds = info.get(RTT).and_then(|bytes| bytes.try_into().ok());
+    let microseconds = microseconds.map_or(0, u32::from_ne_bytes);
+    // Two of four bits each: the peer's, then ours.
+    let scales = info.get(SCALES).copied().unwrap_or_default();
+    let scale = if cfg!(target_endian = "little") {
+        scales & 0xf
+    } else {
+        scales >> 4
+    };
+    Seen {
+        round_trip: (microseconds > 0).then(|| Duration::from_micros(microseconds.into())),
+        offers: 1 << (16 + scale),
+    }
 }
 
 /// A socket as it was before [`make_room`].
@@ -184,7 +207,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let client = std::net::TcpStream::connect(address).unwrap();
-        assert!(round_trip(&client).is_some());
+        let seen = seen(&client);
+        assert!(seen.round_trip.is_some());
+        assert!(seen.offers >= 1 << 16, "{seen:?}");
         assert_eq!(receive_buffer(&client, 64 << 10), Some(64 << 10));
         assert_eq!(send_buffer(&client, 64 << 10), Some(64 << 10));
         let most = receive_buffer(&client, MOST).unwrap();
