@@ -18,9 +18,10 @@ use crate::{
     Shared, connection,
     endpoint::{
         Endpoint,
-        spec::{Bind, EndpointSpec, Listen, LocalClients, SocketOptions, Timeouts},
+        spec::{Bind, EndpointSpec, Listen, LocalClients, Side, Timeouts},
     },
     handshake::gate::Gate,
+    path::{self, Room},
     socket,
     socket_file::{self, SocketFile},
 };
@@ -47,7 +48,7 @@ pub(crate) struct Table {
     pub(crate) handshake_time: Duration,
     proxy_from: Vec<IpNet>,
     /// Of the endpoint that is the only one here; else the defaults.
-    socket: SocketOptions,
+    side: Side,
 }
 
 impl Table {
@@ -59,7 +60,7 @@ impl Table {
             ..Self::default()
         };
         let mut marked = None;
-        let mut sockets = HashMap::new();
+        let mut sides = HashMap::new();
         for (spec, endpoint) in endpoints {
             table.tls = matches!(spec.listen, Listen::Mtls { .. });
             table.handshakes = table.handshakes.max(spec.limits.handshakes);
@@ -70,7 +71,7 @@ impl Table {
                 table.handshake_time.max(spec.timeouts.handshake)
             };
             table.proxy_from.extend(&spec.proxy_protocol.accept_from);
-            sockets.insert(spec.server_name.clone(), spec.sockets.listen.clone());
+            sides.insert(spec.server_name.clone(), spec.listening());
             if spec.default {
                 marked = Some(Arc::clone(endpoint));
             }
@@ -80,8 +81,8 @@ impl Table {
         }
         let only = (table.by_name.len() == 1).then(|| table.by_name.values().next().cloned());
         table.default = marked.or_else(|| only.flatten());
-        if let [socket] = sockets.into_values().collect::<Vec<_>>().as_slice() {
-            table.socket = socket.clone();
+        if let [side] = sides.into_values().collect::<Vec<_>>().as_slice() {
+            table.side = side.clone();
         }
         table
     }
@@ -101,8 +102,8 @@ impl Table {
     }
 
     /// What was set on sockets when they were accepted.
-    pub(crate) const fn socket(&self) -> &SocketOptions {
-        &self.socket
+    pub(crate) const fn side(&self) -> &Side {
+        &self.side
     }
 
     /// Whether a connection from `source` begins with a PROXY header.
@@ -116,7 +117,8 @@ impl Table {
 /// A socket that is bound but does not accept yet.
 #[derive(Debug)]
 pub(crate) enum Bound {
-    Tcp(std::net::TcpListener),
+    /// With what it has made room for.
+    Tcp(std::net::TcpListener, Option<Room>),
     Unix(std::os::unix::net::UnixListener, SocketFile),
 }
 
@@ -127,7 +129,10 @@ impl Bound {
     /// What the system says, for example that the address is in use.
     pub(crate) fn open(bind: &Bind, spec: &EndpointSpec) -> io::Result<Self> {
         match bind {
-            Bind::Tcp(address) => socket::listen(*address).map(Self::Tcp),
+            Bind::Tcp(address) => {
+                let (listener, room) = socket::listen(*address, path::window(&spec.path.listen))?;
+                Ok(Self::Tcp(listener, room))
+            }
             Bind::Unix(path) => {
                 let (listener, file) = socket_file::listen(path, mode(&spec.listen))?;
                 Ok(Self::Unix(listener, file))
@@ -160,8 +165,8 @@ impl Listener {
             let (shared, this) = (Arc::downgrade(shared), Arc::clone(&listener));
             let stop = listener.stop.subscribe();
             match bound {
-                Bound::Tcp(socket) => {
-                    runtime.spawn(accept_tcp(socket, stop, this, shared));
+                Bound::Tcp(socket, room) => {
+                    runtime.spawn(accept_tcp(socket, room, stop, this, shared));
                 }
                 Bound::Unix(socket, file) => {
                     runtime.spawn(accept_unix(socket, file, stop, this, shared));
@@ -194,6 +199,7 @@ impl Listener {
 
 async fn accept_tcp(
     socket: std::net::TcpListener,
+    room: Option<Room>,
     mut stop: watch::Receiver<bool>,
     listener: Arc<Listener>,
     shared: Weak<Shared>,
@@ -203,7 +209,10 @@ async fn accept_tcp(
         Err(error) => return tracing::error!(%error, "cannot accept"),
     };
     let own = socket.local_addr();
-    let loopback = own.is_ok_and(|own| own.ip().is_loopback());
+    let begin = Begin {
+        loopback: own.is_ok_and(|own| own.ip().is_loopback()),
+        room,
+    };
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -213,16 +222,23 @@ async fn accept_tcp(
             return;
         };
         match accepted {
-            Ok((stream, source)) => begin_tcp(stream, source, loopback, &listener, &shared),
+            Ok((stream, source)) => begin_tcp(stream, source, begin, &listener, &shared),
             Err(error) => refused_to_accept(&error).await,
         }
     }
 }
 
+/// With what the sockets of a listener begin.
+#[derive(Clone, Copy, Debug)]
+struct Begin {
+    loopback: bool,
+    room: Option<Room>,
+}
+
 fn begin_tcp(
     stream: TcpStream,
     source: SocketAddr,
-    loopback: bool,
+    begin: Begin,
     listener: &Arc<Listener>,
     shared: &Arc<Shared>,
 ) {
@@ -235,7 +251,8 @@ fn begin_tcp(
         return connection::turned_away(shared, &table, Some(source));
     };
     // An endpoint that is chosen later, by server name, has its own set then.
-    socket::accepted(&stream, source, &table.socket, loopback);
+    let Begin { loopback, room } = begin;
+    socket::accepted(&stream, source, &table.side, loopback, room);
     let shared_too = Arc::clone(shared);
     if shared.workers.count() == 1 {
         // It is on the right runtime already.

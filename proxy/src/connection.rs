@@ -17,6 +17,7 @@ use crate::{
     accept::Table,
     handshake::gate::Handshaking,
     live::{self, Ending, Live},
+    path,
     permit::Denied,
     transport::Transport,
 };
@@ -68,6 +69,10 @@ pub(crate) async fn tcp(
     let established = Box::pin(async move {
         let open = Open::begin(&shared, Some(source));
         let destination = stream.local_addr().ok();
+        let path = path::look(&stream, source);
+        if path.is_some() {
+            open.live.details().listen_path = path;
+        }
         let transport = Transport::Tcp(stream);
         let way = way::Way::new(&shared, &open.live, Some(source), destination);
         let established = match handshaking {

@@ -28,17 +28,15 @@ use tokio::{sync::mpsc, time::Sleep};
 use crate::{
     endpoint::spec::{self, EndpointSpec},
     held::{Keeping, Memory},
+    path::{Far, PathDetails, System},
     stream::TlsDetails,
-    upstream::Far,
+    transport::Transport,
     wire::{DetachedWire, Wire},
 };
 use dial::Dialler;
 use lane::Lane;
 pub use roster::{LaneCounts, Roster};
 use streams::{Registered, Streams};
-
-/// From this round trip on a path is long, and a stream may have lanes.
-const LONG: Duration = Duration::from_millis(2);
 
 /// How many lanes a side that dials wants for a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,24 +55,29 @@ impl Wanted {
         }
     }
 
-    /// For a path of this round trip.
-    pub(crate) fn count(self, round_trip: Duration) -> Count {
+    /// For a path of this round trip, where it is a long one.
+    pub(crate) fn count(self, round_trip: Option<Duration>) -> Count {
         let now = Instant::now();
         match self {
-            Self::Auto(most) => Count::new(most, round_trip, now),
+            Self::Auto(most) => Count::new(most, round_trip.unwrap_or_default(), now),
             Self::Fixed(lanes) => Count::fixed(lanes, now),
         }
     }
 }
 
-/// How many lanes a stream to a peer so far away is to have; `None`: plain TLS.
-pub(crate) fn wanted(spec: &EndpointSpec, far: &Far) -> Option<Wanted> {
+/// How many lanes a stream to a peer is to have; `None`: plain TLS. `far`: where its path is a long one.
+///
+/// Without lanes being asked for: where this system lets one connection neither have a window for the
+/// path nor a congestion control that bears losses.
+pub(crate) fn wanted(spec: &EndpointSpec, far: Option<Far>) -> Option<Wanted> {
     match spec.path.forward.lanes {
-        spec::Lanes::Auto if far.round_trip >= LONG => {
-            Some(Wanted::Auto(sekisho_lanes::MOST_LANES))
+        spec::Lanes::Auto => {
+            let suffices = |far: &Far| far.suffices() && System::now().bears_losses;
+            far.filter(|far| !suffices(far))
+                .map(|_| Wanted::Auto(sekisho_lanes::MOST_LANES))
         }
         spec::Lanes::Most(lanes) if lanes.get() > 1 => Some(Wanted::Fixed(lanes.get())),
-        spec::Lanes::Auto | spec::Lanes::Most(_) => None,
+        spec::Lanes::Most(_) => None,
     }
 }
 
@@ -153,6 +156,8 @@ pub(crate) struct Arrival {
     pub(crate) peer: VerifiedPeer,
     /// Its place among the peer's lanes, at a server.
     pub(crate) place: Option<streams::Place>,
+    /// What was done about its path.
+    pub(crate) path: Option<Box<PathDetails>>,
 }
 
 /// What a dial came to.
@@ -263,7 +268,7 @@ impl Lanes {
             failures: 0,
         };
         let mut lanes = Self::new(stream, role, count, memory);
-        lanes.add(wire, Vec::new(), peer, None);
+        lanes.add(wire, Vec::new(), peer, None, None);
         if let Some(lane) = lanes.list.first_mut() {
             lane.say(&open);
         }
@@ -286,7 +291,7 @@ impl Lanes {
             accepted: false,
         };
         let mut lanes = Self::new(stream, role, Count::fixed(most, Instant::now()), memory);
-        lanes.add(wire, rest, peer, Some(place));
+        lanes.add(wire, rest, peer, Some(place), None);
         lanes
     }
 
@@ -296,6 +301,7 @@ impl Lanes {
         rest: Vec<u8>,
         peer: VerifiedPeer,
         place: Option<streams::Place>,
+        path: Option<Box<PathDetails>>,
     ) {
         if self.tls.is_none() {
             self.tls = wire.tls.as_ref().map(|tls| tls.details.clone());
@@ -304,7 +310,7 @@ impl Lanes {
         self.next_key += 1;
         self.alone = None;
         self.roster.enter(key, peer);
-        self.list.push(Lane::new(key, wire, rest, place));
+        self.list.push(Lane::new(key, wire, rest, (place, path)));
         self.streams.totals().open.fetch_add(1, Relaxed);
         let open = self.list.len();
         self.roster.count(|counts| {
@@ -378,6 +384,11 @@ impl Lanes {
         let totals = self.streams.totals();
         totals.open.fetch_sub(self.list.len(), Relaxed);
         mem::take(&mut self.list)
+    }
+
+    /// The socket of the first lane.
+    pub(crate) fn transport(&self) -> Option<&Transport> {
+        self.list.first().map(Lane::transport)
     }
 
     /// Makes closing it a reset.

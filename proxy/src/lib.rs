@@ -24,6 +24,7 @@ pub mod lanes;
 pub mod live;
 pub mod local;
 pub mod metrics;
+pub mod path;
 pub mod peer;
 pub mod permit;
 pub mod proxy_protocol;

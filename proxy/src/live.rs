@@ -16,6 +16,7 @@ use sekisho_record::Counts;
 
 use crate::{
     lanes::{LaneCounts, Roster},
+    path::PathDetails,
     peer::{Answerer, Client},
     relay::Counters,
     stream::TlsDetails,
@@ -56,6 +57,10 @@ pub struct Details {
     pub upstream_lanes: Option<Arc<Roster>>,
     /// Whether it relays now.
     pub relaying: bool,
+    /// The path of the listening side, where the client is not on this host.
+    pub listen_path: Option<Box<PathDetails>>,
+    /// The path of the forwarding side, where the target is not on this host.
+    pub forward_path: Option<Box<PathDetails>>,
 }
 
 impl Details {

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::{
     SockDiagMessage,
@@ -16,7 +17,10 @@ use netlink_packet_sock_diag::{
     inet::{ExtensionFlags, InetRequest, SocketId, StateFlags},
 };
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
-use nix::unistd::{Gid, Group, Uid, User};
+use nix::{
+    sys::socket::SockaddrStorage,
+    unistd::{Gid, Group, Uid, User},
+};
 use tokio::{net::UnixStream, time::Instant};
 
 use crate::endpoint::spec::{LocalClient, LocalClients};
@@ -129,6 +133,25 @@ impl LocalUsers {
                 let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
                 v4.or(v6).is_some_and(|own| own.to_canonical() == ip)
             })
+    }
+
+    /// Whether `peer` is in a network that an interface of this host is in.
+    pub(crate) fn is_on_link(peer: SocketAddr) -> bool {
+        let peer = peer.ip().to_canonical();
+        let Ok(mut interfaces) = nix::ifaddrs::getifaddrs() else {
+            return false;
+        };
+        interfaces.any(|interface| {
+            let ip = |address: Option<SockaddrStorage>| {
+                let address = address?;
+                let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+                let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
+                v4.or(v6)
+            };
+            let net = ip(interface.address).zip(ip(interface.netmask));
+            net.and_then(|(own, mask)| IpNet::with_netmask(own, mask).ok())
+                .is_some_and(|net| net.contains(&peer))
+        })
     }
 
     async fn account(&self, uid: u32) -> Arc<Account> {

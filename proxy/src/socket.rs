@@ -8,20 +8,24 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::endpoint::spec::SocketOptions;
+use crate::{
+    endpoint::spec::{Side, SocketOptions},
+    path::{self, Room},
+};
 
 /// Connections not yet accepted that the kernel keeps.
 const BACKLOG: i32 = 4096;
 
-/// A socket that was dialled gets what `options` say, and where they name no congestion control,
+/// A socket that was dialled gets what `side` says, and where that names no congestion control,
 /// cubic where the peer is on this host: bbr paces loopback and veth (reference/performance.md §1).
+/// Elsewhere the path decides, once there is a permit ([`path::open`]).
 ///
 /// An option that the kernel refuses leaves a working socket; [`refused`] has said so before.
-pub(crate) fn dialled(stream: &TcpStream, peer: SocketAddr, options: &SocketOptions) {
-    set_options(stream, is_six(peer), options);
-    if options.congestion.is_none() {
+pub(crate) fn dialled(stream: &TcpStream, peer: SocketAddr, side: &Side) {
+    set_options(stream, is_six(peer), side);
+    if side.congestion().is_none() {
         let local =
             peer.ip().is_loopback() || stream.local_addr().is_ok_and(|own| own.ip() == peer.ip());
         favour_local(stream, local);
@@ -29,17 +33,21 @@ pub(crate) fn dialled(stream: &TcpStream, peer: SocketAddr, options: &SocketOpti
 }
 
 /// The same for a socket that was accepted. It has the listener's options already, which are the
-/// defaults; with cubic where that listens on `loopback`.
+/// defaults; with cubic where that listens on `loopback`. What the listener made room for is given back.
 pub(crate) fn accepted(
     stream: &TcpStream,
     peer: SocketAddr,
-    options: &SocketOptions,
+    side: &Side,
     loopback: bool,
+    room: Option<Room>,
 ) {
-    if *options != SocketOptions::default() {
-        set_options(stream, is_six(peer), options);
+    if let Some(room) = room {
+        room.give_back(stream);
     }
-    if options.congestion.is_none() && !loopback {
+    if side.socket != SocketOptions::default() || side.congestion().is_some() {
+        set_options(stream, is_six(peer), side);
+    }
+    if side.congestion().is_none() && !loopback {
         let ip = peer.ip().to_canonical();
         let own = || {
             stream
@@ -51,15 +59,18 @@ pub(crate) fn accepted(
 }
 
 /// Sets all options, once it is known whose socket it is.
-pub(crate) fn set_all(stream: &TcpStream, options: &SocketOptions) {
+pub(crate) fn set_all(stream: &TcpStream, side: &Side) {
     if let Ok(peer) = stream.peer_addr() {
-        dialled(stream, peer, options);
+        dialled(stream, peer, side);
     }
 }
 
-fn set_options(stream: &TcpStream, six: bool, options: &SocketOptions) {
-    for (_, result) in set(&SockRef::from(stream), stream.as_fd(), options, six) {
+fn set_options(stream: &TcpStream, six: bool, side: &Side) {
+    for (_, result) in set(&SockRef::from(stream), stream.as_fd(), &side.socket, six) {
         drop(result);
+    }
+    if let Some(name) = side.path.congestion.name() {
+        let _ = setsockopt(stream, sockopt::TcpCongestion, &name.into());
     }
 }
 
@@ -133,11 +144,15 @@ fn set(
 }
 
 /// Opens a listening TCP socket, whose options the sockets that it accepts begin with: the defaults,
-/// and cubic on loopback.
+/// and cubic on loopback. Elsewhere it makes room for windows of at least `window` bytes, where this
+/// process may.
 ///
 /// # Errors
 /// What the system says, for example that the address is in use.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+pub(crate) fn listen(
+    address: SocketAddr,
+    window: usize,
+) -> io::Result<(std::net::TcpListener, Option<Room>)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -150,9 +165,34 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     ) {
         drop(result);
     }
-    favour_local(&socket, address.ip().is_loopback());
+    let loopback = address.ip().is_loopback();
+    favour_local(&socket, loopback);
+    let may = !loopback && path::System::now().makes_room();
+    let room = may.then(|| path::make_room(&socket, window));
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok((socket.into(), room.flatten()))
+}
+
+/// Dials. The socket has made room for windows of at least `window` bytes where the peer is elsewhere
+/// and this process may, and given it back when this returns.
+///
+/// # Errors
+/// What the system says.
+pub(crate) async fn dial(address: SocketAddr, window: usize) -> io::Result<TcpStream> {
+    if address.ip().to_canonical().is_loopback() || !path::System::now().makes_room() {
+        return TcpStream::connect(address).await;
+    }
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    let room = path::make_room(&socket, window);
+    let stream = socket.connect(address).await?;
+    if let Some(room) = room {
+        room.give_back(&stream);
+    }
+    Ok(stream)
 }
 
 #[cfg(test)]
@@ -164,7 +204,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_an_endpoint_says_of_its_sockets_is_what_the_kernel_has() {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (listener, room) = listen("127.0.0.1:0".parse().unwrap(), path::MOST).unwrap();
+        assert!(room.is_none());
         let address = listener.local_addr().unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
         let options = SocketOptions {
@@ -181,7 +222,11 @@ mod tests {
             dscp: Some(10),
         };
         assert!(refused(&options).is_empty());
-        dialled(&stream, address, &options);
+        let side = Side {
+            socket: options,
+            ..Side::default()
+        };
+        dialled(&stream, address, &side);
         let socket = SockRef::from(&stream);
         // The kernel doubles them, for its own bookkeeping (socket(7)).
         assert_eq!(socket.send_buffer_size().unwrap(), 128 * 1024);
@@ -208,16 +253,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_on_this_host_gets_cubic_and_what_the_kernel_lacks_is_told() {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (listener, room) = listen("127.0.0.1:0".parse().unwrap(), path::MOST).unwrap();
+        assert!(room.is_none());
         let address = listener.local_addr().unwrap();
         let stream = TcpStream::connect(address).await.unwrap();
-        dialled(&stream, address, &SocketOptions::default());
+        dialled(&stream, address, &Side::default());
         assert_eq!(congestion(&stream), "cubic");
         listener.set_nonblocking(false).unwrap();
         let (other, peer) = listener.accept().unwrap();
         other.set_nonblocking(true).unwrap();
         let other = TcpStream::from_std(other).unwrap();
-        accepted(&other, peer, &SocketOptions::default(), true);
+        accepted(&other, peer, &Side::default(), true, None);
         assert_eq!(congestion(&other), "cubic");
         let socket = SockRef::from(&other);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());

@@ -13,6 +13,7 @@ use crate::{
     lanes::LaneCounts,
     live::Live,
     metrics::Reading,
+    path::PathDetails,
     stream::TlsDetails,
 };
 
@@ -104,6 +105,8 @@ pub struct ConnectionStatus {
     pub tls: Option<TlsDetails>,
     /// The lanes of both sides together, where any side has lanes.
     pub lanes: Option<LaneCounts>,
+    /// The paths to peers that are not on this host.
+    pub path: PathsStatus,
     /// The policy that allowed it last.
     pub policy_revision: Option<String>,
     /// Seconds since it came.
@@ -112,6 +115,39 @@ pub struct ConnectionStatus {
     pub bytes_to_upstream: u64,
     /// Application bytes from upstream to client.
     pub bytes_to_client: u64,
+}
+
+/// The two paths of a connection; `None` for a peer on this host.
+#[derive(Clone, Debug, Serialize)]
+pub struct PathsStatus {
+    /// To who came.
+    pub listen: Option<PathStatus>,
+    /// To the target.
+    pub forward: Option<PathStatus>,
+}
+
+/// What was found of a path, and set for it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PathStatus {
+    /// What the first packets took.
+    pub round_trip_seconds: Option<f64>,
+    /// Congestion control of what is sent, once it may relay.
+    pub congestion: Option<String>,
+    /// Bytes of the receive buffer; `None`: the kernel tunes it.
+    pub receive_buffer: Option<usize>,
+    /// Bytes of the send buffer; `None`: the kernel tunes it.
+    pub send_buffer: Option<usize>,
+}
+
+impl From<&PathDetails> for PathStatus {
+    fn from(path: &PathDetails) -> Self {
+        Self {
+            round_trip_seconds: path.round_trip.map(|time| time.as_secs_f64()),
+            congestion: path.congestion.clone(),
+            receive_buffer: path.receive_buffer,
+            send_buffer: path.send_buffer,
+        }
+    }
 }
 
 impl Proxy {
@@ -263,6 +299,10 @@ fn connection(live: &Live) -> ConnectionStatus {
         upstream: details.upstream,
         upstream_id: details.upstream_id,
         tls: details.tls,
+        path: PathsStatus {
+            listen: details.listen_path.as_deref().map(PathStatus::from),
+            forward: details.forward_path.as_deref().map(PathStatus::from),
+        },
         policy_revision: details.policy_revision.map(|text| text.to_string()),
         age_seconds: live.counters.age().as_secs_f64(),
         bytes_to_upstream: live.counters.to_upstream(),

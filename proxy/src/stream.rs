@@ -40,6 +40,16 @@ impl Stream {
         Self::Wire(Wire::plain(transport, memory))
     }
 
+    /// The socket below: of lanes, that of the first.
+    pub(crate) fn transport(&self) -> Option<&Transport> {
+        match self {
+            Self::Wire(wire) => Some(&wire.transport),
+            Self::Server(stream) => Some(stream.get_ref().0),
+            Self::Client(stream) => Some(stream.get_ref().0),
+            Self::Lanes(lanes) => lanes.transport(),
+        }
+    }
+
     /// Makes closing it a reset: the other side must not take a broken stream for a whole one.
     pub(crate) fn abort_on_close(&self) {
         match self {

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     pin::Pin,
     task::{Context, Poll, ready},
@@ -13,6 +14,8 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+
+use crate::path::{self, PathDetails};
 
 /// A socket.
 #[derive(Debug)]
@@ -63,6 +66,22 @@ impl Transport {
         if let Self::Tcp(stream) = self {
             // A socket that refuses is closed in order, which only delays.
             let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Where the peer is, of TCP.
+    pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// What is seen of the path to the peer, where that is not on this host.
+    pub(crate) fn look_at_path(&self) -> Option<Box<PathDetails>> {
+        match self {
+            Self::Tcp(stream) => path::look(stream, stream.peer_addr().ok()?),
+            Self::Unix(_) => None,
         }
     }
 

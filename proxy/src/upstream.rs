@@ -19,12 +19,13 @@ use sekisho_certs::{Members, SpiffeId};
 use tokio::{runtime::Handle, time::Instant};
 
 use crate::{
-    endpoint::spec::{Address, Balance, EndpointSpec, SiteService, SocketOptions},
+    endpoint::spec::{Address, Balance, EndpointSpec, Side, SiteService},
     error::UpstreamError,
+    path::{Far, PathDetails},
     transport::Transport,
 };
 use catalogue::{Plan, Planned};
-pub(crate) use dial::{Far, redial};
+pub(crate) use dial::tcp as redial;
 use resolve::Resolved;
 use services::Services;
 
@@ -43,7 +44,7 @@ pub struct Upstream {
     /// Services of other sites of which no target is known.
     missing: Vec<SiteService>,
     balance: Balance,
-    socket: SocketOptions,
+    side: Side,
     next: AtomicUsize,
     /// Where names are resolved and targets are checked.
     runtime: Handle,
@@ -143,8 +144,6 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Connected {
     pub(crate) transport: Transport,
-    /// Who answered by TCP, and how far away.
-    pub(crate) far: Option<Far>,
     /// The target as in the file.
     pub(crate) target: String,
     /// The same, with the address that answered where it is a name.
@@ -152,6 +151,10 @@ pub(crate) struct Connected {
     pub(crate) server_name: Option<String>,
     /// Who has to answer, where a catalogue says so.
     pub(crate) expected: Option<SpiffeId>,
+    /// What was seen of its path, where the target is not on this host.
+    pub(crate) path: Option<Box<PathDetails>>,
+    /// The same, where the path is a long one.
+    pub(crate) far: Option<Far>,
     /// Counts this connection at its target.
     pub(crate) held: Held,
 }
@@ -225,7 +228,7 @@ impl Upstream {
             missing: plan.missing,
             services: Services::default(),
             balance: spec.balance,
-            socket: spec.sockets.forward.clone(),
+            side: spec.forwarding(),
             next: AtomicUsize::new(0),
             runtime,
         });
@@ -268,14 +271,16 @@ impl Upstream {
             };
             // Counted before it is connected: otherwise a burst all goes to one.
             let held = Held::at(target);
-            let dialled = dial::target(&target.planned, &target.resolved, &self.socket);
+            let dialled = dial::target(&target.planned, &target.resolved, &self.side);
             let dialled = tokio::time::timeout(time, dialled).await;
             match dialled.unwrap_or(Err(UpstreamError::Timeout(time))) {
-                Ok((transport, address, far)) => {
+                Ok((transport, address)) => {
                     target.connected(true);
+                    let path = transport.look_at_path();
                     return Ok(Connected {
                         transport,
-                        far,
+                        far: path.as_deref().and_then(Far::of),
+                        path,
                         target: target.name().to_owned(),
                         address,
                         server_name: target.planned.server_name.clone(),

@@ -55,7 +55,16 @@ pub(crate) fn sockets(spec: &EndpointSpec) -> Vec<String> {
             format!("`socket.{side}.{name}` has no effect: {error}{hint}")
         })
     });
-    refused.collect()
+    let paths = [
+        ("listen", &spec.path.listen),
+        ("forward", &spec.path.forward),
+    ];
+    let paths = paths.into_iter().flat_map(|(side, options)| {
+        let refused = sekisho_proxy::path::refused(options);
+        let told = move |(key, why)| format!("`path.{side}.{key}` {why}");
+        refused.into_iter().map(told)
+    });
+    refused.chain(paths).collect()
 }
 
 /// Looks at everything that one endpoint needs. The sockets of `agent`, where the same file starts one,

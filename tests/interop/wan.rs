@@ -6,6 +6,7 @@
 mod limits;
 mod path;
 mod refused;
+mod sides;
 
 use std::ops::RangeInclusive;
 

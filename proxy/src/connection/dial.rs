@@ -68,14 +68,27 @@ impl Way<'_> {
             .map_err(|error| Refusal::new(error.reason(), error))?;
         let crate::upstream::Connected {
             mut transport,
-            far,
             target,
             address,
             server_name,
             expected,
+            path,
+            far,
             held,
         } = connected;
-        self.live.details().upstream = Some(address.clone());
+        {
+            let mut details = self.live.details();
+            details.upstream = Some(address.clone());
+            details.forward_path = path;
+        }
+        if let Some(far) = far.filter(|far| !far.suffices()) {
+            tracing::debug!(
+                upstream = address,
+                round_trip = ?far.round_trip,
+                window = far.window,
+                "a long path, and windows here are too small for it"
+            );
+        }
         match &spec.forward {
             Forward::Plain { .. } => {
                 if spec.proxy_protocol.send {
@@ -121,8 +134,10 @@ impl Way<'_> {
                 };
                 let mut config = config.map_err(|error| failed(error.into()))?;
                 let layer = self.layer(at);
-                let far = far.filter(|_| layer.backend.is_some() && !held.is_stock().load(Relaxed));
-                let wanted = far.and_then(|far| lanes::wanted(spec, &far));
+                let peer_address = transport.peer_address();
+                let own = layer.backend.is_some() && !held.is_stock().load(Relaxed);
+                let wanted = peer_address.filter(|_| own);
+                let wanted = wanted.zip(lanes::wanted(spec, far));
                 if wanted.is_some() {
                     config = handshake::with_lanes(&config);
                 }
@@ -177,13 +192,13 @@ impl Way<'_> {
                 }
                 drop(details);
                 peers.upstream = Some(answerer);
-                let stream = match (stream, far.zip(wanted)) {
-                    (Stream::Wire(wire), Some((far, wanted))) if wire.speaks_lanes() => {
+                let stream = match (stream, wanted) {
+                    (Stream::Wire(wire), Some((peer_address, wanted))) if wire.speaks_lanes() => {
                         let dialler = Dialler {
                             shared: Arc::clone(self.shared),
                             changes: at.changes.clone(),
                             layer,
-                            address: far.address,
+                            address: peer_address,
                             server_name,
                             target,
                             client: peers.client.clone(),
@@ -193,7 +208,7 @@ impl Way<'_> {
                                 .map_err(|error| Refusal::new(Reason::TlsFailed, error))?,
                             most: wanted.most(),
                         };
-                        let count = wanted.count(far.round_trip);
+                        let count = wanted.count(far.map(|far| far.round_trip));
                         lane::begin(wire, peer, dialler, count, &at.memory)
                     }
                     (stream, _) => stream,

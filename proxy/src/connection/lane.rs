@@ -11,12 +11,14 @@ use super::{
     way::{At, Way},
 };
 use crate::{
+    endpoint::spec::EndpointSpec,
     handshake::alert,
     lanes::{
         self, Arrival, Lanes,
         open::{self, OpenError, Opening},
         streams::JoinError,
     },
+    path,
     peer::Peers,
     stream::Stream,
     wire::Wire,
@@ -63,7 +65,7 @@ impl Way<'_> {
                 })
             }
             Ok(Placed::Further(arrival, most)) => self
-                .bring(wire, rest, peers, arrival, most)
+                .bring(&at.snapshot.spec, wire, rest, peers, (arrival, most))
                 .await
                 .map(|()| None),
             Err(error) => {
@@ -98,11 +100,11 @@ impl Way<'_> {
     /// Answers a lane that joins, and brings it to its stream, wherever that is.
     async fn bring(
         &self,
+        spec: &EndpointSpec,
         mut wire: Wire,
         rest: Vec<u8>,
         peers: &Peers,
-        (place, sender): (lanes::streams::Place, tokio::sync::mpsc::Sender<Arrival>),
-        most: u8,
+        ((place, sender), most): (Further, u8),
     ) -> Result<(), Refusal> {
         let lost = |error: &dyn std::fmt::Display| {
             Refusal::new(
@@ -110,6 +112,9 @@ impl Way<'_> {
                 format!("a lane was lost before it began: {error}"),
             )
         };
+        let mut path = wire.transport.look_at_path();
+        let side = spec.listening();
+        path::side(&wire.transport, &side.socket, &side.path, &mut path);
         let mut word = Vec::new();
         sekisho_lanes::Frame::Accept { lanes: most }.encode(&mut word);
         wire.send(&word).await.map_err(|error| lost(&error))?;
@@ -120,6 +125,7 @@ impl Way<'_> {
             rest,
             peer,
             place: Some(place),
+            path,
         };
         // A stream that has ended meanwhile takes none.
         sender
@@ -132,11 +138,11 @@ impl Way<'_> {
 /// What an opening comes to.
 enum Placed {
     First(lanes::streams::Registered, lanes::streams::Place),
-    Further(
-        (lanes::streams::Place, tokio::sync::mpsc::Sender<Arrival>),
-        u8,
-    ),
+    Further(Further, u8),
 }
+
+/// A lane's place, and where it is to be brought.
+type Further = (lanes::streams::Place, tokio::sync::mpsc::Sender<Arrival>);
 
 impl JoinError {
     const fn reason(&self) -> Reason {

@@ -20,6 +20,7 @@ use crate::{
     lanes,
     live::Live,
     local::LocalUsers,
+    path,
     peer::{Client, Peers},
     permit::{Facts, Permit},
     proxy_protocol,
@@ -198,9 +199,9 @@ impl<'a> Way<'a> {
                 return Err(refusal);
             }
         };
-        let socket = &at.snapshot.spec.sockets.listen;
-        if socket != table.socket() {
-            hello.set_socket(socket);
+        let side = at.snapshot.spec.listening();
+        if side != *table.side() {
+            hello.set_socket(&side);
         }
         let now = self.shared.context.clock.now();
         let lanes = hello.offers_lanes && lanes::most_of_listen(&at.snapshot.spec).is_some();
@@ -412,6 +413,8 @@ impl<'a> Way<'a> {
                 if self.wanted.is_some() {
                     connect::accept(&mut client).await;
                 }
+                let spec = &at.snapshot.spec;
+                path::open(spec, self.live, &client, &upstream);
                 Ok(Box::new(Established {
                     decided: Decided {
                         at,

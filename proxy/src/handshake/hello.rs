@@ -11,8 +11,7 @@ use tokio_rustls::StartHandshake;
 
 use super::{Layer, Secured, drive, secured, within};
 use crate::{
-    endpoint::spec::SocketOptions, error::HandshakeError, socket, stream::Stream,
-    transport::Transport,
+    endpoint::spec::Side, error::HandshakeError, socket, stream::Stream, transport::Transport,
 };
 
 /// How much is read at once: a ClientHello with a post-quantum key share is about 1.5 KB.
@@ -167,9 +166,9 @@ impl Hello {
     }
 
     /// Sets the socket's options, now that it is known whose it is.
-    pub(crate) fn set_socket(&self, options: &SocketOptions) {
+    pub(crate) fn set_socket(&self, side: &Side) {
         if let Transport::Tcp(stream) = &self.transport {
-            socket::set_all(stream, options);
+            socket::set_all(stream, side);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     Shared,
     endpoint::{Snapshot, spec::Forward},
     handshake::{self, Layer},
+    path,
     peer::{Answerer, Client, Peers},
     permit::{Facts, Permit},
     stream::Stream,
@@ -87,7 +88,8 @@ impl Dialler {
             return refused("its peer is not expected any more");
         }
         let text = |error: &dyn fmt::Display| error.to_string();
-        let connect = upstream::redial(self.address, spec);
+        let side = spec.forwarding();
+        let connect = upstream::redial(self.address, &side);
         let connected = tokio::time::timeout(spec.timeouts.connect, connect).await;
         let stream = connected.map_err(|late| text(&late))?;
         let stream = stream.map_err(|error| text(&error))?;
@@ -127,6 +129,8 @@ impl Dialler {
         if !wire.speaks_lanes() {
             return refused("another proxy answered, or it speaks no sekisho/1 any more");
         }
+        let mut path = wire.transport.look_at_path();
+        path::side(&wire.transport, &side.socket, &side.path, &mut path);
         let mut word = Vec::new();
         self.open(Purpose::Join, &mut word);
         let asked = async {
@@ -144,6 +148,7 @@ impl Dialler {
                     rest,
                     peer,
                     place: None,
+                    path,
                 })
             }
             Err(reason) => refused(&format!("the other side lets it have no more: {reason}")),

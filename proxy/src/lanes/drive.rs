@@ -197,12 +197,13 @@ impl Lanes {
             rest,
             peer,
             place,
+            path,
         } = arrival;
         let Ok(wire) = wire.attach() else {
             // It is closed by being dropped, and the other side hears of that.
             return false;
         };
-        self.add(wire, rest, peer, place);
+        self.add(wire, rest, peer, place, path);
         if let Some(lane) = self.list.last_mut() {
             lane.greeted = true;
         }

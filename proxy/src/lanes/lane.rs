@@ -15,6 +15,7 @@ use socket2::SockRef;
 
 use super::streams::Place;
 use crate::{
+    path::PathDetails,
     scratch,
     transport::Transport,
     wire::{Wire, tls_error, truncated},
@@ -65,11 +66,14 @@ pub(super) struct Lane {
     pub(super) peer_left: bool,
     /// It was opened by the other side: the frame for that must not come again.
     pub(super) greeted: bool,
-    _place: Option<Place>,
+    _held: Held,
 }
 
+/// What a lane has as long as it is there: its place among the others, and larger buffers.
+pub(super) type Held = (Option<Place>, Option<Box<PathDetails>>);
+
 impl Lane {
-    pub(super) fn new(key: u64, wire: Wire, rest: Vec<u8>, place: Option<Place>) -> Self {
+    pub(super) fn new(key: u64, wire: Wire, rest: Vec<u8>, held: Held) -> Self {
         if let Transport::Tcp(stream) = &wire.transport {
             let socket = SockRef::from(stream);
             // Without it, more waits in the kernel, and nothing else is wrong.
@@ -86,13 +90,17 @@ impl Lane {
             left: false,
             peer_left: false,
             greeted: false,
-            _place: place,
+            _held: held,
         }
     }
 
     pub(super) fn key_updates(&self) -> Counts {
         let tls = self.wire.tls.as_ref();
         tls.map(|tls| tls.session.counts()).unwrap_or_default()
+    }
+
+    pub(super) const fn transport(&self) -> &Transport {
+        &self.wire.transport
     }
 
     /// Whether nothing waits to be written.

@@ -8,16 +8,13 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use tokio::{
-    net::{TcpStream, UnixStream},
-    time::Instant,
-};
+use tokio::net::{TcpStream, UnixStream};
 
 use super::{catalogue::Planned, resolve::Resolved};
 use crate::{
-    endpoint::spec::{Address, EndpointSpec, SocketOptions},
+    endpoint::spec::{Address, Side},
     error::UpstreamError,
-    socket,
+    path, socket,
     transport::Transport,
 };
 
@@ -31,8 +28,8 @@ const NEXT_AFTER: Duration = Duration::from_millis(250);
 pub(super) async fn target(
     planned: &Planned,
     resolved: &Resolved,
-    options: &SocketOptions,
-) -> Result<(Transport, String, Option<Far>), UpstreamError> {
+    side: &Side,
+) -> Result<(Transport, String), UpstreamError> {
     let Planned {
         name: called,
         address,
@@ -52,12 +49,12 @@ pub(super) async fn target(
         Address::Site(_) | Address::Sites(_) => Err(UpstreamError::NotListed(address.to_string())),
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).await.map_err(failed)?;
-            Ok((Transport::Unix(stream), address.to_string(), None))
+            Ok((Transport::Unix(stream), address.to_string()))
         }
         Address::Ip(ip) => {
             allowed(ip.ip())?;
-            let (stream, far) = tcp(*ip, options).await.map_err(failed)?;
-            Ok((Transport::Tcp(stream), called.clone(), Some(far)))
+            let stream = tcp(*ip, side).await.map_err(failed)?;
+            Ok((Transport::Tcp(stream), called.clone()))
         }
         Address::Name(name, port) => {
             let addresses =
@@ -70,43 +67,22 @@ pub(super) async fn target(
                     })?;
             // A name of which one address is forbidden is not to be trusted with the others.
             addresses.iter().try_for_each(|at| allowed(at.ip()))?;
-            let (stream, far) = first_of(interleave(addresses), options)
+            let (stream, at) = first_of(interleave(addresses), side)
                 .await
                 .map_err(failed)?;
-            let called = format!("{address} ({})", far.address);
-            Ok((Transport::Tcp(stream), called, Some(far)))
+            Ok((Transport::Tcp(stream), format!("{address} ({at})")))
         }
     }
 }
 
-/// Who answered, and how far away that is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Far {
-    pub(crate) address: SocketAddr,
-    /// What `connect` took: a round trip, where no SYN was lost.
-    pub(crate) round_trip: Duration,
-}
-
-/// Connects to an address that answered before.
+/// Connects to one address.
 ///
 /// # Errors
 /// What the system says.
-pub(crate) async fn redial(address: SocketAddr, spec: &EndpointSpec) -> io::Result<TcpStream> {
-    Ok(tcp(address, &spec.sockets.forward).await?.0)
-}
-
-async fn tcp(address: SocketAddr, options: &SocketOptions) -> io::Result<(TcpStream, Far)> {
-    let begin = Instant::now();
-    let stream = TcpStream::connect(address).await?;
-    let round_trip = begin.elapsed();
-    socket::dialled(&stream, address, options);
-    Ok((
-        stream,
-        Far {
-            address,
-            round_trip,
-        },
-    ))
+pub(crate) async fn tcp(address: SocketAddr, side: &Side) -> io::Result<TcpStream> {
+    let stream = socket::dial(address, path::window(&side.path)).await?;
+    socket::dialled(&stream, address, side);
+    Ok(stream)
 }
 
 /// RFC 8305 §4: families in turn, the resolver's first one first.
@@ -127,21 +103,18 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-async fn first_of(
-    addresses: Vec<SocketAddr>,
-    options: &SocketOptions,
-) -> io::Result<(TcpStream, Far)> {
+async fn first_of(addresses: Vec<SocketAddr>, side: &Side) -> io::Result<(TcpStream, SocketAddr)> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
-    let attempt = |address| tcp(address, options);
+    let attempt = |address| async move { (tcp(address, side).await, address) };
     trying.extend(waiting.next().map(attempt));
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     loop {
         let more = waiting.len() > 0;
         tokio::select! {
             ended = trying.next() => match ended {
-                Some(Ok(connected)) => return Ok(connected),
-                Some(Err(error)) => {
+                Some((Ok(stream), address)) => return Ok((stream, address)),
+                Some((Err(error), _)) => {
                     last = error;
                     trying.extend(waiting.next().map(attempt));
                 }

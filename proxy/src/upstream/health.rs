@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 use tokio::runtime::Handle;
 
 use super::{Target, Upstream, dial};
-use crate::endpoint::spec::{HealthCheck, SocketOptions};
+use crate::endpoint::spec::{HealthCheck, Side};
 
 /// Checks the targets of `upstream` until it is dropped.
 pub(super) fn keep(upstream: &Arc<Upstream>, check: HealthCheck, runtime: &Handle) {
@@ -46,8 +46,8 @@ impl Streak {
 }
 
 async fn look(target: &Target, check: HealthCheck, streak: &mut Streak) {
-    let options = SocketOptions::default();
-    let dialled = dial::target(&target.planned, &target.resolved, &options);
+    let side = Side::default();
+    let dialled = dial::target(&target.planned, &target.resolved, &side);
     let answer = tokio::time::timeout(check.timeout, dialled).await;
     let ok = matches!(answer, Ok(Ok(_)));
     let healthy = target.healthy.load(Ordering::Relaxed);

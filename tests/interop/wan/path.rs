@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     collections::HashMap,
+    ffi::OsString,
     path::{self, PathBuf},
     process::{self, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -114,11 +115,21 @@ impl<'a> Path<'a> {
             .to_owned()
     }
 
-    fn command(&self, host: usize, words: &[&str]) -> Command {
+    /// What runs a program at an end, which stands first.
+    pub(super) fn words(&self, host: usize, words: &[&str]) -> Vec<OsString> {
         let (program, arguments) = words.split_first().unwrap();
-        let mut command = Command::new(self.tools.path("ip"));
-        command.args(["netns", "exec", &self.names[host]]);
-        command.arg(self.tools.path(program)).args(arguments);
+        let mut all: Vec<OsString> = vec![self.tools.path("ip").into()];
+        all.extend(["netns", "exec", &self.names[host]].map(OsString::from));
+        all.push(self.tools.path(program).into());
+        all.extend(arguments.iter().map(OsString::from));
+        all
+    }
+
+    fn command(&self, host: usize, words: &[&str]) -> Command {
+        let words = self.words(host, words);
+        let (program, arguments) = words.split_first().unwrap();
+        let mut command = Command::new(program);
+        command.args(arguments);
         command
     }
 
