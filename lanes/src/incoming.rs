@@ -78,6 +78,8 @@ pub struct Incoming {
     late_bytes: usize,
     small: usize,
     window: u64,
+    /// The limit that the present window began with: who is held up by an older one may not be by it.
+    grown: u64,
     limit: u64,
     length: Option<u64>,
     repeated: u64,
@@ -96,6 +98,7 @@ impl Default for Incoming {
             late_bytes: 0,
             small: 0,
             window: FIRST_WINDOW,
+            grown: FIRST_WINDOW,
             limit: FIRST_WINDOW,
             length: None,
             repeated: 0,
@@ -194,13 +197,14 @@ impl Incoming {
     /// The peer has bytes that `limit` does not let go. Where what was granted is used, and what has
     /// come does not lie about, more is granted, if `may_grow`.
     pub fn blocked(&mut self, limit: u64, may_grow: bool) {
-        if limit != self.limit || !may_grow {
+        if limit < self.grown || limit > self.limit || !may_grow {
             return;
         }
         let lies = self.received - self.taken;
         if lies <= self.window / 4 {
             self.window = (self.window * 2).min(LARGEST_WINDOW);
             self.grant();
+            self.grown = self.limit;
             self.urgent = true;
         }
     }
@@ -404,10 +408,15 @@ mod tests {
         incoming.blocked(FIRST_WINDOW, true);
         assert_eq!(incoming.state().1, FIRST_WINDOW, "what has come lies about");
         taken(&mut incoming);
+        // What it was told is older than what holds now.
         let limit = incoming.state().1;
-        incoming.blocked(limit, true);
+        assert!(limit > FIRST_WINDOW);
+        incoming.blocked(FIRST_WINDOW, true);
         assert_eq!(incoming.state().1, 300_000 + 2 * FIRST_WINDOW);
         assert_eq!(incoming.due(), Due::Now);
+        // One that was held up before it knew of that is not asked twice.
+        incoming.blocked(limit, true);
+        assert_eq!(incoming.state().1, 300_000 + 2 * FIRST_WINDOW);
         for _ in 0..20 {
             incoming.blocked(incoming.state().1, true);
         }
