@@ -4,14 +4,21 @@
 use std::time::{Duration, Instant};
 
 /// A step must bring so much, in per cent of what was before it: each doubles the lanes.
-const WORTH: u64 = 115;
-/// After a step in vain, nothing is tried for so long.
-const PAUSE: Duration = Duration::from_secs(60);
+const WORTH: u64 = 110;
+/// After a step in vain, nothing is tried for so long; twice as long after the next one in a row.
+const PAUSE: Duration = Duration::from_secs(10);
+/// So often at most.
+const MOST_DOUBLED: u32 = 3;
+/// What was carried may be so much less than at the look before, in per cent, and count as steady: a
+/// stream begins faster than a lossy path lets it go on.
+const STEADY: u64 = 80;
 /// A stream that no lane has held up for so long gives half of them back.
 const IDLE: Duration = Duration::from_secs(30);
 /// A look takes at least so long, and so many round trips.
-const SHORTEST: Duration = Duration::from_millis(400);
-const ROUNDS: u32 = 12;
+const SHORTEST: Duration = Duration::from_millis(500);
+const ROUNDS: u32 = 20;
+/// Looks that a measurement takes: losses come in no order.
+const LOOKS: u32 = 2;
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,7 @@ enum State {
     Measuring {
         since: Instant,
         moved: u64,
+        looks: u32,
         before: Option<(u64, u8)>,
     },
 }
@@ -47,7 +55,10 @@ pub struct Count {
     state: State,
     next: Instant,
     before: Option<(u64, u8)>,
+    /// Bytes a second at the last measurement with these lanes.
+    last: Option<u64>,
     not_until: Option<Instant>,
+    in_vain: u32,
     limited_at: Instant,
     limited: bool,
 }
@@ -64,7 +75,9 @@ impl Count {
             state: State::Settling,
             next: now,
             before: None,
+            last: None,
             not_until: None,
+            in_vain: 0,
             limited_at: now,
             limited: false,
         };
@@ -132,8 +145,9 @@ impl Count {
             State::Measuring {
                 since,
                 moved: first,
+                looks,
                 before,
-            } => {
+            } if looks + 1 >= LOOKS => {
                 let time = now.saturating_duration_since(since);
                 let rate = rate(moved.saturating_sub(first), time);
                 self.judge(rate, before, limited, open, now);
@@ -141,6 +155,7 @@ impl Count {
                     self.measure(moved, now);
                 }
             }
+            State::Measuring { ref mut looks, .. } => *looks += 1,
         }
         if self.wanted > 1 && now.saturating_duration_since(self.limited_at) >= IDLE {
             self.wanted /= 2;
@@ -162,12 +177,14 @@ impl Count {
         self.state = State::Measuring {
             since: now,
             moved,
+            looks: 0,
             before: self.before,
         };
     }
 
     const fn settle(&mut self, before: Option<(u64, u8)>) {
         self.before = before;
+        self.last = None;
         self.state = State::Settling;
     }
 
@@ -179,17 +196,21 @@ impl Count {
         open: u8,
         now: Instant,
     ) {
+        let last = self.last.replace(rate);
         if let Some((known, lanes)) = before {
             self.before = None;
             if limited && rate < known / 100 * WORTH {
                 // In vain: the path gives no more, or something else holds it up.
                 self.wanted = lanes;
-                self.not_until = Some(now + PAUSE);
+                self.not_until = Some(now + PAUSE * (1 << self.in_vain));
+                self.in_vain = (self.in_vain + 1).min(MOST_DOUBLED);
                 return self.settle(None);
             }
+            self.in_vain = 0;
         }
+        let steady = last.is_none_or(|last| rate >= last / 100 * STEADY);
         let may = self.not_until.is_none_or(|until| now >= until);
-        if limited && may && self.wanted < self.most && open >= self.wanted {
+        if limited && steady && may && self.wanted < self.most && open >= self.wanted {
             let lanes = self.wanted;
             self.wanted = self.wanted.saturating_mul(2).min(self.most);
             self.settle(Some((rate, lanes)));
@@ -256,12 +277,33 @@ mod tests {
         let (mut count, mut now, mut moved) = begin();
         // A line that four fill.
         let full = |lanes: u8| Some(u64::from(lanes.min(4)) * 10_000_000);
-        let most = run(&mut count, &mut now, &mut moved, 20, full);
-        assert_eq!((most, count.wanted()), (8, 4));
-        let most = run(&mut count, &mut now, &mut moved, 30, full);
-        assert_eq!((most, count.wanted()), (4, 4));
-        let most = run(&mut count, &mut now, &mut moved, 60, full);
-        assert_eq!((most, count.wanted()), (8, 4));
+        let mut tried = Vec::new();
+        for second in 0..300 {
+            if run(&mut count, &mut now, &mut moved, 1, full) == 8 {
+                tried.push(second);
+            }
+        }
+        assert_eq!(count.wanted(), 4);
+        // A step takes two or three seconds; the pauses between are 10, 20, 40 and then 80 s.
+        let starts = tried.iter().enumerate();
+        let starts = starts.filter(|(index, at)| *index == 0 || tried[index - 1] + 1 < **at);
+        let starts: Vec<i32> = starts.map(|(_, at)| *at).collect();
+        let pauses: Vec<i32> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let expected = [10, 20, 40, 80, 80];
+        assert_eq!(pauses.len(), expected.len(), "{starts:?}");
+        for (pause, expected) in pauses.iter().zip(expected) {
+            assert!((expected..expected + 6).contains(pause), "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_begins_faster_than_it_can_go_on_is_not_the_measure() {
+        let (mut count, mut now, mut moved) = begin();
+        // Until its first loss one lane fills the line.
+        run(&mut count, &mut now, &mut moved, 1, |_| Some(200_000_000));
+        let lossy = |lanes: u8| Some(u64::from(lanes) * 10_000_000);
+        run(&mut count, &mut now, &mut moved, 25, lossy);
+        assert_eq!(count.wanted(), 16);
     }
 
     #[test]
