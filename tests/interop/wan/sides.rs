@@ -21,6 +21,8 @@ const SYSCTLS: [&str; 2] = [
     "tcp_wmem=4096 16384 4194304",
 ];
 const LARGEST: u64 = 6_291_456;
+/// Takes the privileges away, of setpriv.
+const WITHOUT: [&str; 2] = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
 
 struct Sites<'a> {
     path: Path<'a>,
@@ -193,11 +195,7 @@ fn a_long_path_works_without_privileges() {
         return;
     };
     let world = World::new();
-    let without = [
-        "setpriv",
-        "--bounding-set=-net_admin",
-        "--inh-caps=-net_admin",
-    ];
+    let without = [&["setpriv"][..], &WITHOUT].concat();
     let sites = Sites::start(&tools, &world, "--rtt 31ms --rate 4G", &without);
     let client = sites.stream(PLAIN);
     for (node, side, host, filter) in [
@@ -249,4 +247,31 @@ fn a_short_path_keeps_the_kernels_tuning() {
     }
     let through = rate(client);
     println!("0.2 ms: {through:.0} Mb/s");
+}
+
+#[test]
+fn check_tells_what_the_system_refuses_and_what_lifts_it() {
+    let Some(tools) = needs(&["setpriv"]) else {
+        return;
+    };
+    let world = World::new();
+    let [gate, service] = [GATE, SERVICE].map(|text| text.parse::<SocketAddr>().unwrap());
+    let endpoint = pair::receiving(&world, gate, service);
+    for (path, told) in [
+        (
+            "{congestion: nonesuch}",
+            "`path.listen.congestion` has no effect",
+        ),
+        (
+            "{forward: {buffers: 512MiB}}",
+            "net.core.rmem_max has to be 536870912, or the process needs CAP_NET_ADMIN",
+        ),
+    ] {
+        let file = format!("site: b.example\nendpoints:\n{endpoint}    path: {path}\n");
+        world.write("b.yaml", &file);
+        let mut command = tools.command("setpriv");
+        command.args(WITHOUT).args([SEKISHO, "check", "-c"]);
+        let (_, said) = Process::start(command.arg(world.file("b.yaml"))).ended();
+        assert!(said.contains(told), "{said}");
+    }
 }
