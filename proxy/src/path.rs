@@ -20,7 +20,7 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, setsockopt, sockopt};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -181,7 +181,7 @@ pub(crate) fn side(
             let grant = Grant::of(bytes, system.memory);
             if grant.is_none() {
                 tracing::debug!(bytes, "no larger buffers: too many connections have them");
-                (plan.receive, plan.send) = (None, None);
+                (plan.receive, plan.send, plan.unsent) = (None, None, None);
             }
             details._grant = grant;
         }
@@ -205,6 +205,9 @@ fn apply(stream: &TcpStream, plan: &Plan<'_>) -> (Option<usize>, Option<usize>) 
         .receive
         .and_then(|size| option::receive_buffer(stream, size));
     let send = plan.send.and_then(|size| option::send_buffer(stream, size));
+    if let Some(bytes) = plan.unsent {
+        let _ = SockRef::from(stream).set_tcp_notsent_lowat(bytes);
+    }
     (receive, send)
 }
 

@@ -9,6 +9,9 @@ use crate::endpoint::spec::{PathOptions, SocketOptions};
 /// The rate that buffers are made for, in bytes in a second: 10 Gb/s.
 const RATE: u128 = 1_250_000_000;
 
+/// More than the relay writes at once, and 8 ms of 2 Gb/s.
+const UNSENT: u32 = 2 << 20;
+
 /// Where a peer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -32,6 +35,9 @@ pub(super) struct Plan<'a> {
     pub(super) receive: Option<usize>,
     /// Bytes of the send buffer.
     pub(super) send: Option<usize>,
+    /// Bytes of it that may wait for their turn to be sent. The kernel's tuning keeps these few; a size
+    /// would not, and on a slow line they would be seconds.
+    pub(super) unsent: Option<u32>,
 }
 
 /// Bytes that are under way at most in a round trip, twice: while the answer to a loss is awaited, what
@@ -64,7 +70,7 @@ pub(super) fn plan(
         (None, Some(size)) => Some(size),
         (None, None) => {
             // A size of ours ends the kernel's tuning: not for less than that gives.
-            let needed = long.filter(|needed| *needed > bounds.tuned / 2)?;
+            let needed = long.filter(|needed| *needed > bounds.tuned)?;
             if system.forces {
                 Some(needed)
             } else {
@@ -72,10 +78,14 @@ pub(super) fn plan(
             }
         }
     };
+    let send = buffer(socket.send_buffer, system.send);
     Plan {
         congestion,
         receive: buffer(socket.receive_buffer, system.receive),
-        send: buffer(socket.send_buffer, system.send),
+        send,
+        unsent: send
+            .is_some_and(|_| path.buffers.size().is_none())
+            .then_some(UNSENT),
     }
 }
 
@@ -99,8 +109,8 @@ mod tests {
             forces,
             gives_back: true,
             bears_losses: true,
-            receive: bounds(6 << 20),
-            send: bounds(4 << 20),
+            receive: bounds(3 << 20),
+            send: bounds(3 << 20),
             memory: 1 << 30,
         }
     }
@@ -141,6 +151,7 @@ mod tests {
             congestion: Some("bbr"),
             receive,
             send,
+            unsent: send.map(|_| UNSENT),
         };
         let may = system(true);
         assert_eq!(automatic(FAR, &may), expected(Some(MOST), Some(MOST)));
@@ -158,16 +169,16 @@ mod tests {
     #[test]
     fn a_system_that_was_tuned_is_left_to_its_tuning() {
         let mut tuned = system(true);
-        tuned.receive.tuned = 256 << 20;
+        tuned.receive.tuned = 128 << 20;
         let plan = automatic(FAR, &tuned);
         assert_eq!((plan.receive, plan.send), (None, Some(MOST)));
-        // One where asking gives more, without privileges.
+        // One where asking gives much more, without privileges, and one where it gives a little more.
         let mut asked = system(false);
         asked.receive.asked = 32 << 20;
-        asked.send.asked = 2 << 20;
+        asked.send.asked = 4 << 20;
         let plan = automatic(FAR, &asked);
         assert_eq!((plan.receive, plan.send), (Some(32 << 20), None));
-        assert_eq!(asked.window(), 2 << 20);
+        assert_eq!(asked.window(), 3 << 20);
     }
 
     #[test]
@@ -185,8 +196,10 @@ mod tests {
                     congestion,
                     receive,
                     send,
+                    unsent,
                 } = plan(&none, &path, place, &system(forces));
                 assert_eq!((congestion, receive, send), (None, size, size));
+                assert_eq!(unsent, None);
             }
         }
         let socket = SocketOptions {
@@ -204,7 +217,7 @@ mod tests {
     #[test]
     fn a_window_is_what_the_smaller_direction_has() {
         assert_eq!(system(true).window(), MOST);
-        assert_eq!(system(false).window(), 2 << 20);
+        assert_eq!(system(false).window(), 3 << 20);
         let old = System {
             gives_back: false,
             ..system(true)

@@ -35,13 +35,13 @@ pub struct System {
     pub memory: usize,
 }
 
-/// How large a buffer may become without privileges, in bytes.
+/// How much may be under way without privileges, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// By the kernel's tuning, of which a window is the half: the third of `net.ipv4.tcp_rmem` or
-    /// `tcp_wmem`.
+    /// By the kernel's tuning: half of the third of `net.ipv4.tcp_rmem`, three quarters of that of
+    /// `tcp_wmem`. The rest is what packets cost beside their bytes.
     pub tuned: usize,
-    /// By asking, a window: `net.core.rmem_max` or `wmem_max`.
+    /// By asking: `net.core.rmem_max` or `wmem_max`.
     pub asked: usize,
 }
 
@@ -52,13 +52,13 @@ impl Bounds {
         if self.is_more_asked() {
             self.asked
         } else {
-            self.tuned / 2
+            self.tuned
         }
     }
 
-    /// Whether asking gives more than the kernel's tuning.
+    /// Whether asking gives so much more than the kernel's tuning that it is worth losing that.
     pub(super) const fn is_more_asked(self) -> bool {
-        self.asked > self.tuned / 2
+        self.asked / 2 >= self.tuned
     }
 }
 
@@ -97,11 +97,11 @@ impl System {
             gives_back: may(&can_give_back),
             forces: may(&|socket| setsockopt(socket, sockopt::RcvBufForce, &MOST).is_ok()),
             receive: Bounds {
-                tuned: number("ipv4/tcp_rmem", 2, 6 << 20),
+                tuned: number("ipv4/tcp_rmem", 2, 6 << 20) / 2,
                 asked: number("core/rmem_max", 0, 212_992),
             },
             send: Bounds {
-                tuned: number("ipv4/tcp_wmem", 2, 4 << 20),
+                tuned: number("ipv4/tcp_wmem", 2, 4 << 20) / 4 * 3,
                 asked: number("core/wmem_max", 0, 212_992),
             },
             memory: pages.saturating_mul(PAGE),
@@ -124,7 +124,8 @@ impl System {
             return MOST;
         }
         // Windows are told in units that were settled by the system's bounds.
-        let space = self.receive.tuned.max(self.receive.asked).max(1);
+        let tuned = self.receive.tuned.saturating_mul(2);
+        let space = tuned.max(self.receive.asked).max(1);
         let scale = space.ilog2().saturating_sub(15).min(14);
         MOST.min(0xffff << scale)
     }
