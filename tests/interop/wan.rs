@@ -3,6 +3,7 @@
 //!
 //! Bounds are such that a busy machine keeps them: nothing comes too early, however late it may be.
 
+mod lanes;
 mod limits;
 mod path;
 mod refused;

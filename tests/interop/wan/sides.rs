@@ -9,7 +9,7 @@ use super::path::{Path, Tools, needs};
 use crate::support::{Node, Process, World, node::SEKISHO, pair, wait::until};
 
 /// The plain side of the sending node, the gate, and the service behind it.
-const PLAIN: &str = "127.0.0.1:5200";
+pub(super) const PLAIN: &str = "127.0.0.1:5200";
 const GATE: &str = "10.99.0.2:9443";
 const SERVICE: &str = "127.0.0.1:5201";
 /// The same service, directly.
@@ -22,11 +22,11 @@ const SYSCTLS: [&str; 2] = [
 ];
 const LARGEST: u64 = 6_291_456;
 /// Takes the privileges away, of setpriv.
-const WITHOUT: [&str; 2] = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
+pub(super) const WITHOUT: [&str; 2] = ["--bounding-set=-net_admin", "--inh-caps=-net_admin"];
 
-struct Sites<'a> {
-    path: Path<'a>,
-    sending: Node,
+pub(super) struct Sites<'a> {
+    pub(super) path: Path<'a>,
+    pub(super) sending: Node,
     receiving: Node,
     _servers: [Process; 2],
 }
@@ -34,6 +34,17 @@ struct Sites<'a> {
 impl<'a> Sites<'a> {
     /// Two nodes at the ends of a path, started by `by`.
     fn start(tools: &'a Tools, world: &World, options: &str, by: &[&str]) -> Self {
+        Self::with(tools, world, options, by, "")
+    }
+
+    /// The same with more lines of the sending endpoint.
+    pub(super) fn with(
+        tools: &'a Tools,
+        world: &World,
+        options: &str,
+        by: &[&str],
+        more: &str,
+    ) -> Self {
         let path = Path::start(tools, options, &[]);
         for host in [0, 1] {
             for setting in SYSCTLS {
@@ -55,7 +66,8 @@ impl<'a> Sites<'a> {
             node
         };
         let receiving = node(1, "b.example", &pair::receiving(world, gate, service));
-        let sending = node(0, "a.example", &pair::sending(world, plain, gate));
+        let sending = pair::sending(world, plain, gate) + more;
+        let sending = node(0, "a.example", &sending);
         Self {
             path,
             sending,
@@ -66,7 +78,11 @@ impl<'a> Sites<'a> {
 
     /// A stream of some seconds, under way.
     fn stream(&self, address: &str) -> Process {
-        let words = [SEKISHO, "bench", "client", address, "-t", "6s", "--json"];
+        self.stream_for(address, "6s")
+    }
+
+    pub(super) fn stream_for(&self, address: &str, time: &str) -> Process {
+        let words = [SEKISHO, "bench", "client", address, "-t", time, "--json"];
         self.path
             .start_at(0, &[&words[..], &["-C", "cubic"]].concat())
     }
