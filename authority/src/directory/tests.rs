@@ -240,6 +240,14 @@ async fn a_member_that_has_copied_a_ca_key_gives_it_up_and_nobody_else_does() {
         .await
         .unwrap();
     assert_eq!(world.keys("thief.example").await, Some(1));
+    // One who shows no more than the thief does changes nothing, for nobody.
+    let version = world.core.store.version();
+    let second = member("second.example", copy(&b, "second.example"));
+    let both = all(vec![second]);
+    take(&world.core, &both, &mut world.stored).await.unwrap();
+    assert_eq!(world.keys("thief.example").await, Some(1));
+    assert_eq!(world.keys("second.example").await, None);
+    assert_eq!(world.core.store.version(), version);
     let owner = member("b.example", Arc::clone(b.bundle()));
     for _ in 0..2 {
         let both = all(vec![Arc::clone(&owner)]);
@@ -261,6 +269,12 @@ async fn a_member_that_has_copied_a_ca_key_gives_it_up_and_nobody_else_does() {
     assert_eq!(world.keys("c.example").await, None);
     assert_eq!(world.keys("peer.example").await, Some(1));
     assert_eq!(world.keys("b.example").await, Some(1));
+    // Once the owner has gone, the key is nobody's.
+    for _ in 0..2 {
+        let left = all(Vec::new());
+        take(&world.core, &left, &mut world.stored).await.unwrap();
+    }
+    assert_eq!(world.keys("thief.example").await, Some(1));
 }
 
 #[tokio::test]

@@ -237,9 +237,12 @@ async fn two_authorities_find_out_a_host_that_was_never_seen_with_one_number_at_
     }
     let shown = |one: &Authority| one.handle.status()[0].snapshot;
     assert!(shown(&c) > shown(&a));
-    let serving = a.serve().await;
-    c.ask(&a, &serving).await;
-    let alarm = c.handle.status()[0].alarm.clone();
-    assert_eq!(alarm.unwrap().reason, "split_view");
-    serving.stop().await;
+    // Who is ahead knows the number that the other shows; who is behind has to ask for the proof.
+    for (asks, told) in [(&c, &a), (&a, &c)] {
+        let serving = told.serve().await;
+        asks.ask(told, &serving).await;
+        let alarm = asks.handle.status()[0].alarm.clone();
+        assert_eq!(alarm.unwrap().reason, "split_view");
+        serving.stop().await;
+    }
 }

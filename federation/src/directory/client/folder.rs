@@ -97,4 +97,17 @@ mod tests {
         assert!(!fresh.exists(), "of nobody's that it does not know");
         assert!(now.exists());
     }
+
+    #[test]
+    fn two_addresses_of_one_directory_take_nothing_from_each_other() {
+        let data = tempfile::tempdir().unwrap();
+        let one = Federation::new(1);
+        let root = one.path().join("metadata/1.root.json");
+        let all = ["https://one.example/", "https://mirror.example/"];
+        let folder = |at: &str| folder_of(data.path(), at, &root, &all).unwrap();
+        let first = folder(all[0]);
+        drop(client_of(&one, &first));
+        let second = folder(all[1]);
+        assert!(!second.exists() && first.join("roots/1.json").exists());
+    }
 }

@@ -253,7 +253,7 @@ async fn a_revocation_is_told_whatever_else_was_said() {
     let revoked = Submission::revocation(domain, &tokyo.set(), NonZeroU64::MIN, &[&tokyo.key]);
     let revoked = revoked.unwrap().statement().unwrap().clone();
     let mut all = vetoes;
-    all.push(revoked.clone());
+    all.insert(0, revoked.clone());
     here.client.say(&all);
     assert_eq!(told(&here).len(), HEARD);
     assert!(told(&here).contains(&revoked));

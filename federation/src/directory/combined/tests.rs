@@ -271,15 +271,172 @@ async fn what_members_say_travels_from_site_to_site() {
 
 #[tokio::test]
 async fn a_ca_key_goes_to_the_member_that_shows_it_whichever_directory_has_the_other() {
-    let mut two = Two::new(1);
-    let tokyo = two.japan.join("tokyo.example");
-    let mut thief = Site::new("a-thief.example");
-    thief.copy_ca_key(&tokyo);
-    two.admit(&two.europe, &thief);
-    assert_eq!(two.sync("a-thief.example").await, 2);
-    assert!(two.has(&thief), "nobody else was seen with it");
-    assert_eq!(two.sync("tokyo.example").await, 2);
+    // Whichever comes first by its name.
+    for name in ["a-thief.example", "z-thief.example"] {
+        let mut two = Two::new(1);
+        let tokyo = two.japan.join("tokyo.example");
+        let mut thief = Site::new(name);
+        thief.copy_ca_key(&tokyo);
+        two.admit(&two.europe, &thief);
+        assert_eq!(two.sync(name).await, 2);
+        assert!(two.has(&thief), "nobody else was seen with it");
+        assert_eq!(two.sync("tokyo.example").await, 2);
+        assert!(two.has(&tokyo));
+        let thief = two.directories.members().get(&thief.domain).unwrap();
+        assert!(thief.bundle().is_none(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn registrars_of_one_directory_give_no_mark() {
+    let mut two = Two::new(2);
+    let tokyo = two.join("tokyo.example");
+    two.japan.mark(&tokyo, &["hpci"]);
+    two.sync("tokyo.example").await;
+    let marks = |two: &Two| {
+        let member = two.directories.members().get(&tokyo.domain).unwrap();
+        member.marks().len()
+    };
+    assert_eq!(marks(&two), 0);
+    two.europe.mark(&tokyo, &["hpci"]);
+    two.sync("tokyo.example").await;
+    assert_eq!(marks(&two), 1);
+}
+
+#[tokio::test]
+async fn who_distrusts_itself_in_one_directory_is_heard() {
+    let mut two = Two::new(2);
+    let tokyo = two.join("tokyo.example");
+    two.sync("tokyo.example").await;
     assert!(two.has(&tokyo));
-    let thief = two.directories.members().get(&thief.domain).unwrap();
-    assert!(thief.bundle().is_none());
+    let (repository, now) = (&two.europe.repository, two.europe.now());
+    let version = repository.next_version(&tokyo.domain).unwrap();
+    let nobody = br#"{"trust_domain":"tokyo.example","bundle":{"keys":[],"spiffe_sequence":9}}"#;
+    let said = repository.accept_text(&tokyo.domain, version, nobody, &[&tokyo.key], now);
+    said.unwrap();
+    two.europe.publish();
+    two.sync("tokyo.example").await;
+    let member = two.directories.members().get(&tokyo.domain).unwrap();
+    assert_eq!(member.bundle().unwrap().authorities().len(), 0);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_away_says_nothing_against_the_other() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for (threshold, days) in [(1, 8), (2, 3)] {
+        let mut two = Two::new(threshold);
+        let tokyo = two.join("tokyo.example");
+        two.sync("tokyo.example").await;
+        let japan = two.japan.path();
+        std::fs::rename(japan.join("metadata"), japan.join("away")).unwrap();
+        two.japan.pass(DAY * days);
+        two.europe.publish();
+        assert_eq!(two.sync("tokyo.example").await, 1);
+        assert!(two.has(&tokyo), "{threshold}");
+        // Where both have to say it, it is as old as the older word.
+        let member = two.directories.members().get(&tokyo.domain).unwrap();
+        let age = member.age(two.japan.now());
+        assert_eq!(
+            age,
+            if threshold == 1 {
+                Duration::ZERO
+            } else {
+                DAY * days
+            }
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_one_directory_has_taken_of_us_is_asked_of_that_one_alone() {
+    let mut two = Two::new(2);
+    two.join("own.example");
+    two.sync("tokyo.example").await;
+    let now = two.japan.now().duration_since(SystemTime::UNIX_EPOCH);
+    let address = two.europe.path().display().to_string();
+    two.directories
+        .own_word(&address, 9, now.unwrap().as_secs());
+    two.japan.pass(crate::directory::membership::PATIENCE);
+    let all = two.directories.status();
+    let behind = all.iter().map(|one| {
+        let mut broken = one.broken.iter();
+        broken.any(|(_, fault)| fault.reason == "behind")
+    });
+    assert_eq!(behind.collect::<Vec<_>>(), [false, true]);
+}
+
+#[tokio::test]
+async fn services_are_those_that_both_have() {
+    let mut two = Two::new(2);
+    let tokyo = two.join("tokyo.example");
+    two.sync("tokyo.example").await;
+    let id = "spiffe://tokyo.example/mdx".parse().unwrap();
+    let gateways = vec!["gate.tokyo.example:9443".parse().unwrap()];
+    let service = sekisho_certs::members::Service::new("mdx", gateways, id, BTreeSet::new());
+    let mut descriptor = tokyo.descriptor();
+    descriptor.services = vec![service.unwrap()];
+    let services = |two: &Two| {
+        let member = two.directories.members().get(&tokyo.domain).unwrap();
+        member.services().len()
+    };
+    tokyo.say(&two.japan, &descriptor);
+    two.sync("tokyo.example").await;
+    assert_eq!(services(&two), 0);
+    assert!(two.has(&tokyo));
+    tokyo.say(&two.europe, &descriptor);
+    two.sync("tokyo.example").await;
+    assert_eq!(services(&two), 1);
+}
+
+#[tokio::test]
+async fn what_was_agreed_grows_old_over_restarts_and_by_no_clock_that_was_wrong() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    for ahead in [false, true] {
+        let mut two = Two::new(2);
+        let mut tokyo = two.join("tokyo.example");
+        two.sync("tokyo.example").await;
+        let before = tokyo.bundle();
+        tokyo.rotate_ca(&two.japan);
+        two.sync("tokyo.example").await;
+        let bundle = |two: &Two| {
+            let member = two.directories.members().get(&tokyo.domain).unwrap();
+            member.bundle().map(|bundle| (**bundle).clone())
+        };
+        if ahead {
+            // As one would have kept it whose clock was a year ahead.
+            let file = two.data.path().join("agreed.json");
+            let kept = std::fs::read(&file).unwrap();
+            let mut kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+            let confirmed = kept[0]["confirmed"].as_u64().unwrap();
+            kept[0]["confirmed"] = (confirmed + 365 * DAY.as_secs()).into();
+            std::fs::write(file, kept.to_string()).unwrap();
+        }
+        two = two.again();
+        for _ in 0..7 {
+            two.japan.pass(DAY);
+            two.japan.publish();
+            two.europe.publish();
+            assert_eq!(two.sync("tokyo.example").await, 2);
+            assert_eq!(bundle(&two).as_ref(), Some(&before));
+            if !ahead {
+                two = two.again();
+            }
+        }
+        two.japan.pass(DAY);
+        two.sync("tokyo.example").await;
+        assert_eq!(bundle(&two), None, "{ahead}");
+    }
+}
+
+#[tokio::test]
+async fn of_whom_both_know_and_never_agreed_nothing_is_believed() {
+    let mut two = Two::new(2);
+    let mut tokyo = two.join("tokyo.example");
+    tokyo.rotate_ca(&two.japan);
+    assert_eq!(two.sync("tokyo.example").await, 2);
+    let member = two.directories.members().get(&tokyo.domain).unwrap();
+    assert!(member.bundle().is_none() && member.marks().is_empty());
+    tokyo.say(&two.europe, &tokyo.descriptor());
+    two.sync("tokyo.example").await;
+    assert!(two.has(&tokyo));
 }

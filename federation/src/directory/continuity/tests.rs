@@ -185,3 +185,12 @@ fn statements_of_others_and_what_is_none_are_left_out() {
     );
     assert!(Continuity::read(&domain, b"{").is_err());
 }
+
+#[test]
+fn what_nobody_has_signed_keeps_no_statement_out() {
+    let (a, thief) = (keys(), keys());
+    let mut both = all([say(&a.set, What::Revoke, &thief.key)]);
+    assert_eq!(both.judge(&a.set, false, None, &a.set), Verdict::Same);
+    assert!(both.add(say(&a.set, What::Revoke, &a.key)));
+    assert_eq!(both.judge(&a.set, false, None, &a.set), Verdict::Revoked);
+}

@@ -161,3 +161,50 @@ async fn a_newcomer_at_the_door_is_looked_for_but_not_at_every_knock() {
     until(&handle, has(&tokyo)).await;
     assert!(!handle.is_stranger(&tokyo.domain));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_knocks_makes_nobody_ask_twice_a_minute() {
+    let federation = Federation::new(1);
+    let data = tempfile::tempdir().unwrap();
+    let (handle, _task) = follow(&federation, data.path());
+    handle.refresh().await.unwrap().remove(0).unwrap();
+    let shown = || handle.status()[0].snapshot;
+    let before = shown();
+    federation.join("tokyo.example");
+    let stranger = domain("stranger.example");
+    for _ in 0..3 {
+        handle.want(stranger.clone());
+    }
+    let known = async {
+        while !handle.is_stranger(&stranger) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(50), known).await;
+    waited.unwrap();
+    assert_eq!(shown(), before, "nobody was asked");
+    tokio::time::advance(NEWCOMERS).await;
+    handle.want(stranger);
+    let is_asked = async {
+        while shown() == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(5), is_asked).await;
+    waited.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_followed_just_now_shows_nothing_of_us() {
+    let federation = Federation::new(1);
+    let own = federation.join("own.example");
+    let data = tempfile::tempdir().unwrap();
+    let (handle, _task) = follow(&federation, data.path());
+    let address = federation.path().display().to_string();
+    handle.refresh().await.unwrap().remove(0).unwrap();
+    let shown = handle.shown(&address).unwrap();
+    assert_eq!((shown.version, shown.keys), (1, Some(own.set().id())));
+    std::fs::remove_file(federation.path().join("metadata/timestamp.json")).unwrap();
+    assert!(handle.refresh().await.unwrap().remove(0).is_err());
+    assert_eq!(handle.shown(&address), None);
+}

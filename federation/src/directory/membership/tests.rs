@@ -360,3 +360,46 @@ async fn what_can_wait_waits_for_new_keys_that_were_asked_for() {
     world.site.sequence = 2;
     assert_eq!(world.speak().await.unwrap(), Spoken::Taken(2));
 }
+
+#[tokio::test]
+async fn what_ends_is_said_again_in_time() {
+    let world = World::new().await;
+    world.here.pass(LIFE / 3 - Duration::from_secs(60));
+    assert_eq!(world.speak().await.unwrap(), Spoken::AsBefore);
+    world.here.pass(Duration::from_secs(120));
+    assert_eq!(world.speak().await.unwrap(), Spoken::Taken(2));
+}
+
+#[tokio::test]
+async fn a_directory_that_we_have_left_holds_no_key_up() {
+    let mut world = World::new().await;
+    let (descriptor, now) = (world.site.descriptor(), world.here.now());
+    let word = Word::new(&descriptor, 1, 0, &world.site.set(), now);
+    let kept = world
+        .own()
+        .keep(1, &descriptor, Some(("https://left.example/", word)));
+    kept.unwrap();
+    let next = world.folder.path().join(NEXT);
+    FileKey::generate().unwrap().write(&next).unwrap();
+    let old = std::mem::replace(&mut world.site.key, FileKey::read(&next).unwrap());
+    rekey(&world.here, &world.site, &old);
+    assert_eq!(world.speak().await.unwrap(), Spoken::AsBefore);
+    assert!(next.exists(), "it may be that it speaks there still");
+    world.here.pass(LIFE + Duration::from_secs(1));
+    assert_eq!(world.speak().await.unwrap(), Spoken::Taken(3));
+    assert!(!next.exists());
+}
+
+#[tokio::test]
+async fn an_older_word_of_ours_is_not_taken_for_the_last() {
+    let mut world = World::new().await;
+    world.site.sequence = 2;
+    assert_eq!(world.speak().await.unwrap(), Spoken::Taken(2));
+    world.here.publish();
+    let metadata = world.here.path().join("metadata");
+    let file = |version: u64| metadata.join(format!("{version}.td-tokyo.example.json"));
+    fs::copy(file(1), file(2)).unwrap();
+    let error = world.speak().await.unwrap_err();
+    let is_refused_here = matches!(error, MembershipError::Submit(SubmitError::Metadata(_)));
+    assert!(is_refused_here, "{error}");
+}

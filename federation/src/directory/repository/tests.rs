@@ -417,7 +417,7 @@ fn a_registrar_signs_nothing_that_somebody_else_has_put_into_a_draft() {
     draft["signed"]["delegations"]["roles"]
         .as_array_mut()
         .unwrap()
-        .push(role);
+        .insert(0, role);
     let keys = from["signed"]["delegations"]["keys"]
         .as_object()
         .unwrap()

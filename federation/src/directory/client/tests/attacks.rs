@@ -4,8 +4,10 @@
 mod faces;
 mod host;
 mod keepers;
+mod keys;
 mod lapsed;
 mod members;
+mod roles;
 
 use std::{fs, path::Path};
 

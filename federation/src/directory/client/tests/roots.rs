@@ -103,6 +103,7 @@ async fn what_is_remembered_counts_a_day_while_the_operators_root_is_not_met() {
     const HOUR: Duration = Duration::from_secs(3600);
     let federation = Federation::new(1);
     let mut tokyo = federation.join("tokyo.example");
+    federation.join("osaka.example");
     let mut here = Here::new(&federation);
     here.sync(&["tokyo.example"]).await;
     // A root ahead, which the host does not show.
@@ -114,7 +115,9 @@ async fn what_is_remembered_counts_a_day_while_the_operators_root_is_not_met() {
     tokyo.rotate_ca(&federation);
     let mut here = here.again(&federation);
     for _ in 0..3 {
-        here.client.fetch(&wanting(&["tokyo.example"])).await;
+        let door = wanting(&["tokyo.example", "osaka.example"]);
+        here.client.fetch(&door).await;
+        assert!(here.bundle("osaka.example").is_none(), "nobody new");
         let error = here.client.sync(&wanting(&[])).await.unwrap_err();
         assert_eq!(error.reason(), "missing", "{error}");
         let bundle = here.bundle("tokyo.example");

@@ -125,6 +125,23 @@ async fn an_address_that_is_not_allowed_is_not_connected_to() {
     assert_eq!(log.lock().unwrap().len(), 0);
 }
 
+/// Row 9 of the attack table: huge files, of a web server that sends them. Check: the bound of an answer (`Web::ask`).
+#[tokio::test]
+async fn what_is_longer_than_it_may_be_is_not_read() {
+    let federation = Federation::new(1);
+    let (address, _) = serve(federation.path()).await;
+    let data = tempfile::tempdir().unwrap();
+    let local = Allowed::with(["127.0.0.0/8".parse().unwrap()]);
+    let mut client = client(&federation, &data, web(address, local, &federation));
+    let file = federation.path().join("metadata/timestamp.json");
+    let mut long = std::fs::read(&file).unwrap();
+    long.resize(65 * 1024, b' ');
+    std::fs::write(file, long).unwrap();
+    let error = client.sync(&wanting(&[])).await.unwrap_err();
+    assert_eq!(error.reason(), "unreachable", "{error}");
+    assert!(error.to_string().contains("longer than"), "{error}");
+}
+
 #[test]
 fn what_is_no_address_of_a_directory_is_refused() {
     for url in [

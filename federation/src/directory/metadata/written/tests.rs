@@ -148,7 +148,10 @@ fn what_could_be_read_in_two_ways_is_refused_even_if_it_is_signed() {
 fn each_key_of_the_role_counts_once_and_no_other() {
     let all = keys(3);
     let (one, two, stranger) = (&all[0], &all[1], &all[2]);
-    let root = root(&[one, two], 2);
+    let mut root = root(&[one, two], 2);
+    // One of another role, an institution's say.
+    root.keys
+        .insert(stranger.public().keyid(), stranger.public().0);
     let text = String::from_utf8(canonical(&snapshot()).unwrap()).unwrap();
     let by = |keys: &[&FileKey]| signed_as_written(&text, keys);
     for good in [by(&[one, two]), by(&[two, one]), by(&[stranger, one, two])] {

@@ -163,3 +163,74 @@ fn a_folder_is_in_one_hand_at_a_time() {
     drop(locked);
     file.try_lock().unwrap();
 }
+
+#[test]
+fn a_signature_that_undoes_another_is_refused() {
+    let (here, there) = (Federation::new(1), tempfile::tempdir().unwrap());
+    let (repository, signers) = (&here.repository, &here.institutions);
+    let change = RootChange::default();
+    repository.propose_root(&change, here.now()).unwrap();
+    let other = Repository::new(there.path());
+    for file in ["metadata/1.root.json", "drafts/root.json"] {
+        let bytes = repository.read(file, usize::MAX - 1).unwrap().unwrap();
+        other.write(file, &bytes).unwrap();
+    }
+    repository.sign_draft("root", &[&signers[0]]).unwrap();
+    other.sign_draft("root", &[&signers[1]]).unwrap();
+    // A good one, and one that does not hold in the name of who has signed already.
+    let sent = other.signatures_of_draft("root").unwrap();
+    let mut sent: serde_json::Value = serde_json::from_slice(&sent).unwrap();
+    let mut bad = sent["signatures"][0].clone();
+    bad["keyid"] = signers[0].public().id().into();
+    sent["signatures"].as_array_mut().unwrap().push(bad);
+    let error = repository.merge_signatures(sent.to_string().as_bytes());
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("would undo"), "{error}");
+    let drafts = repository.drafts().unwrap();
+    let signed = &drafts[0].signatures[0].signed;
+    assert_eq!(*signed, [signers[0].public().id()]);
+}
+
+#[test]
+fn who_has_a_members_key_alone_names_no_other_recovery_key() {
+    let here = Federation::new(1);
+    let tokyo = here.join("tokyo.example");
+    let (repository, now) = (&here.repository, here.now());
+    let mut descriptor = tokyo.descriptor();
+    descriptor.recovery = Some(FileKey::generate().unwrap().public().id());
+    let version = repository.next_version(&tokyo.domain).unwrap();
+    let sent = Submission::new(&descriptor, version, &[&tokyo.key], now).unwrap();
+    let error = repository.accept(&sent, now).unwrap_err().to_string();
+    assert!(error.contains("another recovery key"), "{error}");
+}
+
+#[test]
+fn what_is_so_already_and_who_has_no_say_leave_no_draft() {
+    let here = Federation::new(1);
+    let tokyo = here.join("tokyo.example");
+    here.mark(&tokyo, &["hpci"]);
+    let (repository, now) = (&here.repository, here.now());
+    let (marks, one) = (["hpci".parse().unwrap()].into(), &here.registrars[0]);
+    let same = repository.set_marks(&tokyo.domain, marks, &[one], now);
+    assert!(same.unwrap().is_complete());
+    assert_eq!(repository.drafts().unwrap(), []);
+    let stranger = FileKey::generate().unwrap();
+    let error = repository.suspend(&tokyo.domain, &[&stranger], now);
+    assert!(error.unwrap_err().to_string().contains("may not sign"));
+    assert_eq!(repository.drafts().unwrap(), []);
+}
+
+#[test]
+fn nobody_asks_for_keys_that_he_has_not() {
+    let here = Federation::new(1);
+    let (tokyo, other) = (Member::new("tokyo.example"), Member::new("tokyo.example"));
+    let sent = tokyo.request(&here).with_keys(other.set());
+    let (repository, all) = (&here.repository, here.two_registrars());
+    let error = repository.admit(&sent, &all, here.now()).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("not signed by the keys that it names"),
+        "{error}"
+    );
+    assert_eq!(repository.members().unwrap(), []);
+}

@@ -39,6 +39,9 @@ async fn a_host_that_shows_each_number_to_one_site_at_a_time_is_found_out() {
     assert_eq!(here.client.status().alarm, None);
     let mut proofs = there.client.proofs().filter(|(one, _)| one == number);
     let proof = proofs.next().unwrap().1.to_vec();
+    // It is found by what was shown before, not by what is shown now.
+    sites[0].rotate_ca(&federation);
+    here.sync(&[]).await;
     let error = here.client.compare(&proof).unwrap_err();
     assert_eq!(error.reason(), "split_view", "{error}");
     // Once the operator has looked, the same is no news, and what comes after it is.
@@ -47,7 +50,7 @@ async fn a_host_that_shows_each_number_to_one_site_at_a_time_is_found_out() {
     sites[0].rotate_ca(&federation);
     here.sync(&[]).await;
     here.client.compare(&proof).unwrap();
-    assert_eq!(told(&here).doubts(&told(&there)), [number + 1]);
+    assert_eq!(told(&here).doubts(&told(&there)), [number + 2]);
 }
 
 /// So many are kept, and no more.
@@ -63,6 +66,66 @@ async fn what_a_host_has_shown_is_remembered_within_bounds() {
     let last = here.client.status().snapshot;
     assert_eq!(seen.keys().next_back(), Some(&last));
     assert_eq!(here.again(&federation).client.seen().snapshots, seen);
+}
+
+/// Row 2: by a new host, whose numbers are lower than those that the operator has looked at. Check: whose host's
+/// they are (`remember_statements`).
+#[tokio::test]
+async fn what_was_looked_at_of_one_host_excuses_no_other() {
+    let (mut federation, _, mut here) = known(&["tokyo.example"]).await;
+    let early = Mirror::of(&federation);
+    for version in 2..6 {
+        host_says(&federation, "td-osaka.example", version);
+        here.sync(&[]).await;
+    }
+    here.client.quiet();
+    early.show(&federation);
+    federation.host = FileKey::generate().unwrap();
+    let change = RootChange {
+        host: Some(federation.host.public()),
+        ..RootChange::default()
+    };
+    federation.rotate_root(&change);
+    let fork = Mirror::of(&federation);
+    host_says(&federation, "td-osaka.example", 7);
+    let elsewhere = Repository::new(fork.0.path());
+    let says = [("td-osaka.example", 8)];
+    let now = federation.now();
+    elsewhere.host_says(&federation.host, &says, now).unwrap();
+    here.sync(&[]).await;
+    let theirs = elsewhere.timestamp().unwrap().unwrap().bytes;
+    let mut here = here.again(&federation);
+    let error = here.client.compare(&theirs).unwrap_err();
+    assert_eq!(error.reason(), "split_view", "{error}");
+}
+
+/// What a neighbour tells is bounded, and so is what it is asked for. Checks: `Gossip::read`, `Gossip::doubts`.
+#[test]
+fn what_a_neighbour_tells_is_bounded() {
+    let site = Site::new("tokyo.example");
+    let veto = Submission::veto(&site.domain, &site.set(), &site.set(), &[&site.key]).unwrap();
+    let seen = |host: &str, hash: &str| gossip::Seen {
+        host: host.into(),
+        snapshots: (1..=64).map(|number| (number, hash.into())).collect(),
+    };
+    let told = Gossip {
+        timestamps: vec![String::new(); 100],
+        seen: vec![seen("one", "00"); 100],
+        statements: vec![veto; 100],
+    };
+    let read = Gossip::read(&told.to_json()).unwrap();
+    let counts = (read.timestamps.len(), read.seen.len());
+    assert_eq!((counts, read.statements.len()), ((8, 8), 48));
+    let mut long = told.to_json();
+    long.resize(gossip::MOST + 1, b' ');
+    assert!(Gossip::read(&long).is_err());
+    let of = |seen| Gossip {
+        seen: vec![seen],
+        ..Gossip::default()
+    };
+    let ours = of(seen("one", "01"));
+    assert_eq!(ours.doubts(&read), [64, 63, 62, 61]);
+    assert_eq!(ours.doubts(&of(seen("other", "00"))), [0; 0]);
 }
 
 /// Row 2: the host hides what we say ourselves. Check: what was taken of us is compared with what is shown

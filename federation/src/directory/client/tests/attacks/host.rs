@@ -99,6 +99,8 @@ async fn the_hosts_keys_take_no_member_back() {
 #[tokio::test]
 async fn the_hosts_keys_bring_nobody_back_who_was_expelled() {
     let (federation, sites, mut here) = known(&["tokyo.example", "osaka.example"]).await;
+    let mut there = Here::new(&federation);
+    there.sync(&["osaka.example"]).await;
     let before = role(&federation, "bin", 3);
     let all = federation.two_registrars();
     federation
@@ -109,9 +111,15 @@ async fn the_hosts_keys_bring_nobody_back_who_was_expelled() {
     here.sync(&[]).await;
     assert!(here.bundle("osaka.example").is_none());
     assert!(before.signed.delegations.unwrap().roles.len() == 2);
+    // Whoever has lost what the host said last, too, by the snapshot alone.
+    there.sync(&[]).await;
+    fs::remove_file(there.data.path().join("state/timestamp.json")).unwrap();
+    let mut there = there.again(&federation);
     host_says(&federation, "bin", 3);
-    here.sync(&["osaka.example"]).await;
-    assert!(here.bundle("osaka.example").is_none());
+    for one in [&mut here, &mut there] {
+        one.sync(&["osaka.example"]).await;
+        assert!(one.bundle("osaka.example").is_none());
+    }
     assert!(here.has(&sites[0]));
     // What was seen is remembered by whoever comes back, too, and whatever lies beside it.
     fs::remove_file(here.data.path().join("state/timestamp.json")).unwrap();
@@ -226,6 +234,32 @@ async fn files_that_do_not_belong_together_are_refused() {
     assert!(here.has(&sites[0]));
 }
 
+/// Rows 1 and 2: another descriptor in the place of the one that a member has signed. Check: its hash (`target`).
+#[tokio::test]
+async fn a_descriptor_that_its_member_has_not_signed_is_refused() {
+    let (federation, mut sites, mut here) = known(&["tokyo.example"]).await;
+    let before = sites[0].bundle();
+    sites[0].rotate_ca(&federation);
+    let hash = metadata::sha256(&sites[0].descriptor().to_json());
+    let file = format!("targets/{hash}.td-tokyo.example.json");
+    let signed = fs::read(federation.path().join(&file)).unwrap();
+    let mut thief = Site::new("tokyo.example");
+    thief.sequence = 9;
+    let mut lie = thief.descriptor();
+    lie.recovery = None;
+    let distrust = br#"{"trust_domain":"tokyo.example","bundle":{"keys":[],"spiffe_sequence":9}}"#;
+    for other in [lie.to_json(), distrust.to_vec()] {
+        assert!(other.len() <= signed.len(), "its length alone says nothing");
+        overwrite(&federation, &file, &other);
+        here.sync(&[]).await;
+        assert_eq!(here.reason("tokyo.example").as_deref(), Some("hash"));
+        assert_eq!(here.bundle("tokyo.example").as_deref(), Some(&before));
+    }
+    overwrite(&federation, &file, &signed);
+    here.sync(&[]).await;
+    assert!(here.has(&sites[0]));
+}
+
 /// Row 9: huge metadata. Check: bounds on every file (`most`, `get_small`).
 #[tokio::test]
 async fn huge_files_are_not_read() {
@@ -257,6 +291,9 @@ async fn huge_files_are_not_read() {
     host_says(&federation, "td-osaka.example", 2);
     let snapshot = federation.repository.snapshot().unwrap().unwrap().file;
     fs::write(federation.path().join(format!("{snapshot}.gz")), bomb).unwrap();
+    // By what has changed since the one before, it would not be asked for.
+    let delta = snapshot.replace("snapshot", "snapshot-delta");
+    fs::remove_file(federation.path().join(delta)).unwrap();
     here.sync(&[]).await;
     assert!(here.has(&sites[1]), "the large form is taken");
     let error = Repository::new(federation.path());
@@ -297,6 +334,16 @@ async fn without_the_host_what_is_known_serves_until_it_is_too_old() {
     federation.publish();
     here.sync(&[]).await;
     assert!(here.has(&sites[0]));
+    // Or for as long as the operator says.
+    let Here { client, data, root } = here;
+    drop(client);
+    federation.pass(2 * HOUR);
+    let mut shorter = settings(&federation, &data, &root);
+    shorter.max_stale = Some(HOUR);
+    let clock = Arc::<sekisho_testkit::TestClock>::clone(&federation.clock);
+    let client = Client::open(shorter, clock).unwrap();
+    let member = client.members().get(&sites[0].domain).unwrap();
+    assert!(member.bundle().is_none());
 }
 
 /// A host with two faces. Check: `contradict`.
@@ -322,6 +369,9 @@ async fn two_statements_that_cannot_both_be_true_raise_the_alarm() {
     for file in ["split-view-ours.json", "split-view-theirs.json"] {
         assert!(here.data.path().join("state").join(file).exists(), "{file}");
     }
+    // An alarm outlives the process.
+    let mut here = here.again(&federation);
+    assert_eq!(here.client.status().alarm.unwrap().reason, "split_view");
     here.client.quiet();
     // The operator has looked: neither the next gossip nor a restart says it again, nor what the host signs anew
     // about the same snapshot.

@@ -138,9 +138,9 @@ async fn look(federation: &Federation, client: &mut Client, time: Duration) {
 #[tokio::test]
 async fn new_keys_wait_for_as_long_as_somebody_looks() {
     let (federation, sites, here) = known(&["tokyo.example"]).await;
-    let mut thief = Site::new("tokyo.example");
-    thief.sequence = 9;
-    collude(&federation, &thief);
+    let [mut first, mut thief] = ["tokyo.example"; 2].map(Site::new);
+    (first.sequence, thief.sequence) = (9, 10);
+    collude(&federation, &first);
     let Here { client, data, root } = here;
     drop(client);
     let waiting = || {
@@ -156,6 +156,9 @@ async fn new_keys_wait_for_as_long_as_somebody_looks() {
             .is_some_and(|bundle| **bundle == site.bundle())
     };
     let mut client = waiting();
+    look(&federation, &mut client, HOUR + 50 * MINUTE).await;
+    // The time in which other keys have stood there does not count for these.
+    collude(&federation, &thief);
     look(&federation, &mut client, HOUR + 10 * MINUTE).await;
     // Away for days, and then a look now and then.
     drop(client);

@@ -110,3 +110,28 @@ async fn a_lapsed_bin_fixes_no_keys_of_who_was_never_seen() {
     let known: Vec<_> = members.iter().map(|one| &one.trust_domain).collect();
     assert_eq!(known, [sites[0].domain.as_str()]);
 }
+
+/// Row 20: nor does it bring new keys of who is known, whatever these say. Check: the same.
+#[tokio::test]
+async fn a_lapsed_bin_brings_no_new_keys() {
+    let (federation, mut sites, mut here) = known(&["kept.example"]).await;
+    let (repository, site) = (&federation.repository, &mut sites[0]);
+    let before = site.set();
+    let old = std::mem::replace(&mut site.key, FileKey::generate().unwrap());
+    let sent = site.request(&federation);
+    let sent = sent.with_rekey(&before, site.set(), None, &[&old]).unwrap();
+    let all = federation.two_registrars();
+    repository.admit(&sent, &all, federation.now()).unwrap();
+    federation.pass(181 * DAY);
+    let now = federation.now();
+    let distrust = br#"{"trust_domain":"kept.example","bundle":{"keys":[],"spiffe_sequence":99}}"#;
+    let version = repository.next_version(&site.domain).unwrap();
+    let said = repository.accept_text(&site.domain, version, distrust, &[&site.key], now);
+    said.unwrap();
+    let says = [(BIN, 3), ("td-kept.example", version.get())];
+    repository.host_says(&federation.host, &says, now).unwrap();
+    here.sync(&[]).await;
+    assert_eq!(here.reason("kept.example").as_deref(), Some("expired"));
+    let keys = here.status("kept.example").keys;
+    assert_eq!(keys, continuity::fingerprint(&before));
+}

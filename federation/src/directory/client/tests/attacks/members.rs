@@ -37,6 +37,24 @@ async fn a_members_key_speaks_for_that_member_alone() {
     assert!(here.has(&sites[0]) && here.has(&sites[1]));
 }
 
+/// Row 9: a member who says more than may be read. Check: the length that its role names (`target`).
+#[tokio::test]
+async fn a_member_who_says_too_much_is_not_read() {
+    let (federation, sites, mut here) = known(&["tokyo.example", "osaka.example"]).await;
+    let (domain, key) = (&sites[0].domain, &sites[0].key);
+    let version = federation.repository.next_version(domain).unwrap();
+    let mut text = sites[0].descriptor().to_json();
+    text.resize(crate::directory::descriptor::MOST + 1, b' ');
+    let (repository, now) = (&federation.repository, federation.now());
+    let said = repository.accept_text(domain, version, &text, &[key], now);
+    said.unwrap();
+    host_says(&federation, "td-tokyo.example", version.get());
+    here.sync(&[]).await;
+    assert_eq!(here.reason("tokyo.example").as_deref(), Some("too_large"));
+    assert_eq!(here.reason("osaka.example"), None);
+    assert!(here.has(&sites[0]));
+}
+
 /// Row 5: a member's key stolen, and revoked by the member. Check: revocation (`is_revoked`), recovery
 /// key (`judge`).
 #[tokio::test]
@@ -151,7 +169,14 @@ async fn a_ca_key_is_one_members_alone() {
 /// Row 6: a member copies a CA key that another has announced. Check: possession (`Owners::claim`).
 #[tokio::test]
 async fn a_ca_key_that_was_copied_keeps_its_owner_from_nothing() {
-    let (federation, mut sites, mut here) = known(&["osaka.example"]).await;
+    // Whichever comes first by its name.
+    for name in ["osaka.example", "zurich.example"] {
+        a_ca_key_was_copied(name).await;
+    }
+}
+
+async fn a_ca_key_was_copied(name: &str) {
+    let (federation, mut sites, mut here) = known(&[name]).await;
     let mut thief = sites.remove(0);
     let owner = Site::new("tokyo.example");
     thief.copy_ca_key(&owner);
@@ -170,8 +195,8 @@ async fn a_ca_key_that_was_copied_keeps_its_owner_from_nothing() {
     here.sync(&["tokyo.example"]).await;
     assert!(here.has(&owner), "{:?}", here.status("tokyo.example"));
     let refused = |here: &Here| {
-        assert!(here.bundle("osaka.example").is_none());
-        let fault = here.status("osaka.example").fault.unwrap();
+        assert!(here.bundle(name).is_none());
+        let fault = here.status(name).fault.unwrap();
         assert_eq!(fault.reason, "shared_key");
         assert!(fault.problem.contains("tokyo.example"), "{}", fault.problem);
     };
@@ -192,6 +217,31 @@ async fn a_ca_key_that_was_copied_keeps_its_owner_from_nothing() {
     thief.say(&federation, &descriptor);
     here.sync(&[]).await;
     assert!(here.has(&thief) && here.has(&owner));
+}
+
+/// Row 6: the CA key of who went is free for who shows that it has it. Check: `let_go` (`is_none`), and after a restart
+/// (`load`).
+#[tokio::test]
+async fn the_ca_key_of_who_went_is_free() {
+    for again in [false, true] {
+        let (federation, mut sites, mut here) = known(&["tokyo.example", "osaka.example"]).await;
+        let all = federation.two_registrars();
+        let (repository, now) = (&federation.repository, federation.now());
+        repository.expel(&sites[0].domain, &all, now).unwrap();
+        federation.publish();
+        here.sync(&[]).await;
+        if again {
+            here = here.again(&federation);
+        }
+        let profile = sekisho_testkit::Profile::ca("osaka.example");
+        sites[1].ca = sites[0].ca.renewed(&profile);
+        sites[1].sequence = 2;
+        let descriptor = sites[1].descriptor();
+        sites[1].say(&federation, &descriptor);
+        here.sync(&[]).await;
+        assert_eq!(here.reason("osaka.example"), None);
+        assert!(here.has(&sites[1]));
+    }
 }
 
 /// Row 6: the same by one who comes second, with the owner's very certificate. Check: the name in it
@@ -222,7 +272,7 @@ async fn a_ca_certificate_that_names_another_domain_is_refused() {
     assert!(here.has(&sites[0]) && here.has(&sites[1]));
 }
 
-/// Row 8: a member stops signing. Check: its own end (`confirm`).
+/// Row 8: a member stops signing. Checks: its own end (`confirm`, `look`).
 #[tokio::test]
 async fn a_member_who_stops_signing_goes_stale_alone() {
     let (federation, mut sites, mut here) = known(&["tokyo.example", "osaka.example"]).await;
@@ -236,6 +286,12 @@ async fn a_member_who_stops_signing_goes_stale_alone() {
     assert!(here.has(&sites[0]), "what it said last serves");
     assert_eq!(here.status("tokyo.example").age, 2 * 24 * 3600);
     assert_eq!(here.reason("osaka.example"), None);
+    // And who sees it for the first time believes nothing of it.
+    let mut there = Here::new(&federation);
+    there.sync(&["osaka.example"]).await;
+    there.sync(&["tokyo.example"]).await;
+    assert!(there.bundle("tokyo.example").is_none());
+    assert!(there.has(&sites[1]));
     for _ in 0..6 {
         federation.pass(DAY);
         federation.publish();
