@@ -101,6 +101,9 @@ pub(crate) fn new_stream() -> Result<StreamId, &'static str> {
     Ok(StreamId(id))
 }
 
+/// What stands in OPEN where the handshake had no server name.
+pub(crate) const NO_NAME: &str = "-";
+
 /// How long a stream may be without any lane.
 const ALONE: Duration = Duration::from_secs(10);
 /// How long the other side may take to close what is over.

@@ -14,7 +14,7 @@ use crate::{
     endpoint::spec::EndpointSpec,
     handshake::alert,
     lanes::{
-        self, Arrival, Lanes,
+        self, Arrival, Lanes, NO_NAME,
         open::{self, OpenError, Opening},
         streams::JoinError,
     },
@@ -80,7 +80,8 @@ impl Way<'_> {
         let spec = &at.snapshot.spec;
         let streams = &self.shared.streams;
         let peer = peers.client.id().ok_or(JoinError::Unknown)?;
-        if opening.endpoint != spec.server_name {
+        // As the handshake chose the endpoint.
+        if opening.endpoint != self.facts.sni.as_deref().unwrap_or(NO_NAME) {
             return Err(JoinError::Endpoint);
         }
         let limit = spec.limits.lanes;

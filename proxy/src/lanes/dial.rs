@@ -7,7 +7,7 @@ use sekisho_certs::SpiffeId;
 use sekisho_lanes::{Frame, StreamId, frame::Purpose};
 use tokio::sync::watch;
 
-use super::{Arrival, Dialled, open};
+use super::{Arrival, Dialled, NO_NAME, open};
 use crate::{
     Shared,
     endpoint::{Snapshot, spec::Forward},
@@ -56,12 +56,12 @@ impl Dialler {
 
     /// Appends the frame that opens a lane.
     pub(super) fn open(&self, purpose: Purpose, out: &mut Vec<u8>) {
-        let name = self.server_name.as_deref().unwrap_or("-");
+        let name = self.server_name.as_deref().map(str::to_ascii_lowercase);
         Frame::Open {
             stream: self.stream,
             purpose,
             lanes: self.most,
-            endpoint: name,
+            endpoint: name.as_deref().unwrap_or(NO_NAME),
         }
         .encode(out);
     }

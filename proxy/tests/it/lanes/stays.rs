@@ -63,6 +63,21 @@ async fn a_stock_peer_has_plain_tls() {
 }
 
 #[tokio::test]
+async fn lanes_without_a_server_name_go_to_the_endpoint_that_has_none() {
+    let world = World::new().await;
+    let listen = ports::free();
+    let [mut front, back] = pair(&world, listen, 3);
+    if let Forward::Mtls { targets, .. } = &mut front.forward {
+        targets[0].server_name = None;
+    }
+    world.apply(&[front, back], None);
+    let mut stream = TcpStream::connect(listen).await.unwrap();
+    ping(&mut stream).await.unwrap();
+    wait_for("three lanes", SOON, || open(&world) == 3).await;
+    echoed(stream, 1 << 20).await;
+}
+
+#[tokio::test]
 async fn a_client_that_offers_other_protocols_has_plain_tls() {
     let world = World::with_gate(|_| {}).await;
     let svid = world.a.svid("/front");
