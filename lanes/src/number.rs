@@ -15,8 +15,8 @@ const STEADY: u64 = 80;
 /// A stream that no lane has held up for so long gives half of them back.
 const IDLE: Duration = Duration::from_secs(30);
 /// A look takes at least so long, and so many round trips.
-const SHORTEST: Duration = Duration::from_millis(500);
-const ROUNDS: u32 = 20;
+const SHORTEST: Duration = Duration::from_millis(400);
+const ROUNDS: u32 = 12;
 /// Looks that a measurement takes: losses come in no order.
 const LOOKS: u32 = 2;
 
