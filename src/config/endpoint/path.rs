@@ -46,7 +46,7 @@ pub(super) fn read(
         ("forward", of_forward(forward), &sockets.forward),
     ];
     let is_there = |key: &&str| map.get(key).is_some();
-    let is_short = OWN.iter().any(|key| is_there(key));
+    let is_short = OWN.iter().any(is_there);
     let [listen, forward] = if is_short {
         if sides.iter().any(|(side, ..)| is_there(side)) {
             let rule =
