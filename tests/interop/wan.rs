@@ -4,7 +4,7 @@
 //! Bounds are such that a busy machine keeps them: nothing comes too early, however late it may be.
 
 mod limits;
-mod path;
+pub(crate) mod path;
 mod refused;
 
 use std::ops::RangeInclusive;
