@@ -38,6 +38,7 @@ fuzz_target!(|bytes: &[u8]| {
         receiver_sysctls: None,
         congestion: "cubic",
         asked: None,
+        is_eager: false,
         is_whole: false,
         opened_here: true,
         is_fixed: false,

@@ -126,6 +126,7 @@ impl Measured {
                 &self.far.congestion
             },
             asked: plan.rate,
+            is_eager: plan.rate.is_none() && carrier.is_none() && (is_sender || !self.is_iperf3),
             is_whole: true,
             opened_here: true,
             is_fixed: plan.buffer.is_some() && carrier.is_none(),

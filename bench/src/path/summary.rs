@@ -64,6 +64,8 @@ pub struct Summary {
     pub growth: f64,
     /// Bytes under way.
     pub in_flight: Option<Spread>,
+    /// How full the send buffer is, from 0 to 1.
+    pub send_fill: Option<Spread>,
     /// How full the receive buffer is, from 0 to 1.
     pub receive_fill: Option<Spread>,
     /// The send buffer, in bytes, as the kernel accounts it.
@@ -141,6 +143,10 @@ impl Summary {
             cwnd: spread(steady, |one| Some(segments(one, one.tcp.cwnd))),
             growth: f64::from(last.tcp.cwnd) / f64::from(first.tcp.cwnd.max(1)),
             in_flight: spread(steady, |one| Some(segments(one, one.tcp.unacked))),
+            send_fill: spread(steady, |one| {
+                let memory = one.memory.filter(|memory| memory.send_buffer > 0)?;
+                Some((f64::from(memory.send) / f64::from(memory.send_buffer)).min(1.0))
+            }),
             receive_fill: spread(steady, fill),
             send_buffer: spread(steady, |one| Some(one.memory?.send_buffer.into()))
                 .map(|spread| spread.most),

@@ -106,6 +106,8 @@ pub struct Observed<'a> {
     pub congestion: &'a str,
     /// Bits per second that the load asked for at most.
     pub asked: Option<u64>,
+    /// The sender's program always has more to send.
+    pub is_eager: bool,
     /// Seen from the connection's beginning on.
     pub is_whole: bool,
     /// This host has opened the connection.
@@ -137,6 +139,8 @@ const CPU: f64 = 0.88;
 const STOPPED: f64 = 0.4;
 /// A receive buffer that is so full is not being read.
 const FULL: f64 = 0.5;
+/// A send buffer into which a program may write again once a third is free.
+const FILLED: f64 = 0.6;
 /// A round trip of so many times the shortest, and a millisecond more: a queue stands in the way, and a
 /// full buffer is only its consequence.
 const QUEUE: f64 = 2.0;
@@ -172,12 +176,12 @@ fn by_sender(observed: &Observed<'_>, sender: &Summary, receiver: Option<&Summar
     }
     let window = sender.window_limited.unwrap_or_default();
     let buffer = sender.buffer_limited.unwrap_or_default();
-    let is_stopped = window.max(buffer) >= STOPPED;
+    // Both may take turns: the one that does more is the next to lift.
+    let is_stopped = window + buffer >= STOPPED;
     if (is_stopped && window >= buffer) || sender.probing >= 0.5 {
         return by_window(observed, sender, receiver, window);
     }
-    if is_stopped {
-        let said = format!("stopped by the send buffer {} of the time", percent(buffer));
+    if let Some(said) = full_buffer(observed, sender, is_stopped.then_some(buffer)) {
         return match queue(sender) {
             Some(queue) => found(Limit::Rate, None, queue).and(said),
             None => found(Limit::window(here), Some(here), said).and(in_flight(sender)),
@@ -196,6 +200,28 @@ fn by_sender(observed: &Observed<'_>, sender: &Summary, receiver: Option<&Summar
         };
     }
     by_congestion(observed, sender)
+}
+
+/// The send buffer stops the sender. The kernel counts that only where a program waited before the last of
+/// it was sent, which with a small buffer is never; then it shows by a buffer that is always full of what is
+/// under way.
+fn full_buffer(
+    observed: &Observed<'_>,
+    sender: &Summary,
+    stopped: Option<f64>,
+) -> Option<String> {
+    if let Some(share) = stopped {
+        return Some(format!("stopped by the send buffer {} of the time", percent(share)));
+    }
+    let fill = sender.send_fill?;
+    let is_full = observed.is_eager || (fill.middle >= FILLED && fill.least >= FILLED / 2.0);
+    (sender.app_limited >= 0.5 && is_full).then(|| {
+        format!(
+            "its send buffer of {} is {} full, and all of that is under way",
+            kibibytes(sender.send_buffer.unwrap_or_default()),
+            percent(fill.middle)
+        )
+    })
 }
 
 /// The receiver's window stops the sender: it is too small, or nobody reads.

@@ -86,6 +86,7 @@ impl Watched {
             receiver_sysctls: Some(sysctls).filter(|_| !is_sender || is_both),
             congestion: if is_sender { &self.congestion } else { "" },
             asked: None,
+            is_eager: false,
             is_whole: self.is_whole,
             opened_here: self.opened_here,
             is_fixed: false,
