@@ -8,6 +8,8 @@ use super::sample::Sample;
 const BEGINNING: f64 = 0.3;
 /// And at most so many microseconds of it.
 const LONGEST_BEGINNING: f64 = 5e6;
+/// So many bytes, written and not sent yet, are a block that is on its way.
+const LITTLE: f64 = 65_536.0;
 /// Fewer samples say nothing.
 const LEAST: usize = 4;
 
@@ -54,8 +56,8 @@ pub struct Summary {
     pub probing: f64,
     /// The window that the other end offers, in bytes.
     pub send_window: Option<Spread>,
-    /// The largest of it, the beginning included.
-    pub largest_send_window: Option<f64>,
+    /// How far it is below the largest that was offered before, on average, as a share of that.
+    pub send_window_below: Option<f64>,
     /// The window that this end offers, in bytes.
     pub receive_window: Option<Spread>,
     /// The congestion window, in bytes.
@@ -134,11 +136,10 @@ impl Summary {
             busy: per(between(|one| one.tcp.busy)),
             window_limited: per(between(|one| one.tcp.window_limited)),
             buffer_limited: per(between(|one| one.tcp.buffer_limited)),
-            app_limited: share(|one| one.tcp.app_limited && one.tcp.not_sent.unwrap_or(0) == 0),
+            app_limited: share(has_no_more),
             probing: share(|one| one.is_probing),
             send_window: spread(steady, |one| one.tcp.send_window.map(f64::from)),
-            largest_send_window: spread(samples, |one| one.tcp.send_window.map(f64::from))
-                .map(|spread| spread.most),
+            send_window_below: below(samples, steady.len()),
             receive_window: spread(steady, |one| one.tcp.receive_window.map(f64::from)),
             cwnd: spread(steady, |one| Some(segments(one, one.tcp.cwnd))),
             growth: f64::from(last.tcp.cwnd) / f64::from(first.tcp.cwnd.max(1)),
@@ -171,6 +172,30 @@ fn steady(samples: &[Sample]) -> Option<&[Sample]> {
     let left_out = (whole * BEGINNING).min(LONGEST_BEGINNING);
     let from = samples.partition_point(|one| (one.at.saturating_sub(first.at) as f64) < left_out);
     samples.get(from..).filter(|rest| rest.len() >= LEAST)
+}
+
+/// The application is what the sender waits for. A paced sender may hold some of what it has, but no more
+/// than is under way.
+fn has_no_more(sample: &Sample) -> bool {
+    let waiting = f64::from(sample.tcp.not_sent.unwrap_or_default());
+    let under_way = segments(sample, sample.tcp.unacked);
+    sample.tcp.app_limited && waiting <= under_way.max(LITTLE)
+}
+
+/// Of the last `count` samples.
+fn below(samples: &[Sample], count: usize) -> Option<f64> {
+    let mut largest = 0.0_f64;
+    let shares: Vec<_> = samples
+        .iter()
+        .map(|one| {
+            let offered = f64::from(one.tcp.send_window?);
+            largest = largest.max(offered);
+            Some(if largest > 0.0 { 1.0 - offered / largest } else { 0.0 })
+        })
+        .skip(samples.len().saturating_sub(count))
+        .collect::<Option<_>>()?;
+    let sum: f64 = shares.iter().sum();
+    Some(sum / shares.len().max(1) as f64)
 }
 
 /// Bytes sent again.

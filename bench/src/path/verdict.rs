@@ -137,6 +137,11 @@ pub struct Verdict {
 const CPU: f64 = 0.88;
 /// Stopped for such a share of the time.
 const STOPPED: f64 = 0.4;
+/// Of the window so much is used in a round trip: a receiver that reads at once offers twice that, until its
+/// buffer is at its bound. bbr paces itself below such a window, and is not stopped by it.
+const TIGHT: f64 = 0.7;
+/// A window that is so far below what it was is not empty when it is offered.
+const BELOW: f64 = 0.15;
 /// A receive buffer that is so full is not being read.
 const FULL: f64 = 0.5;
 /// A send buffer into which a program may write again once a third is free.
@@ -178,8 +183,19 @@ fn by_sender(observed: &Observed<'_>, sender: &Summary, receiver: Option<&Summar
     let buffer = sender.buffer_limited.unwrap_or_default();
     // Both may take turns: the one that does more is the next to lift.
     let is_stopped = window + buffer >= STOPPED;
+    let tight = tightness(sender);
     if (is_stopped && window >= buffer) || sender.probing >= 0.5 {
-        return by_window(observed, sender, receiver, window);
+        let said = format!("stopped by the receive window {} of the time", percent(window));
+        return by_window(observed, sender, receiver, said);
+    }
+    if !is_stopped && tight >= TIGHT {
+        let offered = sender.send_window.map_or(0.0, |spread| spread.middle);
+        let said = format!(
+            "a round trip carries {} of the {} that the receiver offers",
+            percent(tight),
+            kibibytes(offered)
+        );
+        return by_window(observed, sender, receiver, said);
     }
     if let Some(said) = full_buffer(observed, sender, is_stopped.then_some(buffer)) {
         return match queue(sender) {
@@ -229,10 +245,9 @@ fn by_window(
     observed: &Observed<'_>,
     sender: &Summary,
     receiver: Option<&Summary>,
-    window: f64,
+    stopped: String,
 ) -> Verdict {
     let there = observed.sender_is.other();
-    let stopped = format!("stopped by the receive window {} of the time", percent(window));
     let reader = Summary::of(observed.reader);
     let fill = |end: Option<&Summary>| end.and_then(|end| end.receive_fill);
     let fills = [fill(receiver), fill(reader.as_ref())];
@@ -256,26 +271,24 @@ fn by_window(
             .and(stopped)
             .unless_seen(receiver.is_some(), &[Limit::cpu(there)]);
     }
-    if let Some(queue) = queue(sender) {
-        return found(Limit::Rate, None, queue).and(stopped);
-    }
-    if receiver.is_some() && observed.reader.is_empty() {
-        return found(Limit::window(there), Some(there), stopped).and(in_flight(sender));
-    }
-    // Only from here: a reader that is slow lets the window move, and keeps it below what it was.
-    let largest = sender.largest_send_window.unwrap_or_default();
-    if let Some(offered) = sender.send_window
-        && (offered.least < largest * 0.5 || offered.middle < largest * 0.6)
-    {
+    // Only from here: a reader that is slow lets the window move, and keeps it below what it was. It delays
+    // acknowledgements too, which is no queue.
+    let is_seen = receiver.is_some() && observed.reader.is_empty();
+    let below = sender.send_window_below.filter(|_| !is_seen);
+    if let Some(below) = below.filter(|below| *below >= BELOW) {
         let said = format!(
-            "the window that it offers moves from {} to {}, and was {}",
-            kibibytes(offered.least),
-            kibibytes(offered.most),
-            kibibytes(largest)
+            "the window that it offers stays {} below what it was, on average",
+            percent(below)
         );
         return found(Limit::SlowReader, Some(there), said)
             .and(stopped)
             .unless_seen(false, &[Limit::cpu(there)]);
+    }
+    if let Some(queue) = queue(sender) {
+        return found(Limit::Rate, None, queue).and(stopped);
+    }
+    if is_seen {
+        return found(Limit::window(there), Some(there), stopped).and(in_flight(sender));
     }
     let is_known = observed.is_whole && sender.send_window.is_some();
     found(Limit::window(there), Some(there), stopped)
@@ -389,6 +402,14 @@ fn queue(sender: &Summary) -> Option<String> {
             least * 1e3
         )
     })
+}
+
+/// What a round trip carries, as a share of the window.
+fn tightness(sender: &Summary) -> f64 {
+    let window = sender.send_window.map_or(0.0, |spread| spread.middle);
+    let trip = sender.mean_rtt.unwrap_or_default();
+    let carried = sender.sent_bits_per_second / 8.0 * trip;
+    if window > 0.0 { carried / window } else { 0.0 }
 }
 
 fn in_flight(sender: &Summary) -> String {

@@ -141,6 +141,37 @@ fn windows() {
 }
 
 #[test]
+fn a_window_that_is_all_used_stops_bbr_without_being_counted() {
+    let mut tight = shape();
+    // 201 kB in a round trip.
+    tight.window = |_| 250_000;
+    assert_eq!(of(&tight, &shape()), (Limit::WindowThere, vec![]));
+    assert_eq!(from_here(&tight), (Limit::WindowThere, vec![]));
+    tight.window = |number| if number % 2 == 0 { 150_000 } else { 250_000 };
+    assert_eq!(from_here(&tight).0, Limit::SlowReader);
+    tight.window = |_| 500_000;
+    assert_eq!(of(&tight, &shape()), (Limit::Rate, vec![]));
+    // A window that has grown meanwhile has a reader.
+    tight.window_limited = 90_000;
+    tight.window = |number| 100_000 * (number + 1);
+    assert_eq!(from_here(&tight), (Limit::WindowThere, vec![]));
+}
+
+#[test]
+fn a_paced_sender_holds_some_of_what_it_has() {
+    let mut samples = shape().samples();
+    for sample in &mut samples {
+        sample.tcp.app_limited = true;
+        sample.tcp.not_sent = Some(30_000);
+    }
+    assert_eq!(judge(&observed(&samples, &[])).limit, Limit::SlowSender);
+    for sample in &mut samples {
+        sample.tcp.not_sent = Some(900_000);
+    }
+    assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Rate);
+}
+
+#[test]
 fn a_small_send_buffer_that_the_kernel_does_not_count() {
     let mut samples = shape().samples();
     for sample in &mut samples {
