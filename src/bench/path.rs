@@ -90,7 +90,11 @@ fn watch(args: &PathArgs) -> anyhow::Result<u8> {
     let found: Vec<SocketAddr> = found.collect();
     let port = found.first().map_or(0, SocketAddr::port);
     let addresses: Vec<IpAddr> = found.iter().map(|one| one.ip().to_canonical()).collect();
-    anyhow::ensure!(port != 0 && !addresses.is_empty(), "{}: nothing there", args.server);
+    anyhow::ensure!(
+        port != 0 && !addresses.is_empty(),
+        "{}: nothing there",
+        args.server
+    );
     let plan = Watch {
         addresses,
         port,
@@ -103,7 +107,9 @@ fn watch(args: &PathArgs) -> anyhow::Result<u8> {
         }
     })?;
     let sysctls = Sysctls::read();
-    let judged = found.iter().map(|one| (one, judge(&one.observed(&sysctls))));
+    let judged = found
+        .iter()
+        .map(|one| (one, judge(&one.observed(&sysctls))));
     let judged: Vec<_> = judged.take(args.most.into()).collect();
     if args.json {
         output::json(&show::watched_json(&judged, found.len()));

@@ -93,7 +93,9 @@ fn round_trip(target: &Address) -> Option<Duration> {
         remote: address.port(),
         local: 0,
     };
-    let known = kernel.and_then(|kernel| kernel.all(ports)).unwrap_or_default();
+    let known = kernel
+        .and_then(|kernel| kernel.all(ports))
+        .unwrap_or_default();
     let known = known.iter().filter(|one| one.remote == address);
     let least = known.filter_map(|one| one.sample.tcp.min_rtt).min();
     if let Some(least) = least {
@@ -126,8 +128,18 @@ fn small(
     let size = buffer_for(WANTED, seconds);
     let mut lifts = Vec::new();
     for (name, values, fixed, window) in [
-        ("tcp_wmem", sysctls.tcp_wmem, options.send_buffer, send_window),
-        ("tcp_rmem", sysctls.tcp_rmem, options.receive_buffer, receive_window),
+        (
+            "tcp_wmem",
+            sysctls.tcp_wmem,
+            options.send_buffer,
+            send_window,
+        ),
+        (
+            "tcp_rmem",
+            sysctls.tcp_rmem,
+            options.receive_buffer,
+            receive_window,
+        ),
     ] {
         let [least, first, _] = values?;
         if most(window) >= WANTED {
@@ -158,14 +170,22 @@ mod tests {
             ..Sysctls::default()
         };
         let target = Address::Name("osaka.example".into(), 8443);
-        small(&target, Duration::from_millis(milliseconds), &sysctls, options)
+        small(
+            &target,
+            Duration::from_millis(milliseconds),
+            &sysctls,
+            options,
+        )
     }
 
     #[test]
     fn what_is_far_needs_larger_buffers() {
         let options = SocketOptions::default();
         let said = found(31, 6 << 20, &options).unwrap();
-        assert!(said.starts_with("osaka.example:8443 is 31.0 ms away"), "{said}");
+        assert!(
+            said.starts_with("osaka.example:8443 is 31.0 ms away"),
+            "{said}"
+        );
         assert!(said.contains("at most 812 Mb/s"), "{said}");
         // 1 Gb/s in 31 ms are 3.9 MB; of the send buffer more is payload, and it is enough.
         assert!(said.contains("tcp_rmem=\"4096 131072 8388608\""), "{said}");
@@ -189,6 +209,9 @@ mod tests {
             ..SocketOptions::default()
         };
         let said = found(31, 64 << 20, &options).unwrap();
-        assert!(said.contains("leave the buffers of `socket.forward`"), "{said}");
+        assert!(
+            said.contains("leave the buffers of `socket.forward`"),
+            "{said}"
+        );
     }
 }

@@ -107,7 +107,10 @@ fn a_small_window_there() {
     let _server = server(&path);
     let forward = measured(&path, &[]);
     is(&forward, "window_there");
-    says(&forward, "there: sysctl -w net.ipv4.tcp_rmem=\"4096 131072 ");
+    says(
+        &forward,
+        "there: sysctl -w net.ipv4.tcp_rmem=\"4096 131072 ",
+    );
     says(&forward, "path: {listen: {buffers: ");
     set(&path, 1, "tcp_rmem=4096 131072 6291456");
     // The same of what comes back, where this host's is the small one.
@@ -149,17 +152,19 @@ fn a_full_line() {
 
 #[test]
 fn a_cpu_that_others_have() {
-    let Some(tools) = needs(&["taskset", "chrt"]) else {
+    let Some(tools) = needs(&["taskset", "nice"]) else {
         return;
     };
     let path = Path::start(&tools, "--rtt 2ms", &[]);
     defaults(&path);
     let _server = server(&path);
-    // Nothing but idle time of a core that is never idle.
+    // A seventieth of a core, of which another wants all.
     let busy = "while :; do :; done";
     let _spinner = Process::start(tools.command("taskset").args(["-c", "0", "sh", "-c", busy]));
-    let pinned = ["taskset", "-c", "0", "chrt", "--idle", "0"];
-    let own = [SEKISHO, "bench", "path", SERVER, "-t", "5s", "-C", "cubic", "--json"];
+    let pinned = ["taskset", "-c", "0", "nice", "-n", "19"];
+    let own = [
+        SEKISHO, "bench", "path", SERVER, "-t", "8s", "-C", "cubic", "--json",
+    ];
     let said = path.run(0, &[&pinned[..], &own].concat());
     let starved: Value = serde_json::from_str(&said).unwrap();
     is(&starved, "cpu_here");

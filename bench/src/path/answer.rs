@@ -104,7 +104,9 @@ fn connection(payload: &[u8]) -> Option<Connection> {
     let mut tcp = None;
     let mut rest = attributes;
     while let Some(length) = u16_at(rest, 0).map(usize::from) {
-        let Some(value) = rest.get(4..length) else { break };
+        let Some(value) = rest.get(4..length) else {
+            break;
+        };
         // The two highest bits are flags.
         match u16_at(rest, 2).unwrap_or_default() & 0x3fff {
             INFO => tcp = TcpInfo::parse(value),

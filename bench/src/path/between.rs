@@ -141,7 +141,10 @@ mod tests {
         let between = Between {
             kernel: Kernel::open().unwrap(),
             sender_is: Side::Here,
-            own: ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()),
+            own: (
+                "127.0.0.1:1".parse().unwrap(),
+                "127.0.0.1:2".parse().unwrap(),
+            ),
             followed: found
                 .iter()
                 .map(|one| ((one.local, one.remote), one.clone()))
@@ -154,7 +157,12 @@ mod tests {
 
     #[test]
     fn those_count_that_carry_what_we_send() {
-        let lanes = [carrier(1, 400), carrier(2, 500), carrier(3, 90), carrier(4, 0)];
+        let lanes = [
+            carrier(1, 400),
+            carrier(2, 500),
+            carrier(3, 90),
+            carrier(4, 0),
+        ];
         assert_eq!(of(&lanes, 1000), [2, 1]);
         // Others' traffic, of which there is less than ours.
         assert!(of(&[carrier(1, 400)], 1000).is_empty());

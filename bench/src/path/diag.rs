@@ -126,9 +126,7 @@ impl Kernel {
             NetlinkPayload::from(SockDiagMessage::InetRequest(InetRequest {
                 family,
                 protocol: IPPROTO_TCP,
-                extensions: ExtensionFlags::INFO
-                    | ExtensionFlags::CONG
-                    | ExtensionFlags::SKMEMINFO,
+                extensions: ExtensionFlags::INFO | ExtensionFlags::CONG | ExtensionFlags::SKMEMINFO,
                 states,
                 socket_id,
             })),

@@ -83,7 +83,11 @@ impl TcpInfo {
         let narrow = |at| u32_at(bytes, at);
         let wide = |at| u64_at(bytes, at);
         // A field of one bit: C lays them out by the machine's byte order.
-        let bit = if cfg!(target_endian = "little") { 1 } else { 0x80 };
+        let bit = if cfg!(target_endian = "little") {
+            1
+        } else {
+            0x80
+        };
         Some(Self {
             app_limited: bytes.get(7).is_some_and(|flags| flags & bit != 0),
             mss: narrow(16)?,
@@ -130,7 +134,11 @@ mod tests {
 
     fn whole() -> Vec<u8> {
         let mut bytes = vec![0; 248];
-        bytes[7] = if cfg!(target_endian = "little") { 1 } else { 0x80 };
+        bytes[7] = if cfg!(target_endian = "little") {
+            1
+        } else {
+            0x80
+        };
         bytes[68..72].copy_from_slice(&20_000_u32.to_ne_bytes());
         bytes[148..152].copy_from_slice(&19_000_u32.to_ne_bytes());
         bytes[168..176].copy_from_slice(&7_u64.to_ne_bytes());

@@ -284,7 +284,9 @@ fn expect(mut control: &TcpStream, wanted: u8, plan: &Plan) -> Result<(), Error>
         [SERVER_ERROR] => {
             let mut numbers = [0; 8];
             control.read_exact(&mut numbers)?;
-            let number = numbers.first_chunk().map_or(0, |number| i32::from_be_bytes(*number));
+            let number = numbers
+                .first_chunk()
+                .map_or(0, |number| i32::from_be_bytes(*number));
             Err(Error::Iperf3(format!("the server has error {number}")))
         }
         [state] if wanted == PARAM_EXCHANGE => Err(Error::NotAServer {
@@ -319,7 +321,6 @@ pub fn hear(mut control: impl Read) -> io::Result<Value> {
     control.read_exact(&mut text)?;
     serde_json::from_slice(&text).map_err(|error| wrong(plain(&error.to_string())))
 }
-
 
 #[cfg(test)]
 mod tests {

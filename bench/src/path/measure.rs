@@ -162,7 +162,11 @@ impl Plan {
     /// Which end sends.
     #[must_use]
     pub const fn sender_is(&self) -> Side {
-        if self.is_reverse { Side::There } else { Side::Here }
+        if self.is_reverse {
+            Side::There
+        } else {
+            Side::Here
+        }
     }
 
     /// Measures; `progress` is told each sample of our end.
@@ -217,9 +221,8 @@ impl Plan {
         };
         stream.set_read_timeout(Some(PATIENCE))?;
         let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-        let plain = |address: SocketAddr| {
-            SocketAddr::new(address.ip().to_canonical(), address.port())
-        };
+        let plain =
+            |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let (peer, own) = (plain(hello.peer), plain(hello.own));
         let between = if peer == local {
             None
@@ -267,7 +270,9 @@ impl Plan {
         match frames.next(&AtomicU64::new(0)) {
             Ok(Frame::Hello(hello)) => Ok(Some(*hello)),
             Err(FrameError::Kind(first)) if iperf3::is_first(first) => Ok(None),
-            Ok(_) | Err(FrameError::Kind(_) | FrameError::Length(_) | FrameError::Json(_)) => Err(self.not_a_server("answers something else")),
+            Ok(_) | Err(FrameError::Kind(_) | FrameError::Length(_) | FrameError::Json(_)) => {
+                Err(self.not_a_server("answers something else"))
+            }
             Err(FrameError::Io(error)) => Err(self.not_a_server(match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "says nothing",
                 _ => "closes the connection without a word (an older sekisho does)",
@@ -364,12 +369,7 @@ struct Moved {
     samples: Vec<Sample>,
 }
 
-fn counted(
-    sent: u64,
-    received: u64,
-    samples: Vec<Sample>,
-    time: Duration,
-) -> Result<Moved, Error> {
+fn counted(sent: u64, received: u64, samples: Vec<Sample>, time: Duration) -> Result<Moved, Error> {
     if sent != received {
         return Err(Error::Counts { sent, received });
     }

@@ -44,7 +44,9 @@ pub fn series(samples: &[Sample], end: Side, sender: Side) -> Vec<Series> {
     });
     let each = |one: &dyn Fn(&Sample) -> Option<f64>| {
         let points = samples.iter();
-        points.filter_map(|sample| Some((seconds(sample), one(sample)?))).collect()
+        points
+            .filter_map(|sample| Some((seconds(sample), one(sample)?)))
+            .collect()
     };
     let mut all = vec![
         Series {
@@ -92,7 +94,12 @@ pub fn svg(title: &str, note: &str, all: &[Series]) -> String {
          height=\"{height}\" role=\"img\" font-family=\"system-ui, sans-serif\" font-size=\"13\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
     );
-    text(&mut out, (24.0, 32.0), "font-size=\"18\" font-weight=\"600\"", title);
+    text(
+        &mut out,
+        (24.0, 32.0),
+        "font-size=\"18\" font-weight=\"600\"",
+        title,
+    );
     text(&mut out, (24.0, 52.0), "fill=\"#616e7c\"", note);
     for (number, (one, colour)) in all.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let top = TOP + (PANEL + GAP) * number as f64 + 18.0;
@@ -103,7 +110,11 @@ pub fn svg(title: &str, note: &str, all: &[Series]) -> String {
 }
 
 fn panel(out: &mut String, one: &Series, colour: &str, top: f64, end: f64) {
-    let most = one.points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+    let most = one
+        .points
+        .iter()
+        .map(|(_, value)| *value)
+        .fold(0.0, f64::max);
     let scale = nice(most);
     let x = |at: f64| LEFT + (WIDTH - LEFT - RIGHT) * (at / end).clamp(0.0, 1.0);
     let y = |value: f64| top + PANEL * (1.0 - (value / scale).clamp(0.0, 1.0));
@@ -182,7 +193,12 @@ mod tests {
         let samples: Vec<_> = (0..10).map(at).collect();
         let all = series(&samples, Side::Here, Side::Here);
         assert_eq!(all.len(), 4);
-        assert!(all[0].points.iter().all(|(_, rate)| (rate - 100.0).abs() < 1e-6));
+        assert!(
+            all[0]
+                .points
+                .iter()
+                .all(|(_, rate)| (rate - 100.0).abs() < 1e-6)
+        );
         let picture = svg("a < b & c", "note", &all);
         assert_eq!(picture.matches("<polyline").count(), 4);
         assert!(picture.contains("a &lt; b &amp; c") && picture.ends_with("</svg>\n"));

@@ -32,7 +32,10 @@ pub fn buffer_for(rate: f64, rtt: f64) -> u64 {
 /// Adds what lifts the limit.
 pub(super) fn add(observed: &Observed<'_>, end: &Summary, mut verdict: Verdict) -> Verdict {
     let sender = observed.sender_is;
-    let rtt = end.min_rtt.or(end.rtt.map(|rtt| rtt.middle)).unwrap_or(0.0);
+    let rtt = end
+        .min_rtt
+        .or_else(|| end.rtt.map(|rtt| rtt.middle))
+        .unwrap_or_default();
     let rate = end.sent_bits_per_second.max(end.received_bits_per_second);
     let wanted = observed.asked.map_or(WANTED, |asked| asked as f64);
     let wanted = wanted.max(rate * 4.0);
@@ -87,7 +90,8 @@ fn window(
     let mut remedies = Vec::new();
     if is_sender && observed.is_fixed {
         remedies.push(
-            "the program has set the buffer itself (SO_SNDBUF): without that the kernel tunes it".into(),
+            "the program has set the buffer itself (SO_SNDBUF): without that the kernel tunes it"
+                .into(),
         );
     }
     let (name, values) = if is_sender {
@@ -95,7 +99,11 @@ fn window(
     } else {
         ("tcp_rmem", sysctls.and_then(|found| found.tcp_rmem))
     };
-    let default = if is_sender { [4096, 16_384, 0] } else { [4096, 131_072, 0] };
+    let default = if is_sender {
+        [4096, 16_384, 0]
+    } else {
+        [4096, 131_072, 0]
+    };
     let [least, first, most] = values.unwrap_or(default);
     let now = if most > 0 {
         format!(", now {most}")
@@ -143,7 +151,8 @@ fn loss(observed: &Observed<'_>) -> Vec<String> {
     remedies.push(format!(
         "{place}, through sekisho: path: {{{key}: {{lanes: 4}}}}: a loss slows one lane only"
     ));
-    remedies.push("and find what loses packets: `ip -s link`, optics, a policer, a short queue".into());
+    remedies
+        .push("and find what loses packets: `ip -s link`, optics, a policer, a short queue".into());
     remedies
 }
 
@@ -152,7 +161,8 @@ pub(super) fn cpu(end: &Summary) -> Vec<String> {
     let waited = end.cpu_wait.unwrap_or_default();
     if waited > end.cpu_run.unwrap_or_default() {
         return vec![
-            "others have the core: give the program more of it (nice, cgroup's cpu.max, pinning)".into(),
+            "others have the core: give the program more of it (nice, cgroup's cpu.max, pinning)"
+                .into(),
         ];
     }
     vec![

@@ -190,7 +190,11 @@ fn below(samples: &[Sample], count: usize) -> Option<f64> {
         .map(|one| {
             let offered = f64::from(one.tcp.send_window?);
             largest = largest.max(offered);
-            Some(if largest > 0.0 { 1.0 - offered / largest } else { 0.0 })
+            Some(if largest > 0.0 {
+                1.0 - offered / largest
+            } else {
+                0.0
+            })
         })
         .skip(samples.len().saturating_sub(count))
         .collect::<Option<_>>()?;
@@ -203,7 +207,10 @@ fn again(first: &Sample, last: &Sample) -> f64 {
     if let Some((from, to)) = first.tcp.sent_again.zip(last.tcp.sent_again) {
         return to.saturating_sub(from) as f64;
     }
-    let count = last.tcp.retransmissions.saturating_sub(first.tcp.retransmissions);
+    let count = last
+        .tcp
+        .retransmissions
+        .saturating_sub(first.tcp.retransmissions);
     segments(last, count)
 }
 

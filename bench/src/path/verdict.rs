@@ -5,8 +5,11 @@
 //! decides whether that is a window or a slow reader) or by the send buffer; the application had nothing to
 //! send; and what remains is the congestion window, which follows losses or a line.
 
+mod words;
+
 use serde::{Deserialize, Serialize};
 
+use self::words::{gigabits, in_flight, kibibytes, percent, queue, tightness};
 use super::{
     remedy,
     sample::Sample,
@@ -173,7 +176,10 @@ fn by_sender(observed: &Observed<'_>, sender: &Summary, receiver: Option<&Summar
     if let Some(asked) = observed.asked
         && sender.sent_bits_per_second >= asked as f64 * 0.9
     {
-        let said = format!("the load was told to send no more than {}", gigabits(asked as f64));
+        let said = format!(
+            "the load was told to send no more than {}",
+            gigabits(asked as f64)
+        );
         return found(Limit::SlowSender, Some(here), said);
     }
     if let Some(verdict) = cpu(sender, Limit::cpu(here), here) {
@@ -185,7 +191,10 @@ fn by_sender(observed: &Observed<'_>, sender: &Summary, receiver: Option<&Summar
     let is_stopped = window + buffer >= STOPPED;
     let tight = tightness(sender);
     if (is_stopped && window >= buffer) || sender.probing >= 0.5 {
-        let said = format!("stopped by the receive window {} of the time", percent(window));
+        let said = format!(
+            "stopped by the receive window {} of the time",
+            percent(window)
+        );
         return by_window(observed, sender, receiver, said);
     }
     if !is_stopped && tight >= TIGHT {
@@ -221,13 +230,12 @@ fn by_sender(observed: &Observed<'_>, sender: &Summary, receiver: Option<&Summar
 /// The send buffer stops the sender. The kernel counts that only where a program waited before the last of
 /// it was sent, which with a small buffer is never; then it shows by a buffer that is always full of what is
 /// under way.
-fn full_buffer(
-    observed: &Observed<'_>,
-    sender: &Summary,
-    stopped: Option<f64>,
-) -> Option<String> {
+fn full_buffer(observed: &Observed<'_>, sender: &Summary, stopped: Option<f64>) -> Option<String> {
     if let Some(share) = stopped {
-        return Some(format!("stopped by the send buffer {} of the time", percent(share)));
+        return Some(format!(
+            "stopped by the send buffer {} of the time",
+            percent(share)
+        ));
     }
     let fill = sender.send_fill?;
     let is_full = observed.is_eager || (fill.middle >= FILLED && fill.least >= FILLED / 2.0);
@@ -347,11 +355,13 @@ fn by_receiver(observed: &Observed<'_>, receiver: &Summary) -> Verdict {
         let verdict = found(Limit::SlowReader, Some(here), said);
         return remedy::add(observed, receiver, verdict);
     }
-    let trip = receiver.rtt.or(receiver.min_rtt.map(|least| Spread {
-        least,
-        middle: least,
-        most: least,
-    }));
+    let trip = receiver.rtt.or_else(|| {
+        receiver.min_rtt.map(|least| Spread {
+            least,
+            middle: least,
+            most: least,
+        })
+    });
     if let Some((window, trip)) = receiver.receive_window.zip(trip) {
         let in_trip = receiver.received_bits_per_second / 8.0 * trip.middle;
         if in_trip >= window.most * 0.7 {
@@ -392,32 +402,6 @@ fn cpu(end: &Summary, limit: Limit, side: Side) -> Option<Verdict> {
     Some(verdict)
 }
 
-/// A queue that stands, so long that full buffers are its consequence.
-fn queue(sender: &Summary) -> Option<String> {
-    let (least, middle) = (sender.min_rtt?, sender.rtt?.middle);
-    (middle > least * QUEUE + 0.001).then(|| {
-        format!(
-            "the round trip stands at {:.1} ms, and was {:.1} ms: what is sent waits in a queue",
-            middle * 1e3,
-            least * 1e3
-        )
-    })
-}
-
-/// What a round trip carries, as a share of the window.
-fn tightness(sender: &Summary) -> f64 {
-    let window = sender.send_window.map_or(0.0, |spread| spread.middle);
-    let trip = sender.mean_rtt.unwrap_or_default();
-    let carried = sender.sent_bits_per_second / 8.0 * trip;
-    if window > 0.0 { carried / window } else { 0.0 }
-}
-
-fn in_flight(sender: &Summary) -> String {
-    let under = sender.in_flight.map_or(0.0, |spread| spread.middle);
-    let trip = sender.rtt.map_or(0.0, |rtt| rtt.middle);
-    format!("{} under way in a round trip of {:.1} ms", kibibytes(under), trip * 1e3)
-}
-
 fn found(limit: Limit, side: Option<Side>, said: String) -> Verdict {
     Verdict {
         limit,
@@ -446,22 +430,6 @@ impl Verdict {
             self.or = others.to_vec();
         }
         self
-    }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
-}
-
-fn kibibytes(bytes: f64) -> String {
-    format!("{:.0} KiB", bytes / 1024.0)
-}
-
-fn gigabits(rate: f64) -> String {
-    if rate < 1e9 {
-        format!("{:.1} Mb/s", rate / 1e6)
-    } else {
-        format!("{:.2} Gb/s", rate / 1e9)
     }
 }
 

@@ -234,7 +234,8 @@ fn direction(samples: &[Sample]) -> (Side, u64) {
     };
     let grown = |one: fn(&Sample) -> Option<u64>| {
         let (from, to) = (one(first), one(last));
-        to.unwrap_or_default().saturating_sub(from.unwrap_or_default())
+        to.unwrap_or_default()
+            .saturating_sub(from.unwrap_or_default())
     };
     let sent = grown(|one| one.tcp.acked);
     let received = grown(|one| one.tcp.received);

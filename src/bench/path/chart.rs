@@ -11,12 +11,19 @@ pub(super) fn chart(all: &[Series]) -> String {
     let end = last.fold(0.0, f64::max);
     let mut text = format!("\nover {end:.1} s, each row from 0 to its most\n");
     for one in all {
-        let most = one.points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
+        let most = one
+            .points
+            .iter()
+            .map(|(_, value)| *value)
+            .fold(0.0, f64::max);
         let bar: String = columns(&one.points, end)
             .into_iter()
             .map(|value| value.map_or(' ', |value| block(value, most)))
             .collect();
-        text.push_str(&format!("{bar:<COLUMNS$}  {}, at most {most:.1} {}\n", one.name, one.unit));
+        text.push_str(&format!(
+            "{bar:<COLUMNS$}  {}, at most {most:.1} {}\n",
+            one.name, one.unit
+        ));
     }
     text.trim_end().to_owned()
 }
@@ -58,13 +65,18 @@ mod tests {
         let one = Series {
             name: "rate",
             unit: "Mb/s",
-            points: (0..200_u32).map(|at| (f64::from(at), f64::from(at))).collect(),
+            points: (0..200_u32)
+                .map(|at| (f64::from(at), f64::from(at)))
+                .collect(),
         };
         let text = chart(&[one]);
         let row = text.lines().nth(1).unwrap();
         assert!(row.starts_with('▁') && row.contains('█'), "{row}");
         assert!(row.ends_with("rate, at most 199.0 Mb/s"), "{row}");
-        assert_eq!(row.chars().take_while(|one| BLOCKS.contains(one)).count(), COLUMNS);
+        assert_eq!(
+            row.chars().take_while(|one| BLOCKS.contains(one)).count(),
+            COLUMNS
+        );
         // One moment only, and nothing at all.
         let one = Series {
             name: "rate",

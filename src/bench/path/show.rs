@@ -50,7 +50,10 @@ fn verdict(found: &Verdict, colour: bool) -> String {
         ));
     }
     for remedy in &found.remedies {
-        text.push_str(&format!("\n  lift it  {}", paint(remedy, Colour::Green, colour)));
+        text.push_str(&format!(
+            "\n  lift it  {}",
+            paint(remedy, Colour::Green, colour)
+        ));
     }
     text
 }
@@ -65,7 +68,11 @@ fn figures(samples: &[Sample], rate: f64) -> Vec<Vec<String>> {
     if let Some((least, mean)) = least.zip(found.mean_rtt) {
         rows.push(vec![
             "round trip".into(),
-            format!("{:.2} ms at least, {:.2} ms on average", least * 1e3, mean * 1e3),
+            format!(
+                "{:.2} ms at least, {:.2} ms on average",
+                least * 1e3,
+                mean * 1e3
+            ),
         ]);
         rows.push(vec![
             "in a round trip".into(),
@@ -80,7 +87,11 @@ fn figures(samples: &[Sample], rate: f64) -> Vec<Vec<String>> {
     }
     rows.push(vec![
         "sent again".into(),
-        format!("{} segments; {:.4} % of the bytes", found.retransmissions, found.loss * 100.0),
+        format!(
+            "{} segments; {:.4} % of the bytes",
+            found.retransmissions,
+            found.loss * 100.0
+        ),
     ]);
     rows
 }
@@ -103,9 +114,16 @@ pub(super) fn measured(plan: &Plan, found: &Measured, judged: &Verdict) -> Strin
         Side::Here => &found.congestion,
         Side::There => &found.far.congestion,
     };
-    let control = if control.is_empty() { "not known" } else { control };
+    let control = if control.is_empty() {
+        "not known"
+    } else {
+        control
+    };
     let mut rows = vec![
-        vec!["path".into(), format!("{} {way} {}, {server}", found.local, found.remote)],
+        vec![
+            "path".into(),
+            format!("{} {way} {}, {server}", found.local, found.remote),
+        ],
         vec!["sender's congestion control".into(), control.into()],
     ];
     if let Some(peer) = found.peer {
@@ -114,7 +132,10 @@ pub(super) fn measured(plan: &Plan, found: &Measured, judged: &Verdict) -> Strin
         } else {
             "a translation of addresses"
         };
-        rows.push(vec!["between".into(), format!("{what}: the server sees {peer}")]);
+        rows.push(vec![
+            "between".into(),
+            format!("{what}: the server sees {peer}"),
+        ]);
     }
     for carrier in found.carriers.iter().take(8) {
         let of = format!(
@@ -153,7 +174,10 @@ pub(super) fn watched(judged: &[(&Watched, Verdict)], all: usize) -> String {
         );
         let way = if sent { "sends to" } else { "receives from" };
         let mut rows = vec![
-            vec!["connection".into(), format!("{} {way} {}", one.local, one.remote)],
+            vec![
+                "connection".into(),
+                format!("{} {way} {}", one.local, one.remote),
+            ],
             vec!["program".into(), program],
             vec!["congestion control".into(), one.congestion.clone()],
             vec!["goodput".into(), format!("{:.4} Gb/s", rate / 1e9)],
@@ -162,7 +186,10 @@ pub(super) fn watched(judged: &[(&Watched, Verdict)], all: usize) -> String {
         text.push_str(&format!("\n{}\n{}\n", list(&rows), verdict(found, colour)));
     }
     if all > judged.len() {
-        text.push_str(&format!("\n{} more that carried less\n", all - judged.len()));
+        text.push_str(&format!(
+            "\n{} more that carried less\n",
+            all - judged.len()
+        ));
     }
     text.trim_end().to_owned()
 }

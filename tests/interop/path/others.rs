@@ -49,7 +49,12 @@ fn gates(world: &World, path: &Path<'_>, tools: &Tools) -> [Node; 2] {
     let start = |host: usize, site: &str, endpoints: &str| {
         let words = by(host);
         let words: Vec<&OsStr> = words.iter().map(OsString::as_os_str).collect();
-        let node = Node::start_by(world, site, endpoints, &[&[ip.as_os_str()], &words[..]].concat());
+        let node = Node::start_by(
+            world,
+            site,
+            endpoints,
+            &[&[ip.as_os_str()], &words[..]].concat(),
+        );
         node.wait_ready();
         node
     };
@@ -93,9 +98,16 @@ fn check_warns_of_what_is_far() {
         let _server = server(&path);
         let world = World::new();
         let endpoints = pair::sending(&world, FRONT.parse().unwrap(), SERVER.parse().unwrap());
-        world.write("far.yaml", &format!("site: a.example\nendpoints:\n{endpoints}"));
+        world.write(
+            "far.yaml",
+            &format!("site: a.example\nendpoints:\n{endpoints}"),
+        );
         let said = path.run(0, &[SEKISHO, "check", "-c", &world.name("far.yaml")]);
         assert_eq!(said.contains("ms away"), is_far, "{said}");
-        assert_eq!(said.contains("sysctl -w net.ipv4.tcp_rmem"), is_far, "{said}");
+        assert_eq!(
+            said.contains("sysctl -w net.ipv4.tcp_rmem"),
+            is_far,
+            "{said}"
+        );
     }
 }

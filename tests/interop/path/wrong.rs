@@ -35,7 +35,11 @@ fn answers(bytes: &'static [u8]) -> SocketAddr {
 
 fn is_wrong(address: SocketAddr, reason: &str, text: &str) {
     let (code, found) = said(&[&address.to_string()]);
-    assert_eq!((code, &found["reason"]), (Some(1), &reason.into()), "{found:#}");
+    assert_eq!(
+        (code, &found["reason"]),
+        (Some(1), &reason.into()),
+        "{found:#}"
+    );
     assert!(found["error"].as_str().unwrap().contains(text), "{found:#}");
 }
 
@@ -50,10 +54,22 @@ fn nobody_is_there() {
 #[test]
 fn whoever_is_there_is_none_of_ours() {
     is_wrong(answers(b""), "not_a_server", "without a word");
-    is_wrong(answers(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "not_a_server", "something else");
+    is_wrong(
+        answers(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+        "not_a_server",
+        "something else",
+    );
     is_wrong(answers(b"SSH-2.0-x\r\n"), "not_a_server", "something else");
-    is_wrong(answers(b"H\0\0\0\0\0\0\x02{}"), "not_a_server", "something else");
-    is_wrong(answers(b"H\0\0\0\xff\xff\xff\xff"), "not_a_server", "something else");
+    is_wrong(
+        answers(b"H\0\0\0\0\0\0\x02{}"),
+        "not_a_server",
+        "something else",
+    );
+    is_wrong(
+        answers(b"H\0\0\0\xff\xff\xff\xff"),
+        "not_a_server",
+        "something else",
+    );
 }
 
 #[test]
@@ -74,7 +90,11 @@ fn a_server_goes_away_meanwhile() {
 #[test]
 fn options_that_this_host_refuses() {
     let (code, found) = said(&["127.0.0.1:9", "-C", "nosuchcontrol"]);
-    assert_eq!((code, &found["reason"]), (Some(1), &"bad_option".into()), "{found:#}");
+    assert_eq!(
+        (code, &found["reason"]),
+        (Some(1), &"bad_option".into()),
+        "{found:#}"
+    );
     let mut command = Command::new(SEKISHO);
     command.args(["bench", "path", "127.0.0.1:9", "--watch", "--reverse"]);
     let (status, said) = Process::start(&mut command).ended();
