@@ -83,8 +83,8 @@ fn parse(text: &str) -> Option<CpuTime> {
     })
 }
 
-/// Of several threads of one process the one that wants a CPU most; what it had since it was first seen,
-/// for a program of which one thread moves the bytes but nobody says which.
+/// Of several threads of one process the one that ran most since it was first seen, for a program of which one
+/// thread moves the bytes but nobody says which. One that only waited for a core moves none.
 #[derive(Debug)]
 pub struct Busiest {
     threads: Vec<(Thread, CpuTime)>,
@@ -113,7 +113,7 @@ impl Busiest {
                 wait: now.wait.saturating_sub(first.wait),
             })
         });
-        since.max_by_key(|time| time.run.saturating_add(time.wait))
+        since.max_by_key(|time| time.run)
     }
 }
 

@@ -38,6 +38,10 @@ pub struct Summary {
     pub min_rtt: Option<f64>,
     /// The round trip, in seconds.
     pub rtt: Option<Spread>,
+    /// What nine of ten round trips are above, in seconds.
+    pub low_rtt: Option<f64>,
+    /// How the round trip goes with what is under way: 1 together, 0 by itself, -1 against it.
+    pub rtt_follows: f64,
     /// The mean round trip, in seconds.
     pub mean_rtt: Option<f64>,
     /// Segments sent again, the beginning included.
@@ -122,6 +126,8 @@ impl Summary {
                 .filter(|rtt| *rtt > 0)
                 .min()
                 .map(|rtt| f64::from(rtt) / 1e6),
+            low_rtt: low(steady),
+            rtt_follows: correlation(steady),
             mean_rtt: mean(steady),
             rtt,
             retransmissions: whole.map_or(0, |(from, to)| {
@@ -234,6 +240,34 @@ fn mean(samples: &[Sample]) -> Option<f64> {
         .collect();
     let sum: f64 = found.iter().sum();
     (!found.is_empty()).then(|| sum / found.len() as f64)
+}
+
+fn low(samples: &[Sample]) -> Option<f64> {
+    let mut found: Vec<_> = samples.iter().map(|one| one.tcp.rtt).collect();
+    found.retain(|rtt| *rtt > 0);
+    found.sort_unstable();
+    found.get(found.len() / 10).map(|rtt| f64::from(*rtt) / 1e6)
+}
+
+/// Pearson's, of the round trip and the congestion window.
+fn correlation(samples: &[Sample]) -> f64 {
+    let pairs = samples.iter();
+    let pairs: Vec<_> = pairs
+        .map(|one| (f64::from(one.tcp.cwnd), f64::from(one.tcp.rtt)))
+        .collect();
+    let count = pairs.len().max(1) as f64;
+    let (sum_x, sum_y) = pairs
+        .iter()
+        .fold((0.0, 0.0), |(x, y), (one, other)| (x + one, y + other));
+    let (mean_x, mean_y) = (sum_x / count, sum_y / count);
+    let (mut both, mut xs, mut ys) = (0.0, 0.0, 0.0);
+    for (x, y) in pairs {
+        both += (x - mean_x) * (y - mean_y);
+        xs += (x - mean_x) * (x - mean_x);
+        ys += (y - mean_y) * (y - mean_y);
+    }
+    let size = (xs * ys).sqrt();
+    if size > 0.0 { both / size } else { 0.0 }
 }
 
 fn spread(samples: &[Sample], one: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {

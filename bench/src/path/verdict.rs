@@ -145,6 +145,8 @@ const STOPPED: f64 = 0.4;
 const TIGHT: f64 = 0.7;
 /// A window that is so far below what it was is not empty when it is offered.
 const BELOW: f64 = 0.15;
+/// One that is not even so far below has a reader that takes all at once.
+const STEADY: f64 = 0.04;
 /// A receive buffer that is so full is not being read.
 const FULL: f64 = 0.5;
 /// A send buffer into which a program may write again once a third is free.
@@ -154,6 +156,8 @@ const FILLED: f64 = 0.6;
 const QUEUE: f64 = 2.0;
 /// The same as a share of the shortest, where nothing else stops the sender.
 const STANDING: f64 = 0.25;
+/// A round trip that goes with the window is a queue's.
+const FOLLOWS: f64 = 0.6;
 /// What bbr bears.
 const BBR_LOSS: f64 = 0.05;
 
@@ -238,7 +242,7 @@ fn full_buffer(observed: &Observed<'_>, sender: &Summary, stopped: Option<f64>) 
         ));
     }
     let fill = sender.send_fill?;
-    let is_full = observed.is_eager || (fill.middle >= FILLED && fill.least >= FILLED / 2.0);
+    let is_full = observed.is_eager || fill.middle >= FILLED;
     (sender.app_limited >= 0.5 && is_full).then(|| {
         format!(
             "its send buffer of {} is {} full, and all of that is under way",
@@ -298,7 +302,8 @@ fn by_window(
     if is_seen {
         return found(Limit::window(there), Some(there), stopped).and(in_flight(sender));
     }
-    let is_known = observed.is_whole && sender.send_window.is_some();
+    let is_steady = below.is_some_and(|below| below < STEADY);
+    let is_known = observed.is_whole && is_steady;
     found(Limit::window(there), Some(there), stopped)
         .and(in_flight(sender))
         .unless_seen(is_known, &[Limit::SlowReader])
@@ -321,7 +326,14 @@ fn by_congestion(observed: &Observed<'_>, sender: &Summary) -> Verdict {
             least * 1e3
         )
     });
-    let is_queueing = queue.is_some_and(|(least, queue)| queue > least * STANDING + 0.0005);
+    // A queue stands even when the window is small, or moves with it; a round trip that is long now and then
+    // is a busy host's.
+    let is_long = |trip: f64, least: f64| trip - least > least * STANDING + 0.0005;
+    let is_queueing = sender.min_rtt.is_some_and(|least| {
+        let stands = sender.low_rtt.is_some_and(|low| is_long(low, least));
+        let middle = sender.rtt.is_some_and(|rtt| is_long(rtt.middle, least));
+        stands || (middle && sender.rtt_follows >= FOLLOWS)
+    });
     let is_lossy = if is_bbr {
         sender.loss >= BBR_LOSS
     } else {

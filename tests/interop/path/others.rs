@@ -60,7 +60,8 @@ fn gates(world: &World, path: &Path<'_>, tools: &Tools) -> [Node; 2] {
     };
     let gate = GATE.parse().unwrap();
     let back = pair::receiving(world, gate, "127.0.0.1:5201".parse().unwrap());
-    let front = pair::sending(world, FRONT.parse().unwrap(), gate);
+    let front = pair::sending(world, FRONT.parse().unwrap(), gate)
+        + "    socket: {forward: {congestion: cubic}}\n";
     [start(0, "a.example", &front), start(1, "b.example", &back)]
 }
 
@@ -70,9 +71,6 @@ fn between_two_gates() {
     let options = "--rtt 20ms --rate 500M --loss 0.1% --one-way --seed 7";
     let path = Path::start(&tools, options, &[]);
     defaults(&path);
-    for host in [0, 1] {
-        set(&path, host, "tcp_congestion_control=cubic");
-    }
     let listen = ["--listen", "127.0.0.1:5201"];
     let server = path.start_at(1, &[&[SEKISHO, "bench", "server"], &listen[..]].concat());
     server.wait_for("listening at");

@@ -1,7 +1,7 @@
 use super::*;
 use crate::path::{Memory, TcpInfo, cpu::CpuTime};
 
-// mod recorded;
+mod recorded;
 
 /// What grows in each tenth of a second, and what stays.
 struct Shape {
@@ -280,6 +280,17 @@ fn losses_and_lines() {
     // Lost by a queue that is full: the line.
     lossy.rtt = 40_000;
     assert_eq!(of(&lossy, &shape()), (Limit::Rate, vec![]));
+    // A host that is busy now and then makes round trips long, but not all, and not with the window.
+    let mut samples = lossy.samples();
+    for (number, sample) in samples.iter_mut().enumerate() {
+        sample.tcp.rtt = [21_000, 36_000, 50_000][number % 3];
+        sample.tcp.cwnd = [200, 220, 210, 190][number % 4];
+    }
+    assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Loss);
+    for sample in &mut samples {
+        sample.tcp.cwnd = sample.tcp.rtt / 100;
+    }
+    assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Rate);
     // bbr does not mind a little.
     lossy.rtt = 20_100;
     let samples = lossy.samples();

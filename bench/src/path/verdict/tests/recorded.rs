@@ -22,7 +22,11 @@ fn judged(text: &str) {
     let recorded: Recorded = serde_json::from_str(text).unwrap();
     let Ends { here, there } = &recorded.samples;
     let is_here = recorded.sender == Side::Here;
-    let (sender, receiver) = if is_here { (here, there) } else { (there, here) };
+    let (sender, receiver) = if is_here {
+        (here, there)
+    } else {
+        (there, here)
+    };
     let congestion = if is_here {
         &recorded.congestion.here
     } else {
@@ -56,4 +60,4 @@ macro_rules! recorded {
     )*};
 }
 
-recorded!(cpu_here loss rate rate_bbr slow_reader window_here window_there);
+recorded!(cpu_here loss rate rate_bbr slow_reader slow_sender window_here window_there);
