@@ -1,6 +1,7 @@
 //! `sekisho bench`: load in the manner of iperf3, and a long path for it.
 
 mod args;
+mod path;
 mod quantity;
 mod show;
 mod wan;
@@ -26,6 +27,7 @@ pub(crate) fn bench(command: &BenchCommand) -> u8 {
     let outcome = match command {
         BenchCommand::Server(args) => server(args),
         BenchCommand::Client(args) => client(args),
+        BenchCommand::Path(args) => path::path(args),
         BenchCommand::Wan(args) => wan::wan(args),
     };
     match outcome {

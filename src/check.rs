@@ -1,5 +1,6 @@
 //! `sekisho check`: everything verified without opening a port.
 
+mod far;
 mod parts;
 pub(crate) mod world;
 
@@ -41,11 +42,18 @@ pub(crate) fn check(path: &Path, as_json: bool) -> u8 {
         return invalid(|_| format!("{error:#}"), as_json);
     }
     let (agent, now) = (config.agent.as_ref(), SystemClock.now());
+    let specs: Vec<_> = config.endpoints.iter().map(|one| &one.spec).collect();
+    let far = far::warnings(&specs);
     let findings: Vec<_> = loaded
         .config
         .endpoints
         .iter()
-        .map(|endpoint| (endpoint, world::look(endpoint, agent, now)))
+        .zip(far)
+        .map(|(endpoint, far)| {
+            let mut found = world::look(endpoint, agent, now);
+            found.warnings.extend(far);
+            (endpoint, found)
+        })
         .collect();
     let authority = config.authority.as_ref();
     let mut authority = authority.map(|own| parts::authority(own, &config.site, now));

@@ -30,16 +30,22 @@ pub enum Mode {
     Download,
     /// Requests and responses, until the client closes.
     Exchange,
+    /// A stream from the server in [`crate::path::frame`]s, with the kernel's figures of it among them.
+    PathDown,
+    /// A stream to the server, which tells the kernel's figures of it in [`crate::path::frame`]s meanwhile.
+    PathUp,
     /// A stream to the server, answered with its [`Report`] when the client has closed its half.
     Upload,
 }
 
-const MODES: [(u8, Mode); 5] = [
+const MODES: [(u8, Mode); 7] = [
     (1, Mode::Upload),
     (2, Mode::Download),
     (3, Mode::Both),
     (4, Mode::Exchange),
     (5, Mode::Connect),
+    (6, Mode::PathUp),
+    (7, Mode::PathDown),
 ];
 
 /// How a connection begins.
@@ -54,7 +60,8 @@ pub struct Header {
     /// How long a stream lasts, in milliseconds on the wire; zero: until `bytes`.
     pub time: Duration,
     /// Bytes of a stream; zero: until `time`. For [`Mode::Exchange`] the size of a first exchange,
-    /// both ways, that comes before all others; zero: none.
+    /// both ways, that comes before all others; zero: none. For [`Mode::PathUp`] and [`Mode::PathDown`]
+    /// the size that the server asks for its socket's buffers; zero: as its host has them.
     pub bytes: u64,
     /// Bits per second of a stream at most; zero: as fast as it goes.
     pub rate: u64,

@@ -15,6 +15,7 @@ pub mod header;
 pub mod idle;
 pub mod iperf;
 pub mod latency;
+pub mod path;
 pub mod pattern;
 pub mod process;
 pub mod requests;

@@ -242,7 +242,11 @@ impl Peer {
                     }
                     let header = Header::decode(bytes).map_err(io::Error::other)?;
                     match header.mode {
-                        Mode::Upload | Mode::Download | Mode::Both => {
+                        Mode::Upload
+                        | Mode::Download
+                        | Mode::Both
+                        | Mode::PathUp
+                        | Mode::PathDown => {
                             return Ok(Next::Hand(header));
                         }
                         Mode::Connect => self.phase = Phase::Exchange(Exchange::once(&header)),

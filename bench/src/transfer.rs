@@ -72,7 +72,7 @@ pub(crate) fn send(
 }
 
 /// Waits until `sent` bytes are due.
-fn pause(sent: u64, header: &Header, started: Instant) {
+pub(crate) fn pause(sent: u64, header: &Header, started: Instant) {
     let due = Duration::from_secs_f64(sent as f64 * 8.0 / header.rate as f64);
     let due = if header.time.is_zero() {
         due

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use sekisho_bench::throughput::Direction;
 
 use super::{
+    path::PathArgs,
     quantity::{carried, message, rate, size},
     wan::WanArgs,
 };
@@ -33,6 +34,24 @@ pub(crate) enum BenchCommand {
         sekisho bench client 127.0.0.1:5201 --idle 4000 --carry 1MiB --pid 1234"
     )]
     Client(ClientArgs),
+    /// What limits a stream to a host (window, loss, rate, CPU, application), and what lifts it
+    #[command(
+        after_help = "One stream for --duration, the kernel's figures of it at both ends meanwhile, and one \
+        limit by name: window here or there, loss, rate, CPU here or there, a slow reader, a slow sender. \
+        The far end is `sekisho bench server`, directly or behind gates, or `iperf3 -s`, which tells \
+        nothing of its end: what then looks alike from here is said.\n\n\
+        --watch sends nothing and looks at connections that are there, of any program. Seen from the \
+        sender's host it tells most; root sees the programs too.\n\n\
+        Exit codes: 0 a limit was named, 1 it could not be measured, or what was seen does not say, 2 the \
+        command line makes no sense.\n\nExamples:\n  \
+        sekisho bench path osaka.example:5201\n  \
+        sekisho bench path osaka.example:5201 --reverse --duration 30s --plot path.svg\n  \
+        sekisho bench path 127.0.0.1:7201                       through a gate of this host\n  \
+        sekisho bench path osaka.example:5201 -C bbr --buffer 64MiB\n  \
+        sekisho bench path osaka.example:5201 --iperf3 --json\n  \
+        sekisho bench path osaka.example:2811 --watch           what limits others' transfers"
+    )]
+    Path(PathArgs),
     /// A long path on this machine: delay, rate, queue, loss and reordering between two network
     /// namespaces
     #[command(

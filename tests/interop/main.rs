@@ -35,6 +35,7 @@ mod oidc;
 mod other_sites;
 mod pairwise;
 mod partners;
+mod path;
 mod proxy_protocol;
 mod reload;
 mod site;

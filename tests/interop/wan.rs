@@ -5,7 +5,7 @@
 
 mod lanes;
 mod limits;
-mod path;
+pub(crate) mod path;
 mod refused;
 mod sides;
 

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     congestion,
     header::{Header, Mode, Report},
+    path,
     transfer::{self, Direction},
 };
 
@@ -17,7 +18,10 @@ use crate::{
 pub(super) fn serve(stream: TcpStream, header: Header) {
     let work = move || {
         // A client that breaks off is the client's matter: it misses the report.
-        let _ = whole(&stream, &header);
+        let _ = match header.mode {
+            Mode::PathUp | Mode::PathDown => path::serve::serve(&stream, &header),
+            _ => whole(&stream, &header),
+        };
     };
     // Without a thread the connection closes, and the client says so.
     let _ = thread::Builder::new()
@@ -37,7 +41,7 @@ fn whole(mut stream: &TcpStream, header: &Header) -> io::Result<()> {
             sent: send()?,
             ..Report::default()
         },
-        Mode::Upload | Mode::Both | Mode::Exchange | Mode::Connect => thread::scope(|scope| {
+        _ => thread::scope(|scope| {
             let sending = (header.mode == Mode::Both).then(|| scope.spawn(send));
             let received = receive()?;
             let sent = sending.map_or(Ok(0), |sending| {

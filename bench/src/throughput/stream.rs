@@ -77,7 +77,7 @@ impl Stream {
                 arrived(sent, received.report)?;
                 io::Result::Ok((way(sent), way(received.bytes)))
             })?,
-            Mode::Upload | Mode::Exchange | Mode::Connect => {
+            _ => {
                 let sent = self.send()?;
                 let mut last = [0; REPORT];
                 (&self.connection)

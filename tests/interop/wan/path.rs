@@ -22,10 +22,10 @@ use crate::support::{
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// The programs that a test needs.
-pub(super) struct Tools(HashMap<String, PathBuf>);
+pub(crate) struct Tools(HashMap<String, PathBuf>);
 
 /// The programs, where all that a path needs is there too.
-pub(super) fn needs(programs: &[&str]) -> Option<Tools> {
+pub(crate) fn needs(programs: &[&str]) -> Option<Tools> {
     let mut tools = HashMap::new();
     for program in programs.iter().chain(&["ip", "sysctl"]) {
         tools.insert((*program).to_owned(), find(program)?);
@@ -43,30 +43,31 @@ pub(super) fn needs(programs: &[&str]) -> Option<Tools> {
 }
 
 impl Tools {
-    fn path<'a>(&'a self, program: &'a str) -> &'a path::Path {
+    /// Where one of them is.
+    pub(crate) fn place<'a>(&'a self, program: &'a str) -> &'a path::Path {
         // Ours has a place, the others have been looked for.
         let found = self.0.get(program).map(PathBuf::as_path);
         found.unwrap_or_else(|| path::Path::new(program))
     }
 
     /// To run one of them here.
-    pub(super) fn command(&self, program: &str) -> Command {
-        Command::new(self.path(program))
+    pub(crate) fn command(&self, program: &str) -> Command {
+        Command::new(self.place(program))
     }
 
     /// Runs `ip`, which must do it.
-    pub(super) fn ip(&self, arguments: &[&str]) -> String {
-        let (status, said) = Process::start(Command::new(self.path("ip")).args(arguments)).ended();
+    pub(crate) fn ip(&self, arguments: &[&str]) -> String {
+        let (status, said) = Process::start(Command::new(self.place("ip")).args(arguments)).ended();
         assert!(status.success(), "ip {arguments:?}: {said}");
         said
     }
 }
 
 /// `sekisho bench wan`, between two namespaces.
-pub(super) struct Path<'a> {
+pub(crate) struct Path<'a> {
     tools: &'a Tools,
-    pub(super) names: [String; 2],
-    pub(super) process: Process,
+    pub(crate) names: [String; 2],
+    pub(crate) process: Process,
     start: Value,
     is_over: bool,
     /// Lines that were read.
@@ -75,12 +76,12 @@ pub(super) struct Path<'a> {
 
 impl<'a> Path<'a> {
     /// Starts it with these options, between namespaces that it makes.
-    pub(super) fn start(tools: &'a Tools, options: &str, more: &[&str]) -> Self {
+    pub(crate) fn start(tools: &'a Tools, options: &str, more: &[&str]) -> Self {
         Self::between(tools, names(), options, more)
     }
 
     /// The same, between namespaces that were there before.
-    pub(super) fn start_in_made(tools: &'a Tools, options: &str) -> Self {
+    pub(crate) fn start_in_made(tools: &'a Tools, options: &str) -> Self {
         let names = names();
         for name in &names {
             tools.ip(&["netns", "add", name]);
@@ -108,7 +109,7 @@ impl<'a> Path<'a> {
     }
 
     /// The device at an end.
-    pub(super) fn device(&self, host: usize) -> String {
+    pub(crate) fn device(&self, host: usize) -> String {
         self.start["ends"][host]["device"]
             .as_str()
             .unwrap()
@@ -118,9 +119,9 @@ impl<'a> Path<'a> {
     /// What runs a program at an end, which stands first.
     pub(super) fn words(&self, host: usize, words: &[&str]) -> Vec<OsString> {
         let (program, arguments) = words.split_first().unwrap();
-        let mut all: Vec<OsString> = vec![self.tools.path("ip").into()];
+        let mut all: Vec<OsString> = vec![self.tools.place("ip").into()];
         all.extend(["netns", "exec", &self.names[host]].map(OsString::from));
-        all.push(self.tools.path(program).into());
+        all.push(self.tools.place(program).into());
         all.extend(arguments.iter().map(OsString::from));
         all
     }
@@ -134,31 +135,31 @@ impl<'a> Path<'a> {
     }
 
     /// Runs a program at an end, which must do it.
-    pub(super) fn run(&self, host: usize, words: &[&str]) -> String {
+    pub(crate) fn run(&self, host: usize, words: &[&str]) -> String {
         let (status, said) = Process::start(&mut self.command(host, words)).ended();
         assert!(status.success(), "{words:?}: {said}");
         said
     }
 
     /// Runs a program at an end, whatever comes of it.
-    pub(super) fn try_run(&self, host: usize, words: &[&str]) -> String {
+    pub(crate) fn try_run(&self, host: usize, words: &[&str]) -> String {
         Process::start(&mut self.command(host, words)).ended().1
     }
 
     /// Starts a program at an end.
-    pub(super) fn start_at(&self, host: usize, words: &[&str]) -> Process {
+    pub(crate) fn start_at(&self, host: usize, words: &[&str]) -> Process {
         Process::start(&mut self.command(host, words))
     }
 
     /// iperf3's server at the far end.
-    pub(super) fn server(&self) -> Process {
+    pub(crate) fn server(&self) -> Process {
         let server = self.start_at(1, &["iperf3", "-s", "--forceflush"]);
         server.wait_for("Server listening");
         server
     }
 
     /// What iperf3 measures from the near end.
-    pub(super) fn iperf3(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn iperf3(&self, arguments: &[&str]) -> Value {
         // The server is busy for a moment after a test.
         until("a measurement", || {
             let words = [
@@ -176,7 +177,7 @@ impl<'a> Path<'a> {
     }
 
     /// Asks for the counters.
-    pub(super) fn counters(&self) -> Value {
+    pub(crate) fn counters(&self) -> Value {
         self.process.signal(Signal::SIGUSR1);
         let event = |line: &str| event("counters", line);
         let (counters, read) = self.process.line("counters", self.read.get(), event);
@@ -185,17 +186,17 @@ impl<'a> Path<'a> {
     }
 
     /// Waits for its end, of itself.
-    pub(super) fn ended(&mut self) -> (ExitStatus, String) {
+    pub(crate) fn ended(&mut self) -> (ExitStatus, String) {
         self.is_over = true;
         self.process.ended()
     }
 
     /// Ends it; its last counters.
-    pub(super) fn end(self) -> Value {
+    pub(crate) fn end(self) -> Value {
         self.end_by(Signal::SIGTERM)
     }
 
-    pub(super) fn end_by(mut self, signal: Signal) -> Value {
+    pub(crate) fn end_by(mut self, signal: Signal) -> Value {
         self.process.signal(signal);
         let (status, said) = self.ended();
         assert_eq!(status.code(), Some(0), "{said}");
@@ -225,7 +226,7 @@ impl Drop for Path<'_> {
 }
 
 /// The exit code of `sekisho bench wan` with these options, which ends by itself, and what it said.
-pub(super) fn said(options: &str) -> (Option<i32>, String) {
+pub(crate) fn said(options: &str) -> (Option<i32>, String) {
     let mut command = Command::new(SEKISHO);
     command.args(["bench", "wan"]).args(options.split(' '));
     let (status, said) = Process::start(&mut command).ended();

@@ -1,0 +1,217 @@
+//! Endpoints that forward to somewhere far, with buffers too small for it.
+
+use std::{
+    net::{SocketAddr, TcpStream, ToSocketAddrs as _},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use sekisho_bench::path::{
+    Sysctls, WINDOW_SHARE, buffer_for,
+    diag::{Kernel, Ports},
+};
+use sekisho_proxy::{
+    endpoint::spec::{Address, EndpointSpec, Forward, SocketOptions},
+    local::LocalUsers,
+};
+
+/// Nearer than that no window of today's defaults is small.
+const FAR: Duration = Duration::from_millis(2);
+/// What a stream should get, in bits per second.
+const WANTED: f64 = 1e9;
+/// How long a target may take to be measured; one that takes longer is told of by nobody here.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Targets of one endpoint that are measured, at most.
+const MOST: usize = 4;
+
+/// Warnings for each endpoint, in order. Targets are asked at the same time, and what has not answered in
+/// time is left out: names that nobody resolves too.
+pub(super) fn warnings(endpoints: &[&EndpointSpec]) -> Vec<Vec<String>> {
+    let sysctls = Sysctls::read();
+    let (tell, told) = mpsc::channel();
+    let mut found = vec![Vec::new(); endpoints.len()];
+    let mut open = 0_usize;
+    for (number, spec) in endpoints.iter().enumerate() {
+        for target in targets(spec) {
+            let (tell, target) = (tell.clone(), target.clone());
+            let ask = move || {
+                let trip = round_trip(&target);
+                // Nobody listens any more where it took too long.
+                let _ = tell.send((number, target, trip));
+            };
+            // One that cannot be started is one that does not answer.
+            let started = thread::Builder::new().name("far".into()).spawn(ask);
+            open += usize::from(started.is_ok());
+        }
+    }
+    let end = Instant::now() + PATIENCE * 2;
+    while open > 0 {
+        let left = end.saturating_duration_since(Instant::now());
+        let Ok((number, target, trip)) = told.recv_timeout(left) else {
+            break;
+        };
+        open -= 1;
+        let Some((spec, found)) = endpoints.get(number).zip(found.get_mut(number)) else {
+            continue;
+        };
+        let options = &spec.sockets.forward;
+        found.extend(trip.and_then(|trip| small(&target, trip, &sysctls, options)));
+    }
+    for found in &mut found {
+        found.sort();
+    }
+    found
+}
+
+/// The targets of other hosts.
+fn targets(spec: &EndpointSpec) -> Vec<&Address> {
+    match &spec.forward {
+        Forward::Mtls { targets, .. } => {
+            let found = targets.iter().map(|target| &target.address);
+            found.take(MOST).collect()
+        }
+        Forward::Plain { .. } => Vec::new(),
+    }
+}
+
+/// By a connection that is there, or by one that is opened for it and closed; `None` where it is on this
+/// host or does not answer.
+fn round_trip(target: &Address) -> Option<Duration> {
+    let address: SocketAddr = match target {
+        Address::Ip(address) => *address,
+        Address::Name(name, port) => (name.as_str(), *port).to_socket_addrs().ok()?.next()?,
+        Address::Site(_) | Address::Sites(_) | Address::Unix(_) => return None,
+    };
+    let ip = address.ip().to_canonical();
+    if ip.is_unspecified() || LocalUsers::is_own_address(ip) {
+        return None;
+    }
+    let address = SocketAddr::new(ip, address.port());
+    let kernel = Kernel::open();
+    let ports = Ports {
+        remote: address.port(),
+        local: 0,
+    };
+    let known = kernel
+        .and_then(|kernel| kernel.all(ports))
+        .unwrap_or_default();
+    let known = known.iter().filter(|one| one.remote == address);
+    let least = known.filter_map(|one| one.sample.tcp.min_rtt).min();
+    if let Some(least) = least {
+        return Some(Duration::from_micros(least.into()));
+    }
+    let begin = Instant::now();
+    TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+    Some(begin.elapsed())
+}
+
+/// What is wrong with the buffers for a round trip.
+fn small(
+    target: &Address,
+    trip: Duration,
+    sysctls: &Sysctls,
+    options: &SocketOptions,
+) -> Option<String> {
+    let [_, _, send] = sysctls.tcp_wmem?;
+    let [_, _, receive] = sysctls.tcp_rmem?;
+    let (share_sent, share_received) = WINDOW_SHARE;
+    let set = |size: Option<usize>, tuned: f64| size.map_or(tuned, |size| size as f64);
+    let send_window = set(options.send_buffer, send as f64 * share_sent);
+    let receive_window = set(options.receive_buffer, receive as f64 * share_received);
+    let seconds = trip.as_secs_f64();
+    let most = |window: f64| window * 8.0 / seconds.max(1e-9);
+    let slow = most(send_window.min(receive_window));
+    if trip < FAR || slow >= WANTED {
+        return None;
+    }
+    let size = buffer_for(WANTED, seconds);
+    let mut lifts = Vec::new();
+    for (name, values, fixed, window) in [
+        (
+            "tcp_wmem",
+            sysctls.tcp_wmem,
+            options.send_buffer,
+            send_window,
+        ),
+        (
+            "tcp_rmem",
+            sysctls.tcp_rmem,
+            options.receive_buffer,
+            receive_window,
+        ),
+    ] {
+        let [least, first, _] = values?;
+        if most(window) >= WANTED {
+            continue;
+        }
+        lifts.push(match fixed {
+            Some(_) => "leave the buffers of `socket.forward` to the kernel".to_owned(),
+            None => format!("sysctl -w net.ipv4.{name}=\"{least} {first} {size}\""),
+        });
+    }
+    Some(format!(
+        "{target} is {:.1} ms away: with this host's buffers one stream gets at most {:.0} Mb/s; {} (and the \
+         same there; `sekisho bench path` measures it)",
+        seconds * 1e3,
+        slow / 1e6,
+        lifts.join(", ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(milliseconds: u64, most: u64, options: &SocketOptions) -> Option<String> {
+        let sysctls = Sysctls {
+            tcp_rmem: Some([4096, 131_072, most]),
+            tcp_wmem: Some([4096, 16_384, most]),
+            ..Sysctls::default()
+        };
+        let target = Address::Name("osaka.example".into(), 8443);
+        small(
+            &target,
+            Duration::from_millis(milliseconds),
+            &sysctls,
+            options,
+        )
+    }
+
+    #[test]
+    fn what_is_far_needs_larger_buffers() {
+        let options = SocketOptions::default();
+        let said = found(31, 6 << 20, &options).unwrap();
+        assert!(
+            said.starts_with("osaka.example:8443 is 31.0 ms away"),
+            "{said}"
+        );
+        assert!(said.contains("at most 812 Mb/s"), "{said}");
+        // 1 Gb/s in 31 ms are 3.9 MB; of the send buffer more is payload, and it is enough.
+        assert!(said.contains("tcp_rmem=\"4096 131072 8388608\""), "{said}");
+        assert!(!said.contains("tcp_wmem"), "{said}");
+        let said = found(100, 4 << 20, &options).unwrap();
+        assert!(said.contains("tcp_wmem=\"4096 16384 33554432\""), "{said}");
+    }
+
+    #[test]
+    fn what_is_near_or_has_them_is_fine() {
+        let options = SocketOptions::default();
+        assert_eq!(found(1, 64 << 10, &options), None);
+        assert_eq!(found(31, 64 << 20, &options), None);
+        assert_eq!(found(15, 6 << 20, &options), None);
+    }
+
+    #[test]
+    fn buffers_that_the_file_sets_are_the_file_s_matter() {
+        let options = SocketOptions {
+            send_buffer: Some(64 << 10),
+            ..SocketOptions::default()
+        };
+        let said = found(31, 64 << 20, &options).unwrap();
+        assert!(
+            said.contains("leave the buffers of `socket.forward`"),
+            "{said}"
+        );
+    }
+}
