@@ -19,7 +19,9 @@ fn lanes(sites: &Sites<'_>) -> Value {
 }
 
 fn compared(sites: &Sites<'_>, size: &str) -> Process {
-    let words = [SEKISHO, "bench", "client", PLAIN, "-n", size, "--verify", "--json"];
+    let words = [
+        SEKISHO, "bench", "client", PLAIN, "-n", size, "--verify", "--json",
+    ];
     sites
         .path
         .start_at(0, &[&words[..], &["-C", "cubic"]].concat())
@@ -28,7 +30,10 @@ fn compared(sites: &Sites<'_>, size: &str) -> Process {
 fn is_whole(mut client: Process) {
     let (status, said) = client.ended();
     assert!(status.success(), "{said}");
-    assert!(said.contains("\"verified\": true") || said.contains("\"verified\":true"), "{said}");
+    assert!(
+        said.contains("\"verified\": true") || said.contains("\"verified\":true"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -45,12 +50,19 @@ fn lanes_die_and_identities_rotate_on_a_path_that_reorders_and_no_byte_is_lost()
             whole.then_some(())
         });
         // Resets one of them; the files of both are written again, with other keys.
-        let sockets = sites.path.run(0, &["ss", "-tnHO", "state", "established", "dport = :9443"]);
-        let socket = sockets.lines().next().unwrap_or_else(|| panic!("{sockets}"));
+        let sockets = sites
+            .path
+            .run(0, &["ss", "-tnHO", "state", "established", "dport = :9443"]);
+        let socket = sockets
+            .lines()
+            .next()
+            .unwrap_or_else(|| panic!("{sockets}"));
         let own = socket.split_whitespace().nth(2).unwrap();
         let port = own.rsplit(':').next().unwrap();
         let filter = format!("sport = :{port}");
-        sites.path.run(0, &["ss", "-KH", "state", "established", &filter]);
+        sites
+            .path
+            .run(0, &["ss", "-KH", "state", "established", &filter]);
         world.identity(&world.a, "front");
         world.identity(&world.b, "back");
     }
@@ -71,6 +83,8 @@ fn a_stream_without_privileges_gets_the_lanes_that_its_path_asks_for() {
     let options = "--rtt 200ms --rate 2G --queue 64MiB";
     let sites = Sites::with(&tools, &world, options, &without, "");
     let client = sites.stream_for(PLAIN, "20s");
-    until("lanes", || (lanes(&sites)["open"].as_u64() >= Some(2)).then_some(()));
+    until("lanes", || {
+        (lanes(&sites)["open"].as_u64() >= Some(2)).then_some(())
+    });
     drop(client);
 }
