@@ -226,12 +226,11 @@ impl Emulator {
 
 /// What it says, from its last line.
 fn told(log: &str) -> Option<Told> {
-    let documents = log
+    let mut documents = log
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok());
-    let end: Value = documents
-        .filter(|one: &Value| one.get("event").is_some_and(|event| event == "end"))
-        .next_back()?;
+    let is_end = |one: &Value| one.get("event").is_some_and(|event| event == "end");
+    let end = documents.rfind(is_end)?;
     let flag = |name: &str| end.get(name)?.as_bool();
     let forward = |name: &str| end.pointer(&format!("/forward/{name}"))?.as_u64();
     // Of a device that is gone nothing is known.

@@ -49,7 +49,7 @@ pub(crate) fn report() -> Report {
                     0 => found(0.9),
                     _ => through(1.5, 4, "cubic"),
                 };
-                found.beside = Some(super::Rates {
+                found.beside = Some(Rates {
                     steady: 0.5,
                     mean: 0.5,
                     seconds: Vec::new(),
