@@ -55,7 +55,7 @@ pub(crate) struct Options {
     ])]
     pub(crate) wan: bool,
     #[command(flatten)]
-    pub(crate) far: wan::Options,
+    pub(crate) far: wan::Far,
     /// Who is compared
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Builtin::ALL)]
     pub(crate) peers: Vec<Builtin>,
@@ -194,6 +194,37 @@ impl Cli {
                 run::run(&self.options)
             }
             None => namespace::supervise(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_long_path_has_options_of_its_own() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.options);
+        assert!(!parse("compare --quick").unwrap().wan);
+        let line = "compare --envoy x --wan --cells loss,fair --distances 5,22 --seconds 2";
+        let options = parse(line).unwrap();
+        assert!(options.wan && options.seconds == Some(2));
+        for wrong in [
+            "compare --cells loss",
+            "compare --distances 22",
+            "compare --wan --distances 0",
+            "compare --wan --cells other",
+            "compare --wan --peers direct",
+            "compare --wan --repetitions 2",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 }

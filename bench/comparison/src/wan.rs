@@ -26,7 +26,7 @@ use cells::Group;
 
 /// What of it.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Options {
+pub(crate) struct Far {
     /// With --wan: what is measured
     #[arg(long, value_delimiter = ',', value_enum, requires = "wan",
         default_values_t = Group::ALL)]
