@@ -105,6 +105,14 @@ pub(super) struct Contender {
     pub(super) bbr_allowed: bool,
 }
 
+impl Contender {
+    /// Whether it matters what every process may choose: not to root, nor to a sender that asks for
+    /// nothing.
+    pub(super) fn is_restricted(&self) -> bool {
+        matches!(self.through, Through::Sekisho(Setting { privileged, .. }) if !privileged)
+    }
+}
+
 /// A line, and who sends over it in turn.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Cell {
@@ -128,6 +136,11 @@ impl Cell {
             Group::Loss => "loss".to_owned(),
             Group::Fair => "fair".to_owned(),
         }
+    }
+
+    /// Of its logs.
+    pub(super) fn folder(&self) -> String {
+        self.name().replace(", ", "-").replace(' ', "")
     }
 
     /// What the paper has of this distance: Gb/s, and where.
@@ -277,6 +290,7 @@ mod tests {
         let names: Vec<_> = all.iter().map(Cell::name).collect();
         let far = ["paper, 15.7 ms", "paper, 22 ms", "paper, 31.2 ms"];
         assert_eq!(names, [&far[..], &["loss", "fair"]].concat());
+        assert_eq!(all[0].folder(), "paper-15.7ms");
         for cell in &all {
             assert_eq!(cell.contenders[0].name, DIRECT);
             let mut names: Vec<_> = cell.contenders.iter().map(|one| &one.name).collect();

@@ -69,7 +69,7 @@ pub(super) fn allow(with_bbr: bool) -> anyhow::Result<()> {
     check(with_bbr)
 }
 
-/// Whether the list still is that, after something was measured.
+/// Whether the list still is that, while something is measured.
 pub(super) fn check(with_bbr: bool) -> anyhow::Result<()> {
     let now = read()?;
     let wanted = wanted(with_bbr);

@@ -252,6 +252,16 @@ fn told(log: &str) -> Option<Told> {
     })
 }
 
+/// What a socket may have without privileges, of receiving and of sending, in bytes.
+pub(super) fn socket_limits() -> anyhow::Result<[u64; 2]> {
+    let read = |name: &str| {
+        let path = format!("/proc/sys/net/core/{name}");
+        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+        text.trim().parse().with_context(|| path)
+    };
+    Ok([read("rmem_max")?, read("wmem_max")?])
+}
+
 /// The load average of the last minute.
 pub(super) fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();

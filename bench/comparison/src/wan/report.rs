@@ -128,6 +128,8 @@ impl Measured {
 pub(super) struct Report {
     pub(super) date: String,
     pub(super) machine: Machine,
+    /// What a socket may have without privileges, in bytes: `net.core.rmem_max` and `wmem_max`.
+    pub(super) socket_limits: [u64; 2],
     pub(super) sekisho: String,
     pub(super) load_program: String,
     /// Of each cell.

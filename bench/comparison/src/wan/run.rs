@@ -50,6 +50,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             .format(&Rfc3339)
             .unwrap_or_default(),
         machine,
+        socket_limits: ground::socket_limits()?,
         sekisho: Program::new(&bench.sekisho, &["--version"]).first_line()?,
         load_program: iperf3::version()?,
         seconds,
@@ -104,7 +105,7 @@ impl Bench {
     fn cell(&self, cell: &Cell) -> Measured {
         let mut outcomes = Vec::new();
         for (number, contender) in cell.contenders.iter().enumerate() {
-            let name = format!("{}-{}", cell.name().replace([',', ' '], "-"), number + 1);
+            let name = format!("{}-{}", cell.folder(), number + 1);
             let outcome = self.measure(cell, contender, &self.folder.join(name));
             let (cell, who) = (cell.name(), &contender.name);
             match &outcome {
@@ -155,7 +156,7 @@ impl Bench {
         }
         let (proxies, line) = (cpu(pair.as_ref())?, emulator.running.cpu()?);
         let begun = Instant::now();
-        let seen = self.send(&mut streams, pair.as_mut(), &ground)?;
+        let seen = self.send(&mut streams, pair.as_mut(), contender, &ground)?;
         let passed = begun.elapsed().as_secs_f64();
         let cores = |from: Duration, to: Duration| to.saturating_sub(from).as_secs_f64() / passed;
         let cpu_proxies = cpu(pair.as_ref())?.zip(proxies);
@@ -169,7 +170,6 @@ impl Bench {
         }
         drop(pair);
         let emulator = emulator.end()?;
-        congestion::check(contender.bbr_allowed)?;
         Ok(Found {
             rates: main,
             beside,
@@ -199,6 +199,7 @@ impl Bench {
         &self,
         streams: &mut [Stream],
         mut pair: Option<&mut Pair>,
+        contender: &Contender,
         ground: &Ground,
     ) -> anyhow::Result<Vec<Seen>> {
         let begun = Instant::now();
@@ -213,6 +214,9 @@ impl Bench {
             let mut is_over = true;
             for stream in &mut *streams {
                 is_over &= stream.is_over()?;
+            }
+            if contender.is_restricted() {
+                congestion::check(contender.bbr_allowed)?;
             }
             if is_over {
                 return Ok(seen);

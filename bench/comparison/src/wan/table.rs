@@ -14,12 +14,14 @@ pub(super) fn markdown(report: &Report) -> String {
     for line in report.machine.lines() {
         text.push_str(&format!("- {line}\n"));
     }
+    let [receive, send] = report.socket_limits;
     text.push_str(&format!(
         "- {}; {WORKERS} worker each, embedded identities, mTLS, a policy at both ends\n\
          - load: one stream of {}, {} s, counted by its receiver; Gb/s: the median of the seconds after \
          the first {:.1}, and the mean of all\n\
          - both namespaces: cubic, tcp_rmem 4096 131072 6291456, tcp_wmem 4096 16384 4194304 (of 64 MiB \
-         where it says so); who may choose bbr is told below\n\
+         where it says so); of the host rmem_max {receive}, wmem_max {send}; bbr is allowed to everybody only \
+         where it says so\n\
          - CPU is user and system time, in cores: of both sekishos, and of the emulator\n",
         report.sekisho, report.load_program, report.seconds, report.warm_up
     ));
@@ -88,7 +90,7 @@ fn columns(cell: &Measured) -> Vec<Column> {
             "connections",
             (|row| of(row, connections)) as fn(&Row) -> String,
         ),
-        ("chosen", |row| of(row, congestion)),
+        ("congestion, send buffer", |row| of(row, congestion)),
         ("CPU, sekisho", |row| {
             of(row, |it| Some(format!("{:.2}", it.cpu_proxies?)))
         }),

@@ -79,6 +79,7 @@ pub(crate) fn report() -> Report {
             load_average: 0.0,
             aead: Vec::new(),
         },
+        socket_limits: [212_992, 4_194_304],
         sekisho: "sekisho 1".into(),
         load_program: "iperf 3".into(),
         seconds: 60,
