@@ -4,9 +4,11 @@
 //! The path is `sekisho bench wan` between two network namespaces; both, and every program in them,
 //! are new for each contender.
 
+mod bench;
 mod cells;
 mod congestion;
 mod distance;
+mod emulator;
 mod goals;
 mod ground;
 mod outside;

@@ -1,19 +1,15 @@
-//! Two network namespaces and the line between them.
+//! Two network namespaces, and programs in them.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use serde::Serialize;
-use serde_json::Value;
 
-use super::cells::Line;
 use crate::{
-    child::{Program, Running},
+    child::Program,
     namespace::{CHOSEN, CONGESTION, set},
 };
 
@@ -27,10 +23,6 @@ const USUAL: [&str; 2] = ["4096 131072 6291456", "4096 16384 4194304"];
 const LARGE: [&str; 2] = ["4096 131072 67108864", "4096 16384 67108864"];
 /// nobody.
 pub(super) const NOBODY: u32 = 65534;
-/// How long the emulator may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What all chance comes from: the same in every cell.
-const SEED: &str = "1";
 
 /// The two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,97 +153,6 @@ pub(super) fn find(program: &Path) -> anyhow::Result<PathBuf> {
     found.with_context(|| format!("{}: no such program; --sekisho names it", program.display()))
 }
 
-/// A running emulator.
-#[derive(Debug)]
-pub(super) struct Emulator {
-    pub(super) running: Running,
-}
-
-/// What it says of itself at its end, in the stream's direction unless something else is said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Told {
-    /// Something was dropped that no line would have dropped.
-    pub(super) is_limit: bool,
-    /// One of a hundred packets left more than a millisecond late.
-    pub(super) is_late: bool,
-    /// Whether it ran at real-time priority.
-    pub(super) real_time: bool,
-    pub(super) packets: u64,
-    pub(super) queue_full: u64,
-    pub(super) lost: u64,
-    /// Both directions.
-    pub(super) not_read_in_time: u64,
-    /// Both directions.
-    pub(super) memory_full: u64,
-}
-
-impl Emulator {
-    /// Starts it between the two.
-    pub(super) fn start(
-        sekisho: &Path,
-        ground: &Ground,
-        line: &Line,
-        folder: &Path,
-    ) -> anyhow::Result<Self> {
-        let between = format!("{},{}", ground.name(End::Near), ground.name(End::Far));
-        let mut program = Program::new(
-            sekisho,
-            &[
-                "bench",
-                "wan",
-                "--json",
-                "--seed",
-                SEED,
-                "--between",
-                &between,
-            ],
-        );
-        program.arguments.extend(line.arguments());
-        let mut running = Running::start(&program, &folder.join("emulator.log"))?;
-        running
-            .until("a line", |running| {
-                running.log().contains("\"event\":\"start\"")
-            })
-            .context("sekisho bench wan")?;
-        Ok(Self { running })
-    }
-
-    /// Ends it, and reads what it says.
-    pub(super) fn end(mut self) -> anyhow::Result<Told> {
-        self.running.end(PATIENCE).context("sekisho bench wan")?;
-        let log = self.running.log();
-        told(&log).with_context(|| format!("sekisho bench wan says no counters: {}", log.trim()))
-    }
-}
-
-/// What it says, from its last line.
-fn told(log: &str) -> Option<Told> {
-    let mut documents = log
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    let is_end = |one: &Value| one.get("event").is_some_and(|event| event == "end");
-    let end = documents.rfind(is_end)?;
-    let flag = |name: &str| end.get(name)?.as_bool();
-    let forward = |name: &str| end.pointer(&format!("/forward/{name}"))?.as_u64();
-    // Of a device that is gone nothing is known.
-    let both = |name: &str| {
-        let back = end
-            .pointer(&format!("/back/{name}"))
-            .and_then(Value::as_u64);
-        forward(name).unwrap_or_default() + back.unwrap_or_default()
-    };
-    Some(Told {
-        is_limit: flag("emulator_is_limit")?,
-        is_late: flag("emulator_is_late")?,
-        real_time: flag("real_time")?,
-        packets: forward("packets")?,
-        queue_full: forward("queue_full")?,
-        lost: forward("lost")?,
-        not_read_in_time: both("not_read_in_time"),
-        memory_full: both("memory_full"),
-    })
-}
-
 /// What a socket may have without privileges, of receiving and of sending, in bytes.
 pub(super) fn socket_limits() -> anyhow::Result<[u64; 2]> {
     let read = |name: &str| {
@@ -272,27 +173,6 @@ pub(super) fn load_average() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_last_words_of_the_emulator_count() {
-        let log = "{\"event\":\"start\"}\n{\"event\":\"counters\"}\nnot JSON\n\
-            {\"event\":\"end\",\"emulator_is_limit\":true,\"emulator_is_late\":false,\
-            \"real_time\":true,\
-            \"forward\":{\"packets\":9,\"queue_full\":1,\"lost\":2,\"memory_full\":3,\
-            \"not_read_in_time\":4},\"back\":{\"memory_full\":0,\"not_read_in_time\":5}}\n";
-        let expected = Told {
-            is_limit: true,
-            is_late: false,
-            real_time: true,
-            packets: 9,
-            queue_full: 1,
-            lost: 2,
-            not_read_in_time: 9,
-            memory_full: 3,
-        };
-        assert_eq!(told(log), Some(expected));
-        assert_eq!(told("{\"event\":\"start\"}\n"), None);
-    }
 
     #[test]
     fn a_program_of_nobody_has_no_capability_left() {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{
     cells::{CEILING, Cell, Contender, DIRECT},
     distance,
+    emulator::Told,
     goals::{self, Verdict},
-    ground::Told,
     seen::Seen,
     stream::Rates,
     table,
