@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use nix::sys::stat::{Mode, umask};
 
 use super::{
     cells::{Cell, Contender, Setting, Through},
@@ -32,22 +33,28 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) struct Bench {
     /// A copy that whoever has no privileges may read as well.
     pub(super) sekisho: PathBuf,
-    /// Configurations, data and logs.
+    /// Configurations, keys and logs, where they can be read without privileges too.
     folder: PathBuf,
+    /// Where configurations and logs stay.
+    keep: Option<PathBuf>,
     pub(super) seconds: u32,
 }
 
 impl Bench {
     pub(super) fn new(options: &Options, scratch: &Path) -> anyhow::Result<Self> {
+        // What is made from here on, the user nobody reads too.
+        umask(Mode::from_bits_truncate(0o022));
         let sekisho = scratch.join("sekisho");
         let program = ground::find(&options.sekisho)?;
         fs::copy(&program, &sekisho).with_context(|| program.display().to_string())?;
         fs::set_permissions(&sekisho, Permissions::from_mode(0o755))?;
-        let folder = options.keep.clone().unwrap_or_else(|| scratch.join("runs"));
-        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        if let Some(keep) = &options.keep {
+            fs::create_dir_all(keep).with_context(|| keep.display().to_string())?;
+        }
         Ok(Self {
             sekisho,
-            folder: folder.canonicalize()?,
+            folder: scratch.join("runs"),
+            keep: options.keep.clone(),
             seconds: options
                 .seconds
                 .unwrap_or(if options.quick { 3 } else { 60 }),
@@ -59,7 +66,13 @@ impl Bench {
         let mut outcomes = Vec::new();
         for (number, contender) in cell.contenders.iter().enumerate() {
             let name = format!("{}-{}", cell.folder(), number + 1);
-            let outcome = self.measure(cell, contender, &self.folder.join(name));
+            let folder = self.folder.join(&name);
+            let outcome = self.measure(cell, contender, &folder);
+            if let Some(keep) = &self.keep
+                && let Err(error) = copy(&folder, &keep.join(&name))
+            {
+                complain(format_args!("--keep: {error:#}"));
+            }
             let (cell, who) = (cell.name(), &contender.name);
             match &outcome {
                 Ok(found) => complain(format_args!(
@@ -194,6 +207,37 @@ impl Bench {
     }
 }
 
+/// Copies the files of a folder, but not the keys below it.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to).with_context(|| to.display().to_string())?;
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))
+                .with_context(|| to.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
 fn cpu(pair: Option<&Pair>) -> anyhow::Result<Option<Duration>> {
     pair.map(Pair::cpu).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_has_no_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let [from, to] = ["from", "to"].map(|name| folder.path().join(name));
+        fs::create_dir_all(from.join("near")).unwrap();
+        fs::write(from.join("near.log"), "a").unwrap();
+        fs::write(from.join("near/key"), "b").unwrap();
+        copy(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("near.log")).unwrap(), "a");
+        assert!(!to.join("near").exists());
+        assert!(copy(&folder.path().join("gone"), &to).is_err());
+    }
 }

@@ -141,10 +141,10 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Judges what was found.
-    pub(super) fn judged(mut self) -> Self {
+    /// Adds a cell, and judges anew.
+    pub(super) fn add(&mut self, cell: Measured) {
+        self.cells.push(cell);
         self.goals = goals::judge(&self.cells);
-        self
     }
 
     /// What could not be measured, and why.

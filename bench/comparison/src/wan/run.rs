@@ -29,7 +29,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let Bench { seconds, .. } = bench;
     let far = distances(&options.far.distances, options.quick);
     let all = cells(&options.far.cells, &far, options.quick);
-    let report = Report {
+    let mut report = Report {
         date: OffsetDateTime::now_utc()
             .truncate_to_second()
             .format(&Rfc3339)
@@ -40,12 +40,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         load_program: iperf3::version()?,
         seconds,
         warm_up: stream::warm_up(seconds),
-        cells: all.iter().map(|cell| bench.cell(cell)).collect(),
+        cells: Vec::new(),
         goals: Vec::new(),
+    };
+    for cell in &all {
+        report.add(bench.cell(cell));
+        if let Some(out) = &options.out {
+            // After each: of a run that is ended, what was measured stays.
+            report.write(out)?;
+        }
     }
-    .judged();
     if let Some(out) = &options.out {
-        report.write(out)?;
         complain(format_args!("written to {}", out.display()));
     }
     if options.json {

@@ -67,7 +67,7 @@ pub(crate) fn report() -> Report {
         });
         Measured::new(cell, outcomes.collect())
     });
-    Report {
+    let mut report = Report {
         date: "2026-01-01T00:00:00Z".into(),
         machine: Machine {
             kernel: "Linux".into(),
@@ -84,10 +84,11 @@ pub(crate) fn report() -> Report {
         load_program: "iperf 3".into(),
         seconds: 60,
         warm_up: 5.0,
-        cells: measured.collect(),
+        cells: Vec::new(),
         goals: Vec::new(),
-    }
-    .judged()
+    };
+    measured.for_each(|cell| report.add(cell));
+    report
 }
 
 #[test]
