@@ -6,13 +6,19 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use nix::sys::{prctl::set_pdeathsig, signal::Signal};
+use nix::{
+    sys::{
+        prctl::set_pdeathsig,
+        signal::{Signal, kill},
+    },
+    unistd::Pid,
+};
 use sekisho_bench::process::{self, Memory};
 
 /// How long a program may take until it listens.
@@ -113,6 +119,28 @@ impl Running {
             let mut lines: Vec<_> = log.lines().rev().take(5).collect();
             lines.reverse();
             bail!("it ended ({status}): {}", lines.join(" / "));
+        }
+        Ok(())
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Asks it to end, and waits for that.
+    pub(crate) fn end(&mut self, patience: Duration) -> anyhow::Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid())?);
+        if self.ended()?.is_none() {
+            // Not reaped yet, so the number is still its own.
+            kill(pid, Signal::SIGTERM)?;
+        }
+        let started = Instant::now();
+        while self.ended()?.is_none() {
+            if started.elapsed() > patience {
+                bail!("not ended {} s after SIGTERM", patience.as_secs());
+            }
+            thread::sleep(LOOK);
         }
         Ok(())
     }

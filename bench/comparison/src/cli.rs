@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{child, directory, floor, load::Load, namespace, peer::Builtin, run, site};
+use crate::{child, directory, floor, load::Load, namespace, peer::Builtin, run, site, wan};
 
 /// The same load through sekisho, its peers and a plain copy, in turn
 #[derive(Debug, Parser)]
@@ -19,7 +19,9 @@ use crate::{child, directory, floor, load::Load, namespace, peer::Builtin, run, 
     bench/compare --out results                            the whole comparison\n  \
     bench/compare --peers sekisho,envoy,floor --loads stream,rr16 --repetitions 5\n  \
     bench/compare --pair bench/comparison/pairs/stunnel.toml --loads stream\n  \
-    bench/compare --load-program iperf3 --loads stream,reverse"
+    bench/compare --load-program iperf3 --loads stream,reverse\n  \
+    bench/compare --wan --quick                            does the long path work?\n  \
+    bench/compare --wan --out results                      one stream over a long path"
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -41,9 +43,19 @@ pub(crate) enum LoadProgram {
 /// What to compare, and how.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
-    /// A second a cell, once, with few idle connections: whether everything works
+    /// A second a cell, once, with few idle connections: whether everything works. With --wan:
+    /// three, one distance, and fewer settings
     #[arg(long)]
     pub(crate) quick: bool,
+    /// One stream over a long path instead: directly and through sekisho, by distance, with loss,
+    /// and beside another stream
+    #[arg(long, conflicts_with_all = [
+        "peers", "pair", "loads", "repetitions", "workers", "idle_connections", "load_program",
+        "group", "readme",
+    ])]
+    pub(crate) wan: bool,
+    #[command(flatten)]
+    pub(crate) far: wan::Far,
     /// Who is compared
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = Builtin::ALL)]
     pub(crate) peers: Vec<Builtin>,
@@ -56,7 +68,7 @@ pub(crate) struct Options {
     /// Times each is measured, in turn: A B A B [default: 3, quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: Option<u32>,
-    /// Seconds of each cell [default: 5, quick 1]
+    /// Seconds of each cell [default: 5, quick 1; --wan 60, quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: Option<u32>,
     /// Worker threads of each proxy; with several numbers, loads of many connections are measured
@@ -175,11 +187,44 @@ impl Cli {
             Some(Other::Hop { command }) => child::hop(&command),
             Some(Other::Site(options)) => site::run(&options),
             Some(Other::Directory(options)) => directory::run(&options),
+            None if self.options.wan && self.options.inside => wan::run(&self.options),
+            None if self.options.wan => wan::supervise(),
             None if self.options.inside => {
                 namespace::enter()?;
                 run::run(&self.options)
             }
             None => namespace::supervise(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_makes_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_long_path_has_options_of_its_own() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map(|cli| cli.options);
+        assert!(!parse("compare --quick").unwrap().wan);
+        let line = "compare --envoy x --wan --cells loss,fair --distances 5,22 --seconds 2";
+        let options = parse(line).unwrap();
+        assert!(options.wan && options.seconds == Some(2));
+        for wrong in [
+            "compare --cells loss",
+            "compare --distances 22",
+            "compare --wan --distances 0",
+            "compare --wan --cells other",
+            "compare --wan --peers direct",
+            "compare --wan --repetitions 2",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 }

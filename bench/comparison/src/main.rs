@@ -21,6 +21,7 @@ mod run;
 mod site;
 mod statistics;
 mod table;
+mod wan;
 
 use std::{io::Write as _, process::ExitCode};
 

@@ -6,6 +6,7 @@
 //! the other one ends.
 
 use std::{
+    ffi::OsStr,
     fs,
     process::{Command, ExitCode, ExitStatus},
     thread,
@@ -26,14 +27,18 @@ use crate::complain;
 /// The congestion control of every cell.
 pub(crate) const CONGESTION: &str = "cubic";
 
-const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
-const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
-const CHOSEN: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+/// What every process may choose; of all namespaces, and writable in the initial one only.
+pub(crate) const ALLOWED: &str = "/proc/sys/net/ipv4/tcp_allowed_congestion_control";
+/// What the kernel has.
+pub(crate) const AVAILABLE: &str = "/proc/sys/net/ipv4/tcp_available_congestion_control";
+/// What a namespace uses where nothing else is chosen.
+pub(crate) const CHOSEN: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 const PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// Above every port that a peer listens on, and enough for some thousand new connections a second.
 const PORT_RANGE: &str = "10000 65535";
 
-fn signals() -> SigSet {
+/// The signals that end a run.
+pub(crate) fn signals() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
         .into_iter()
         .collect()
@@ -41,21 +46,27 @@ fn signals() -> SigSet {
 
 /// Allows cubic, runs this program again with the same arguments inside, and cleans up.
 pub(crate) fn supervise() -> anyhow::Result<ExitCode> {
+    root()?;
+    // Before anything is changed: from here on a signal ends the part inside, and then this one.
+    let signals = signals();
+    signals.thread_block()?;
+    let restore = allow()?;
+    let status = inside(signals, &[]);
+    // In any case.
+    restore()?;
+    let code = status?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Whether this may make namespaces at all.
+pub(crate) fn root() -> anyhow::Result<()> {
     if !geteuid().is_root() {
         bail!(
             "not root: a network namespace (CAP_SYS_ADMIN) and congestion control in it \
              (CAP_NET_ADMIN) are what is missing; run it with sudo"
         );
     }
-    // Before anything is changed: from here on a signal ends the part inside, and then this one.
-    let signals = signals();
-    signals.thread_block()?;
-    let restore = allow()?;
-    let status = inside(signals);
-    // In any case.
-    restore()?;
-    let code = status?.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(())
 }
 
 /// Allows cubic to every namespace; returns what takes that back.
@@ -84,9 +95,12 @@ fn allow() -> anyhow::Result<impl FnOnce() -> anyhow::Result<()>> {
     })
 }
 
-fn inside(signals: SigSet) -> anyhow::Result<ExitStatus> {
+/// Runs this program again, as the part that measures, and hands it the signals that come; its
+/// `extra` arguments come before those of the command line.
+pub(crate) fn inside(signals: SigSet, extra: &[&OsStr]) -> anyhow::Result<ExitStatus> {
     let mut child = Command::new(std::env::current_exe()?)
         .arg("--inside")
+        .args(extra)
         .args(std::env::args_os().skip(1))
         .spawn()?;
     let pid = Pid::from_raw(i32::try_from(child.id())?);
@@ -100,10 +114,16 @@ fn inside(signals: SigSet) -> anyhow::Result<ExitStatus> {
     Ok(child.wait()?)
 }
 
+/// Of the part that measures: it ends with the process that started it, and by the signals that one
+/// hands on.
+pub(crate) fn obey() -> anyhow::Result<()> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    Ok(signals().thread_unblock()?)
+}
+
 /// Makes the namespace, for this process and all that it starts.
 pub(crate) fn enter() -> anyhow::Result<()> {
-    set_pdeathsig(Signal::SIGKILL)?;
-    signals().thread_unblock()?;
+    obey()?;
     unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
     let up = Command::new("ip")
         .args(["link", "set", "lo", "up"])
@@ -117,7 +137,7 @@ pub(crate) fn enter() -> anyhow::Result<()> {
 }
 
 /// Writes, and reads back: a refused write is easily overlooked.
-fn set(path: &str, value: &str) -> anyhow::Result<()> {
+pub(crate) fn set(path: &str, value: &str) -> anyhow::Result<()> {
     fs::write(path, value).with_context(|| format!("{path}: \"{value}\""))?;
     let found = fs::read_to_string(path)?;
     let words = |text: &str| {

@@ -1,7 +1,7 @@
 //! A report as bar charts, in SVG written by hand: a peer a bar, a load a group, a line from the
 //! smallest to the largest of the repetitions.
 
-mod chart;
+pub(crate) mod chart;
 
 use chart::{Bar, Chart, Group};
 

@@ -184,7 +184,7 @@ fn goals(report: &Report) -> String {
 }
 
 /// A table that can also be read as text.
-fn aligned(rows: &[Vec<String>]) -> String {
+pub(crate) fn aligned(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {

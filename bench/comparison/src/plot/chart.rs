@@ -15,27 +15,27 @@ const BOTTOM: f64 = 56.0;
 /// How many lines the scale has, about.
 const TICKS: f64 = 6.0;
 
-pub(super) struct Bar {
-    pub(super) name: String,
-    pub(super) colour: &'static str,
-    pub(super) summary: Summary,
+pub(crate) struct Bar {
+    pub(crate) name: String,
+    pub(crate) colour: &'static str,
+    pub(crate) summary: Summary,
 }
 
-pub(super) struct Group {
-    pub(super) name: String,
-    pub(super) digits: usize,
-    pub(super) bars: Vec<Bar>,
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) digits: usize,
+    pub(crate) bars: Vec<Bar>,
 }
 
-pub(super) struct Chart<'a> {
-    pub(super) title: &'a str,
+pub(crate) struct Chart<'a> {
+    pub(crate) title: &'a str,
     /// Below the bars.
-    pub(super) note: String,
-    pub(super) groups: Vec<Group>,
+    pub(crate) note: String,
+    pub(crate) groups: Vec<Group>,
 }
 
 impl Chart<'_> {
-    pub(super) fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         let rows = |group: &Group| HEAD + STEP * group.bars.len() as f64;
         let body: f64 = self.groups.iter().map(rows).sum();
         let height = TOP + body + BOTTOM;
@@ -121,7 +121,8 @@ fn draw(out: &mut String, bar: &Bar, digits: usize, y: f64, x: impl Fn(f64) -> f
     text(out, at, "fill=\"#323f4b\"", &format!("{median:.digits$}"));
 }
 
-fn text(out: &mut String, (x, y): (f64, f64), how: &str, words: &str) {
+/// A text at a place, escaped; `how` are further attributes.
+pub(crate) fn text(out: &mut String, (x, y): (f64, f64), how: &str, words: &str) {
     let words = words
         .replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -130,7 +131,7 @@ fn text(out: &mut String, (x, y): (f64, f64), how: &str, words: &str) {
 }
 
 /// The next of 1, 2, 2.5, 5 times a power of ten.
-fn nice(least: f64) -> f64 {
+pub(crate) fn nice(least: f64) -> f64 {
     if !(least.is_finite() && least > 0.0) {
         return 1.0;
     }
@@ -140,7 +141,8 @@ fn nice(least: f64) -> f64 {
     step.copied().unwrap_or(10.0) * power
 }
 
-fn scale(value: f64, tick: f64) -> String {
+/// A number of a scale with such steps.
+pub(crate) fn scale(value: f64, tick: f64) -> String {
     let digits = [1.0, 0.1, 0.01];
     let count = digits
         .iter()
