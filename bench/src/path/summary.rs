@@ -54,7 +54,7 @@ pub struct Summary {
     pub window_limited: Option<f64>,
     /// Stopped by the send buffer.
     pub buffer_limited: Option<f64>,
-    /// Share of samples in which the application had nothing more to send.
+    /// Share of samples in which the application had nothing more to send, or a send buffer no room for it.
     pub app_limited: f64,
     /// Share of samples in which the other end offered no window at all.
     pub probing: f64,
@@ -68,6 +68,8 @@ pub struct Summary {
     pub cwnd: Option<Spread>,
     /// The congestion window at the end, to that at the beginning of what was looked at.
     pub growth: f64,
+    /// Bytes of a segment.
+    pub segment: f64,
     /// Bytes under way.
     pub in_flight: Option<Spread>,
     /// How full the send buffer is, from 0 to 1.
@@ -149,6 +151,7 @@ impl Summary {
             receive_window: spread(steady, |one| one.tcp.receive_window.map(f64::from)),
             cwnd: spread(steady, |one| Some(segments(one, one.tcp.cwnd))),
             growth: f64::from(last.tcp.cwnd) / f64::from(first.tcp.cwnd.max(1)),
+            segment: last.tcp.mss.into(),
             in_flight: spread(steady, |one| Some(segments(one, one.tcp.unacked))),
             send_fill: spread(steady, |one| {
                 let memory = one.memory.filter(|memory| memory.send_buffer > 0)?;
@@ -185,7 +188,10 @@ fn steady(samples: &[Sample]) -> Option<&[Sample]> {
 fn has_no_more(sample: &Sample) -> bool {
     let waiting = f64::from(sample.tcp.not_sent.unwrap_or_default());
     let under_way = segments(sample, sample.tcp.unacked);
-    sample.tcp.app_limited && waiting <= under_way.max(LITTLE)
+    // Not all kernels, and not all congestion control, say so each time: what may be sent and is not, says it
+    // too.
+    let has_room = under_way < segments(sample, sample.tcp.cwnd) * 0.8;
+    (sample.tcp.app_limited || has_room) && waiting <= under_way.max(LITTLE)
 }
 
 /// Of the last `count` samples.

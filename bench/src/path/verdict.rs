@@ -156,6 +156,8 @@ const FILLED: f64 = 0.6;
 const QUEUE: f64 = 2.0;
 /// The same as a share of the shortest, where nothing else stops the sender.
 const STANDING: f64 = 0.25;
+/// A queue that is so deep, to the shortest round trip, is no busy host's doing.
+const DEEP: f64 = 1.6;
 /// A round trip that goes with the window is a queue's.
 const FOLLOWS: f64 = 0.6;
 /// What bbr bears.
@@ -334,10 +336,12 @@ fn by_congestion(observed: &Observed<'_>, sender: &Summary) -> Verdict {
         let middle = sender.rtt.is_some_and(|rtt| is_long(rtt.middle, least));
         stands || (middle && sender.rtt_follows >= FOLLOWS)
     });
+    let is_deep = sender.min_rtt.zip(sender.low_rtt);
+    let is_deep = is_deep.is_some_and(|(least, low)| low > least * DEEP);
     let is_lossy = if is_bbr {
         sender.loss >= BBR_LOSS
     } else {
-        sender.loss > 0.0 && !is_queueing
+        sender.loss > 0.0 && (!is_queueing || (!is_deep && is_explained(sender)))
     };
     if is_lossy {
         return found(Limit::Loss, None, lost).and(trip);
@@ -353,6 +357,14 @@ fn by_congestion(observed: &Observed<'_>, sender: &Summary) -> Verdict {
     }
     let rate = format!("it carries {}", gigabits(sender.sent_bits_per_second));
     found(Limit::Rate, None, rate).and(trip).and(lost)
+}
+
+/// Whether losses alone keep the window at what it is: 1.22 by the root of their share (Mathis and others,
+/// *The macroscopic behavior of the TCP congestion avoidance algorithm*, 1997), and a half more for cubic.
+fn is_explained(sender: &Summary) -> bool {
+    let segment = sender.segment.max(1.0);
+    let window = sender.in_flight.map_or(0.0, |spread| spread.middle) / segment;
+    window <= 1.22 * 1.5 / sender.loss.max(1e-12).sqrt()
 }
 
 /// Only the receiver's end is seen.

@@ -64,7 +64,7 @@ fn figures(samples: &[Sample], rate: f64) -> Vec<Vec<String>> {
         return Vec::new();
     };
     let mut rows = Vec::new();
-    let least = found.min_rtt.or(found.rtt.map(|rtt| rtt.least));
+    let least = found.min_rtt.or_else(|| found.rtt.map(|rtt| rtt.least));
     if let Some((least, mean)) = least.zip(found.mean_rtt) {
         rows.push(vec![
             "round trip".into(),

@@ -46,6 +46,8 @@ impl Application {
         let listener = sekisho_wan::inside(&there, || TcpListener::bind(APPLICATION)).unwrap();
         let sender = sekisho_wan::inside(&here, || TcpStream::connect(APPLICATION)).unwrap();
         let (reader, _) = listener.accept().unwrap();
+        // bbr paces itself by a slow reader, and leaves its buffer half empty.
+        sekisho_bench::congestion::choose(&sender, Some("cubic")).unwrap();
         let streams = [sender.try_clone().unwrap(), reader.try_clone().unwrap()];
         let (mut writes, mut reads) = (sender, reader);
         let writing = moves(is_slow_sender, move |block| writes.write(block));

@@ -55,7 +55,7 @@ impl Shape {
                 retransmissions: u32::try_from(grown(self.again) / 1448).unwrap(),
                 acked: Some(grown(self.bytes)),
                 received: Some(grown(self.bytes)),
-                not_sent: Some(0),
+                not_sent: Some(if self.app_limited { 0 } else { 900_000 }),
                 min_rtt: Some(20_000),
                 busy: Some(grown(self.busy)),
                 window_limited: Some(grown(self.window_limited)),
@@ -176,6 +176,7 @@ fn a_small_send_buffer_that_the_kernel_does_not_count() {
     let mut samples = shape().samples();
     for sample in &mut samples {
         sample.tcp.app_limited = true;
+        sample.tcp.not_sent = Some(0);
         sample.memory.as_mut().unwrap().send = 800_000;
     }
     let found = judge(&observed(&samples, &[]));
@@ -291,6 +292,15 @@ fn losses_and_lines() {
         sample.tcp.cwnd = sample.tcp.rtt / 100;
     }
     assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Rate);
+    // Longer all the time, but not by much, and the losses say enough: 0.3 % leave 33 segments.
+    lossy.rtt = 27_000;
+    let mut samples = lossy.samples();
+    for sample in &mut samples {
+        sample.tcp.unacked = 30;
+        sample.tcp.cwnd = 30;
+    }
+    assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Loss);
+    assert_eq!(of(&lossy, &shape()), (Limit::Rate, vec![]));
     // bbr does not mind a little.
     lossy.rtt = 20_100;
     let samples = lossy.samples();
