@@ -93,7 +93,7 @@ impl Raw {
                 Err(error) => {
                     let alert = crate::harness::alert(&error);
                     return Came::Alert(
-                        alert.map_or(error.to_string(), |alert| format!("{alert:?}")),
+                        alert.map_or_else(|| error.to_string(), |alert| format!("{alert:?}")),
                     );
                 }
             }
