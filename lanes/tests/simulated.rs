@@ -1,5 +1,7 @@
 //! Both ends of one direction over lanes that deliver late, in bursts, and die with what is on them.
 
+#![cfg(test)]
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
@@ -38,7 +40,8 @@ fn encoded(frame: Frame<'_>) -> Vec<u8> {
 }
 
 fn byte(at: u64) -> u8 {
-    (at.wrapping_mul(31) >> 3) as u8 ^ at as u8
+    let [.., low] = ((at.wrapping_mul(31) >> 3) ^ at).to_be_bytes();
+    low
 }
 
 struct World {
@@ -80,7 +83,7 @@ impl World {
     }
 
     fn some_lane(&mut self) -> u64 {
-        let index = self.chance.below(self.lanes.len() as u64) as usize;
+        let index = usize::try_from(self.chance.below(self.lanes.len() as u64)).unwrap();
         *self.lanes.keys().nth(index).unwrap()
     }
 
@@ -145,7 +148,7 @@ impl World {
             .inc
             .next()
             .len()
-            .min(1 + self.chance.below(40_000) as usize);
+            .min(1 + usize::try_from(self.chance.below(40_000)).unwrap());
         for (index, found) in self.inc.next().iter().take(count).enumerate() {
             assert_eq!(*found, byte(self.taken + index as u64), "at {}", self.taken);
         }

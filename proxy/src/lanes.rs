@@ -8,10 +8,12 @@
 pub(crate) mod dial;
 mod drive;
 mod face;
+mod hear;
 mod lane;
 pub(crate) mod open;
 mod roster;
 pub(crate) mod streams;
+mod tend;
 
 use std::{
     io, mem,

@@ -1,8 +1,10 @@
 //! Every key there is.
 
 mod nearest;
+mod side;
 
 pub(super) use nearest::nearest;
+pub(super) use side::{KEEPALIVE, PATH, PATH_SIDE, SOCKET, SOCKET_SIDE};
 
 /// The keys of one map.
 #[derive(Debug)]
@@ -415,49 +417,6 @@ pub(super) const TIMEOUTS: Keys = Keys {
 pub(super) const LIMITS: Keys = Keys {
     of: "{connections, handshakes, lanes}",
     known: &["connections", "handshakes", "lanes"],
-    later: &[],
-};
-
-/// `endpoints.NAME.socket`.
-pub(super) const SOCKET: Keys = Keys {
-    of: "{listen: {…}, forward: {…}}",
-    known: &["listen", "forward"],
-    later: &[],
-};
-
-/// `endpoints.NAME.socket.listen` and `.forward`.
-pub(super) const SOCKET_SIDE: Keys = Keys {
-    of: "{congestion, send_buffer, receive_buffer, nodelay, keepalive, user_timeout, dscp}",
-    known: &[
-        "congestion",
-        "send_buffer",
-        "receive_buffer",
-        "nodelay",
-        "keepalive",
-        "user_timeout",
-        "dscp",
-    ],
-    later: &[],
-};
-
-/// `endpoints.NAME.path`.
-pub(super) const PATH: Keys = Keys {
-    of: "{listen: {…}, forward: {…}}, or {congestion, buffers, lanes} for each mTLS side",
-    known: &["listen", "forward", "congestion", "buffers", "lanes"],
-    later: &[],
-};
-
-/// `endpoints.NAME.path.listen` and `.forward`.
-pub(super) const PATH_SIDE: Keys = Keys {
-    of: "{congestion: auto or NAME, buffers: auto or SIZE, lanes: auto or N}",
-    known: &["congestion", "buffers", "lanes"],
-    later: &[],
-};
-
-/// `endpoints.NAME.socket.listen.keepalive`, as a map.
-pub(super) const KEEPALIVE: Keys = Keys {
-    of: "false or {time, interval, retries}",
-    known: &["time", "interval", "retries"],
     later: &[],
 };
 

@@ -118,6 +118,7 @@ fn wire(stream: TcpStream, role: Option<Role>, memory: &Arc<Memory>) -> Wire {
         return Wire::plain(transport, memory);
     };
     let details = TlsDetails {
+        lanes: false,
         version: "TLSv1.3",
         cipher: "TLS_AES_256_GCM_SHA384",
         group: "X25519",

@@ -167,7 +167,7 @@ async fn two_statements_are_compared_by_either_number() {
     meta.hashes = Some(metadata::hashes(b"other").0);
     other.signed.meta.insert("snapshot.json".into(), meta);
     // One more of the same says nothing.
-    let mut again = ours.clone();
+    let mut again = ours;
     again.signed.version = one_more(again.signed.version);
     here.client.compare(&signed(again)).unwrap();
     assert_eq!(here.client.status().alarm, None);

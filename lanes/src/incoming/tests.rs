@@ -1,0 +1,165 @@
+use super::*;
+
+fn taken(incoming: &mut Incoming) -> Vec<u8> {
+    let mut all = Vec::new();
+    while !incoming.next().is_empty() {
+        all.extend(incoming.next());
+        incoming.take(incoming.next().len());
+    }
+    all
+}
+
+#[test]
+fn pieces_in_any_order_are_handed_on_in_theirs() {
+    let mut incoming = Incoming::default();
+    incoming.receive(3, b"def").unwrap();
+    assert!(incoming.next().is_empty());
+    assert_eq!(incoming.due(), Due::Nothing);
+    incoming.receive(9, b"jkl").unwrap();
+    incoming.receive(0, b"abc").unwrap();
+    assert_eq!(incoming.next(), b"abc");
+    assert_eq!((incoming.held(), incoming.state().0), (9, 6));
+    assert_eq!(incoming.due(), Due::Soon);
+    incoming.take(1);
+    assert_eq!(incoming.next(), b"bc");
+    incoming.receive(6, b"ghi").unwrap();
+    assert_eq!(taken(&mut incoming), b"bcdefghijkl");
+    assert_eq!((incoming.held(), incoming.small), (0, 0));
+    assert!(!incoming.is_over());
+    incoming.finish(12).unwrap();
+    assert!(incoming.is_over() && incoming.is_complete());
+    assert_eq!((incoming.state().0, incoming.due()), (13, Due::Now));
+    incoming.told();
+    assert_eq!(incoming.due(), Due::Nothing);
+    incoming.tell_again();
+    assert_eq!(incoming.due(), Due::Now);
+}
+
+#[test]
+fn what_comes_twice_is_dropped_counted_and_bounded() {
+    let mut incoming = Incoming::default();
+    incoming.receive(0, b"abc").unwrap();
+    incoming.receive(6, b"ghi").unwrap();
+    incoming.told();
+    incoming.receive(0, b"abc").unwrap();
+    incoming.receive(6, b"ghi").unwrap();
+    assert_eq!(incoming.repeated(), 6);
+    assert_eq!(incoming.due(), Due::Now, "who repeats has not heard of us");
+    incoming.receive(3, b"def").unwrap();
+    assert_eq!(taken(&mut incoming), b"abcdefghi");
+    let piece = vec![0; 9];
+    let refused = (0..10_000_000).find_map(|_| incoming.receive(0, &piece).err());
+    assert!(matches!(refused, Some(IncomingError::Repeated(_))));
+}
+
+#[test]
+fn a_piece_that_overlaps_another_is_refused() {
+    for (offset, text) in [
+        (2, &b"cd"[..]),
+        (8, b"ijk"),
+        (10, b"k"),
+        (9, b"jk"),
+        (11, b"lm"),
+        (8, b"ijklm"),
+        (3, b"defghijkl"),
+        (0, b"abcd"),
+    ] {
+        let mut incoming = Incoming::default();
+        incoming.receive(0, b"abc").unwrap();
+        incoming.receive(9, b"jkl").unwrap();
+        let refused = incoming.receive(offset, text).unwrap_err();
+        assert_eq!(refused, IncomingError::Overlap(offset), "{offset} {text:?}");
+        assert_eq!(incoming.held(), 6, "nothing of it is kept");
+        incoming.receive(3, b"defghi").unwrap();
+        assert_eq!(taken(&mut incoming), b"abcdefghijkl");
+    }
+}
+
+#[test]
+fn nothing_beyond_the_limit_is_taken_and_the_limit_follows_what_is_handed_on() {
+    let mut incoming = Incoming::default();
+    let limit = incoming.state().1;
+    assert_eq!(limit, FIRST_WINDOW);
+    let refused = incoming.receive(limit - 1, b"xy").unwrap_err();
+    assert!(matches!(refused, IncomingError::Window { .. }));
+    assert!(incoming.receive(u64::MAX - 1, b"x").is_err());
+    incoming.receive(limit - 1, b"x").unwrap();
+    incoming.receive(0, &[0; 1000]).unwrap();
+    assert_eq!(incoming.state().1, limit, "nothing was handed on");
+    incoming.take(400);
+    assert_eq!(incoming.state().1, limit + 400);
+    assert_eq!(incoming.due(), Due::Soon);
+    incoming.told();
+    incoming.receive(1000, &vec![0; 300_000]).unwrap();
+    taken(&mut incoming);
+    assert_eq!(incoming.due(), Due::Now);
+}
+
+#[test]
+fn the_window_grows_for_a_sender_that_it_holds_up_and_a_receiver_that_takes() {
+    let mut incoming = Incoming::default();
+    incoming.blocked(FIRST_WINDOW, false);
+    incoming.blocked(FIRST_WINDOW - 1, true);
+    assert_eq!(
+        incoming.state().1,
+        FIRST_WINDOW,
+        "not asked for, or not allowed"
+    );
+    incoming.receive(0, &vec![0; 300_000]).unwrap();
+    incoming.blocked(FIRST_WINDOW, true);
+    assert_eq!(incoming.state().1, FIRST_WINDOW, "what has come lies about");
+    taken(&mut incoming);
+    // What it was told is older than what holds now.
+    let limit = incoming.state().1;
+    assert!(limit > FIRST_WINDOW);
+    incoming.blocked(FIRST_WINDOW, true);
+    assert_eq!(incoming.state().1, 300_000 + 2 * FIRST_WINDOW);
+    assert_eq!(incoming.due(), Due::Now);
+    // One that was held up before it knew of that is not asked twice.
+    incoming.blocked(limit, true);
+    assert_eq!(incoming.state().1, 300_000 + 2 * FIRST_WINDOW);
+    for _ in 0..20 {
+        incoming.blocked(incoming.state().1, true);
+    }
+    assert_eq!(incoming.state().1, 300_000 + LARGEST_WINDOW);
+}
+
+#[test]
+fn small_pieces_out_of_order_are_bounded() {
+    let mut incoming = Incoming::default();
+    for piece in 0..MOST_SMALL as u64 {
+        incoming.receive(1 + 2 * piece, b"x").unwrap();
+    }
+    let refused = incoming.receive(100_001, b"x").unwrap_err();
+    assert_eq!(refused, IncomingError::Pieces);
+    incoming.receive(0, b"x").unwrap();
+    incoming.receive(100_001, b"x").unwrap();
+}
+
+#[test]
+fn an_end_does_not_move_and_nothing_lies_behind_it() {
+    let mut incoming = Incoming::default();
+    incoming.receive(0, b"abc").unwrap();
+    incoming.receive(6, b"g").unwrap();
+    for length in [2, 6] {
+        assert_eq!(incoming.finish(length), Err(IncomingError::End(length)));
+    }
+    incoming.finish(8).unwrap();
+    incoming.finish(8).unwrap();
+    assert_eq!(incoming.finish(9), Err(IncomingError::End(9)));
+    assert_eq!(incoming.receive(7, b"hi"), Err(IncomingError::End(8)));
+    incoming.receive(3, b"def").unwrap();
+    assert!(!incoming.is_complete());
+    incoming.receive(7, b"h").unwrap();
+    assert!(incoming.is_complete() && !incoming.is_over());
+    assert_eq!(taken(&mut incoming), b"abcdefgh");
+    assert!(incoming.is_over());
+}
+
+#[test]
+fn an_empty_stream_ends() {
+    let mut incoming = Incoming::default();
+    incoming.finish(0).unwrap();
+    assert!(incoming.is_over());
+    assert_eq!((incoming.state().0, incoming.due()), (1, Due::Now));
+}
