@@ -1,9 +1,9 @@
 //! A side whose stream goes over several connections: lanes (docs/protocol.md, ADR 19).
 //!
-//! [`Lanes`] is that side. It does nothing by itself: [`Lanes::drive`] moves frames between the
+//! [`Lanes`] is that side. It does nothing by itself: `Lanes::drive` moves frames between the
 //! sockets and what `sekisho_lanes` keeps in order, and the relay calls it before it reads or writes
-//! ([`crate::relay`]). Lanes come from elsewhere, each verified and permitted where it was dialled
-//! ([`dial`]) or accepted ([`streams`]).
+//! (`relay`). Lanes come from elsewhere, each verified and permitted where it was dialled
+//! (`dial`) or accepted (`streams`).
 
 pub(crate) mod dial;
 mod drive;

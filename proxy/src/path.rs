@@ -2,8 +2,8 @@
 //! (docs/adr/0020-path-sides.md).
 //!
 //! Before a connection stands, its socket gets room for large windows, where this process may
-//! ([`make_room`]), and gives it back at once: whoever has not been let in keeps no more of the kernel's
-//! memory than anywhere. Once it has a permit, [`open`] sets congestion control and buffers by the round
+//! (`make_room`), and gives it back at once: whoever has not been let in keeps no more of the kernel's
+//! memory than anywhere. Once it has a permit, `open` sets congestion control and buffers by the round
 //! trip that the kernel saw.
 
 mod option;

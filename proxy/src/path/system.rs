@@ -108,7 +108,7 @@ impl System {
         }
     }
 
-    /// Whether [`make_room`] does.
+    /// Whether `make_room` does.
     pub(crate) const fn makes_room(&self) -> bool {
         self.forces && self.gives_back
     }
