@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::{FIRST_WINDOW, LARGEST_WINDOW};
+use crate::{FIRST_WINDOW, LARGEST_WINDOW, frame::MOST_TEXT};
 
 /// A piece shorter than this costs more to keep than it carries.
 const SMALL: usize = 1024;
@@ -138,7 +138,7 @@ impl Incoming {
             return Err(IncomingError::Overlap(offset));
         }
         if offset == self.received {
-            self.ready.push_back(text.to_vec());
+            self.append(text);
             self.received = end;
             self.close_up();
             return Ok(());
@@ -154,6 +154,14 @@ impl Incoming {
         Ok(())
     }
 
+    /// Keeps bytes in order. Small ones lie together: each by itself would cost more than it carries.
+    fn append(&mut self, text: &[u8]) {
+        match self.ready.back_mut() {
+            Some(last) if last.len() + text.len() <= MOST_TEXT => last.extend(text),
+            _ => self.ready.push_back(text.to_vec()),
+        }
+    }
+
     /// Moves what is in order now.
     fn close_up(&mut self) {
         while let Some(first) = self.late.first_entry()
@@ -163,7 +171,11 @@ impl Incoming {
             self.small -= usize::from(text.len() < SMALL);
             self.late_bytes -= text.len();
             self.received += text.len() as u64;
-            self.ready.push_back(text);
+            if text.len() < SMALL {
+                self.append(&text);
+            } else {
+                self.ready.push_back(text);
+            }
         }
         self.urgent |= self.length == Some(self.received);
     }
@@ -201,7 +213,9 @@ impl Incoming {
             return;
         }
         let lies = self.received - self.taken;
-        if lies <= self.window / 4 {
+        // What was granted has come, but for what may be on its way on slower lanes.
+        let come = self.received + self.late_bytes as u64;
+        if lies <= self.window / 4 && come + self.window / 2 >= limit {
             self.window = (self.window * 2).min(LARGEST_WINDOW);
             self.grant();
             self.grown = self.limit;

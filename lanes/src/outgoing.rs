@@ -82,6 +82,8 @@ pub struct Outgoing {
     told_blocked: Option<u64>,
     /// Time from a piece to its confirmation, smoothed as in RFC 6298 §2.
     round: Option<Duration>,
+    /// How often that was measured.
+    samples: u64,
     repeated: u64,
 }
 
@@ -99,6 +101,7 @@ impl Default for Outgoing {
             small: 0,
             told_blocked: None,
             round: None,
+            samples: 0,
             repeated: 0,
         }
     }
@@ -247,6 +250,13 @@ impl Outgoing {
         Some(self.given)
     }
 
+    /// Whether [`Outgoing::blocked`] has something to tell.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        let held = self.kept.get(self.sent);
+        held.is_some_and(|next| next.offset >= self.limit) && self.told_blocked != Some(self.limit)
+    }
+
     /// The limit to be told in a BLOCKED, once for each limit that holds bytes up.
     pub fn blocked(&mut self) -> Option<u64> {
         let held = self
@@ -289,6 +299,7 @@ impl Outgoing {
             self.sent -= 1;
         }
         if let Some(sample) = sample {
+            self.samples += 1;
             self.round = Some(self.round.map_or(sample, |known| (known * 7 + sample) / 8));
         }
         if received == self.given + 1 {
@@ -352,6 +363,12 @@ impl Outgoing {
     #[must_use]
     pub const fn round(&self) -> Option<Duration> {
         self.round
+    }
+
+    /// How often [`Outgoing::round`] was measured.
+    #[must_use]
+    pub const fn samples(&self) -> u64 {
+        self.samples
     }
 
     /// Bytes kept.

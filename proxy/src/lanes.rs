@@ -24,7 +24,7 @@ use std::{
 
 use sekisho_certs::{Reason, VerifiedPeer};
 use sekisho_lanes::{Count, Frame, Incoming, IncomingError, Outgoing, OutgoingError, StreamId};
-use sekisho_record::{Backend, Counts};
+use sekisho_record::{Backend, Counts, RecordError};
 use tokio::{sync::mpsc, time::Sleep};
 
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
     path::{Far, PathDetails, System},
     stream::TlsDetails,
     transport::Transport,
-    wire::{DetachedWire, Wire},
+    wire::{DetachedWire, Wire, tls_error},
 };
 use dial::Dialler;
 use lane::Lane;
@@ -107,7 +107,7 @@ pub(crate) fn new_stream() -> Result<StreamId, &'static str> {
 pub(crate) const NO_NAME: &str = "-";
 
 /// How long a stream may be without any lane.
-const ALONE: Duration = Duration::from_secs(10);
+const ALONE: Duration = Duration::from_secs(120);
 /// How long the other side may take to close what is over.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -123,6 +123,9 @@ pub enum LanesError {
     /// What came is none of the protocol's frames, or has no place where it came.
     #[error("sekisho/1: {0}")]
     Frame(String),
+    /// TLS of the first lane, before the other side had accepted the stream.
+    #[error("{0}")]
+    Tls(RecordError),
     /// No lane is left.
     #[error("no lane is left, the last one: {0}")]
     Alone(String),
@@ -132,6 +135,7 @@ impl LanesError {
     /// In one of the system's, as a relay knows errors.
     fn into_io(self) -> io::Error {
         let kind = match &self {
+            Self::Tls(error) => return tls_error(error.clone()),
             Self::Alone(_) => io::ErrorKind::ConnectionAborted,
             Self::Denied(_) | Self::Reset(_) => io::ErrorKind::ConnectionReset,
             Self::Frame(_) => io::ErrorKind::InvalidData,
@@ -168,7 +172,10 @@ pub(crate) struct Arrival {
 /// What a dial came to.
 #[derive(Debug)]
 pub(crate) enum Dialled {
-    Lane(Box<Arrival>),
+    /// And how many lanes the stream may have.
+    Lane(Box<Arrival>, u8),
+    /// The other side says no.
+    Denied(String),
     Failed(String),
 }
 
@@ -183,6 +190,8 @@ enum Role {
         not_before: Instant,
         /// Attempts in a row that failed.
         failures: u32,
+        /// ACCEPT has come.
+        begun: bool,
     },
     Server {
         registered: Registered,
@@ -206,6 +215,9 @@ pub struct Lanes {
     keeping: Keeping,
     /// Which lane is asked first for room.
     turn: usize,
+    /// Rescues since the time to a confirmation was last measured, and how often that was.
+    rescues: u32,
+    samples: u64,
     /// When what came is confirmed, where that may wait.
     confirm_at: Option<Instant>,
     /// Since when no lane is left, and why the last one went.
@@ -240,6 +252,8 @@ impl Lanes {
             roster: Arc::default(),
             keeping: Keeping::nothing(Arc::clone(memory)),
             turn: 0,
+            rescues: 0,
+            samples: 0,
             confirm_at: None,
             alone: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -271,6 +285,7 @@ impl Lanes {
             dialling: 0,
             not_before: Instant::now(),
             failures: 0,
+            begun: false,
         };
         let mut lanes = Self::new(stream, role, count, memory);
         lanes.add(wire, Vec::new(), peer, None, None);
@@ -322,6 +337,7 @@ impl Lanes {
             counts.opened += 1;
             counts.open = open;
         });
+        self.watch();
         // What was told on others may have gone with them.
         self.inc.tell_again();
     }

@@ -33,6 +33,8 @@ use services::Services;
 const EJECT_AFTER: u32 = 3;
 /// The first ejection; each further one without a success between is longer by as much.
 const EJECT_FOR: Duration = Duration::from_secs(10);
+/// A target that does not bear to be offered `sekisho/1` is not offered it for so long.
+const STOCK_FOR: Duration = Duration::from_secs(600);
 /// The longest ejection.
 const EJECT_AT_MOST: Duration = Duration::from_secs(60);
 
@@ -67,8 +69,8 @@ pub struct Target {
     /// What the health check says; true without one.
     healthy: AtomicBool,
     failures: Mutex<Failures>,
-    /// It refuses a handshake in which `sekisho/1` is offered.
-    stock: AtomicBool,
+    /// When it has refused a handshake in which `sekisho/1` was offered.
+    stock: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -86,7 +88,7 @@ impl Target {
             active: AtomicUsize::new(0),
             healthy: AtomicBool::new(true),
             failures: Mutex::default(),
-            stock: AtomicBool::new(false),
+            stock: Mutex::default(),
         }
     }
 
@@ -171,9 +173,17 @@ impl Held {
 }
 
 impl Held {
-    /// The target has refused a handshake for what was offered in ALPN.
-    pub(crate) fn is_stock(&self) -> &AtomicBool {
-        &self.0.stock
+    /// Whether the target has refused a handshake for what was offered in ALPN, not long ago: it may be
+    /// another program by now, and whoever is on the way could have said so in its place.
+    pub(crate) fn is_stock(&self) -> bool {
+        let stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        stock.is_some_and(|since| since.elapsed() < STOCK_FOR)
+    }
+
+    /// It has.
+    pub(crate) fn set_stock(&self) {
+        let mut stock = self.0.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        *stock = Some(Instant::now());
     }
 }
 

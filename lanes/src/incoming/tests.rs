@@ -17,11 +17,11 @@ fn pieces_in_any_order_are_handed_on_in_theirs() {
     assert_eq!(incoming.due(), Due::Nothing);
     incoming.receive(9, b"jkl").unwrap();
     incoming.receive(0, b"abc").unwrap();
-    assert_eq!(incoming.next(), b"abc");
+    assert_eq!(incoming.next(), b"abcdef");
     assert_eq!((incoming.held(), incoming.state().0), (9, 6));
     assert_eq!(incoming.due(), Due::Soon);
     incoming.take(1);
-    assert_eq!(incoming.next(), b"bc");
+    assert_eq!(incoming.next(), b"bcdef");
     incoming.receive(6, b"ghi").unwrap();
     assert_eq!(taken(&mut incoming), b"bcdefghijkl");
     assert_eq!((incoming.held(), incoming.small), (0, 0));
@@ -98,30 +98,46 @@ fn nothing_beyond_the_limit_is_taken_and_the_limit_follows_what_is_handed_on() {
 #[test]
 fn the_window_grows_for_a_sender_that_it_holds_up_and_a_receiver_that_takes() {
     let mut incoming = Incoming::default();
-    incoming.blocked(FIRST_WINDOW, false);
-    incoming.blocked(FIRST_WINDOW - 1, true);
-    assert_eq!(
-        incoming.state().1,
-        FIRST_WINDOW,
-        "not asked for, or not allowed"
-    );
-    incoming.receive(0, &vec![0; 300_000]).unwrap();
+    let window = |incoming: &Incoming| incoming.state().1 - incoming.received();
+    let text = vec![0; 1 << 20];
     incoming.blocked(FIRST_WINDOW, true);
-    assert_eq!(incoming.state().1, FIRST_WINDOW, "what has come lies about");
+    assert_eq!(
+        window(&incoming),
+        FIRST_WINDOW,
+        "nothing of what was granted has come"
+    );
+    incoming.receive(0, &text).unwrap();
+    incoming.blocked(FIRST_WINDOW, false);
+    assert_eq!(window(&incoming), 0, "not allowed");
+    incoming.blocked(FIRST_WINDOW, true);
+    assert_eq!(window(&incoming), 0, "what has come lies about");
     taken(&mut incoming);
     // What it was told is older than what holds now.
-    let limit = incoming.state().1;
-    assert!(limit > FIRST_WINDOW);
     incoming.blocked(FIRST_WINDOW, true);
-    assert_eq!(incoming.state().1, 300_000 + 2 * FIRST_WINDOW);
+    assert_eq!(window(&incoming), 2 * FIRST_WINDOW);
     assert_eq!(incoming.due(), Due::Now);
     // One that was held up before it knew of that is not asked twice.
-    incoming.blocked(limit, true);
-    assert_eq!(incoming.state().1, 300_000 + 2 * FIRST_WINDOW);
-    for _ in 0..20 {
-        incoming.blocked(incoming.state().1, true);
+    incoming.blocked(FIRST_WINDOW, true);
+    assert_eq!(window(&incoming), 2 * FIRST_WINDOW);
+    for _ in 0..400 {
+        incoming.receive(incoming.received(), &text).unwrap();
+        taken(&mut incoming);
+        incoming.blocked(incoming.received().min(incoming.state().1), true);
     }
-    assert_eq!(incoming.state().1, 300_000 + LARGEST_WINDOW);
+    assert_eq!(window(&incoming), LARGEST_WINDOW);
+}
+
+#[test]
+fn bytes_one_by_one_lie_together() {
+    let mut incoming = Incoming::default();
+    for at in 0..1000 {
+        incoming.receive(2000 - 2 * at - 1, b"y").unwrap();
+    }
+    for at in 0..1000 {
+        incoming.receive(2 * at, b"x").unwrap();
+    }
+    assert_eq!(incoming.ready.len(), 1);
+    assert_eq!(taken(&mut incoming), b"xy".repeat(1000));
 }
 
 #[test]

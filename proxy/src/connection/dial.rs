@@ -1,6 +1,6 @@
 //! upstream: a target, and where it has one, its TLS and who it is.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use sekisho_certs::{Reason, VerifyError};
 use tokio::io::AsyncWriteExt as _;
@@ -135,7 +135,7 @@ impl Way<'_> {
                 let mut config = config.map_err(|error| failed(error.into()))?;
                 let layer = self.layer(at);
                 let peer_address = transport.peer_address();
-                let own = layer.backend.is_some() && !held.is_stock().load(Relaxed);
+                let own = layer.backend.is_some() && !held.is_stock();
                 let wanted = peer_address.filter(|_| own);
                 let wanted = wanted.zip(lanes::wanted(spec, far));
                 if wanted.is_some() {
@@ -154,7 +154,7 @@ impl Way<'_> {
                         if wanted.is_some() && alert == handshake::NO_APPLICATION_PROTOCOL =>
                     {
                         // A stock peer that insists on a protocol of its own, if any is offered.
-                        held.is_stock().store(true, Relaxed);
+                        held.set_stock();
                         return Ok(None);
                     }
                     secured => secured.map_err(failed)?,

@@ -88,7 +88,7 @@ impl Way<'_> {
         let most = lanes::most_of_listen(spec).unwrap_or(1).min(opening.lanes);
         match opening.purpose {
             Purpose::New => {
-                let entered = streams.enter(opening.stream, &spec.name, peer, most, limit);
+                let entered = streams.enter(opening.stream, &spec.name, peer, most);
                 entered.map(|(registered, place)| Placed::First(registered, place))
             }
             Purpose::Join => {

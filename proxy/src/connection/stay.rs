@@ -194,6 +194,7 @@ impl Stay {
                     Wake::Cut(Reason::Drained, "the proxy is shutting down".into())
                 }
                 ended = relay.as_mut() => Wake::Relayed(ended),
+                () = rosters.news() => Wake::Changed,
                 () = tokio::time::sleep_until(deadline) => Wake::Deadline,
             };
             let decided = match wake {
@@ -205,7 +206,7 @@ impl Stay {
                     rosters.refresh(at, peers);
                     decide(live, &at.snapshot, facts, peers)
                 }),
-                Wake::Deadline => match clock.overdue(at, peers) {
+                Wake::Deadline => match rosters.overdue(&clock, at, peers) {
                     Some((reason, detail)) => Err(Refusal::new(reason, detail)),
                     None if expires.is_some_and(|expires| expires <= Instant::now()) => {
                         decide(live, &at.snapshot, facts, peers)
@@ -229,6 +230,24 @@ struct Rosters {
 }
 
 impl Rosters {
+    /// What is over, by the peers that speak for the stream now.
+    fn overdue(&self, clock: &Times<'_>, at: &At, peers: &mut Peers) -> Option<(Reason, String)> {
+        self.refresh(at, peers);
+        clock.overdue(at, peers)
+    }
+
+    /// Waits until a lane has come at either side.
+    async fn news(&self) {
+        match (&self.client, &self.upstream) {
+            (Some(client), Some(upstream)) => tokio::select! {
+                () = client.news() => {}
+                () = upstream.news() => {}
+            },
+            (Some(roster), None) | (None, Some(roster)) => roster.news().await,
+            (None, None) => std::future::pending().await,
+        }
+    }
+
     /// Lanes whose peer is not trusted any more go. The others' peer with the youngest SVID speaks for
     /// the stream: it outlives the one that came first.
     fn refresh(&self, at: &At, peers: &mut Peers) {
@@ -335,7 +354,7 @@ fn failed(live: &Live, error: &RelayError) -> Ending {
                 end: "cut",
             };
         }
-        Some(LanesError::Alone(_)) | None => error
+        Some(LanesError::Alone(_) | LanesError::Tls(_)) | None => error
             .alert()
             .map(|alert| format!("refused with the TLS alert {alert}")),
     };

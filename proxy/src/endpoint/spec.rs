@@ -391,7 +391,8 @@ pub struct Limits {
     /// Handshakes in flight on this endpoint's address. Default: 1,024. One source prefix (/24,
     /// /64) gets at most a quarter, and a quarter is kept for sources that succeeded before.
     pub handshakes: usize,
-    /// Lanes of one peer at one time, of all its streams here (docs/protocol.md). Default: 64.
+    /// Lanes of one peer at one time beside the first of each stream, of all its streams here
+    /// (docs/protocol.md). Default: 64.
     pub lanes: usize,
 }
 

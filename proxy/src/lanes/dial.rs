@@ -69,12 +69,12 @@ impl Dialler {
     /// Opens one more lane.
     pub(super) async fn dial(&self) -> Dialled {
         match self.attempt().await {
-            Ok(arrival) => Dialled::Lane(Box::new(arrival)),
+            Ok(dialled) => dialled,
             Err(why) => Dialled::Failed(why),
         }
     }
 
-    async fn attempt(&self) -> Result<Arrival, String> {
+    async fn attempt(&self) -> Result<Dialled, String> {
         let refused = |why: &str| Err(why.to_owned());
         // What holds now: a rotated SVID, another list.
         let Some(snapshot) = self.changes.borrow().clone() else {
@@ -141,17 +141,18 @@ impl Dialler {
         let answer = answer.map_err(|late| text(&late))?;
         let (answer, rest) = answer.map_err(|error| text(&error))?;
         match answer {
-            Ok(_) => {
+            Ok(most) => {
                 let wire = wire.detach().map_err(|error| text(&error))?;
-                Ok(Arrival {
+                let arrival = Arrival {
                     wire,
                     rest,
                     peer,
                     place: None,
                     path,
-                })
+                };
+                Ok(Dialled::Lane(Box::new(arrival), most))
             }
-            Err(reason) => refused(&format!("the other side lets it have no more: {reason}")),
+            Err(reason) => Ok(Dialled::Denied(reason)),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use sekisho_lanes::{Frame, incoming::Due};
+use sekisho_record::RecordError;
 
 use super::{
     Arrival, Dialled, Lanes, LanesError, Role,
@@ -88,13 +89,18 @@ impl Lanes {
                     Poll::Ready(Some(dialled)) => {
                         *dialling = dialling.saturating_sub(1);
                         match dialled {
-                            Dialled::Lane(arrival) => {
+                            Dialled::Lane(arrival, most) => {
                                 *failures = 0;
+                                self.count.at_most(most);
                                 *arrival
+                            }
+                            Dialled::Denied(why) if self.alone.is_some() && *failures > 0 => {
+                                // Twice, and no lane is left: the stream is not there any more.
+                                return Err(LanesError::Denied(why));
                             }
                             // A refusal may mean no more than that the other side has not noticed
                             // yet that a lane is gone.
-                            Dialled::Failed(why) => {
+                            Dialled::Failed(why) | Dialled::Denied(why) => {
                                 // While there is no lane at all, somebody waits.
                                 let doubled = if self.alone.is_some() { 0 } else { *failures };
                                 *not_before = now + AGAIN * (1 << doubled);
@@ -167,6 +173,9 @@ impl Lanes {
                 Err(why) => gone.push((lane.key, why)),
             }
         }
+        if let Role::Client { begun, .. } = &mut self.role {
+            *begun |= self.list.iter().any(|lane| lane.greeted);
+        }
         for (key, why) in gone {
             any = true;
             self.end(key, why, now)?;
@@ -179,13 +188,22 @@ impl Lanes {
     fn end(&mut self, key: u64, why: Gone, now: Instant) -> Result<(), LanesError> {
         match why {
             Gone::Broken(error) => return Err(LanesError::Frame(error.to_string())),
-            Gone::Lost(error) => self.lose(key, &error.to_string(), now),
+            Gone::Lost(error) => {
+                if !self.is_begun()
+                    && let Some(error) = error.get_ref().and_then(|error| error.downcast_ref())
+                {
+                    // Such as the alert of a server that has judged us after its handshake.
+                    return Err(LanesError::Tls(RecordError::clone(error)));
+                }
+                self.lose(key, &error.to_string(), now);
+            }
             Gone::Closed => {
-                if self.inc.is_complete() && self.out.waits_for_end() {
+                let left = |lane: &Lane| lane.key == key && lane.left && lane.peer_left;
+                let left = self.list.iter().any(left);
+                if !left && self.inc.is_complete() && self.out.waits_for_end() {
                     self.out.closed();
                 }
-                let left = |lane: &Lane| lane.key == key && lane.left && lane.peer_left;
-                if self.is_complete() || self.list.iter().any(left) {
+                if left || self.is_complete() {
                     self.remove(key);
                 } else {
                     self.lose(key, "the other side closed it", now);
@@ -195,31 +213,28 @@ impl Lanes {
         Ok(())
     }
 
+    /// Whether the other side has accepted the stream. Before that there is nothing to join.
+    pub(super) const fn is_begun(&self) -> bool {
+        match &self.role {
+            Role::Client { begun, .. } => *begun,
+            Role::Server { .. } => true,
+        }
+    }
+
     /// Whether the other side has all of ours, and we all of its.
     pub(super) fn is_complete(&self) -> bool {
         self.out.is_over() && self.inc.is_complete()
     }
 
-    /// Answers LEAVE, and takes out lanes that both sides have left.
+    /// Answers LEAVE. A lane that both sides have left is closed, and stays one of the stream's until the
+    /// other side has closed it, too: until then it may still be lost with what is on it.
     fn part(&mut self) {
-        let mut parted = Vec::new();
         for lane in &mut self.list {
             if lane.peer_left && !lane.left {
                 lane.left = true;
                 let mut word = Vec::new();
                 Frame::Leave.encode(&mut word);
                 lane.say(&word);
-            }
-            if lane.peer_left && lane.left && lane.is_quiet() {
-                parted.push(lane.key);
-            }
-        }
-        for key in parted {
-            if let Some(mut lane) = self.remove(key) {
-                // What it still has to say is an end in order, for which nobody waits.
-                tokio::spawn(async move {
-                    let _ = tokio::time::timeout(super::GOODBYE, lane.goodbye()).await;
-                });
             }
         }
     }
@@ -237,7 +252,16 @@ impl Lanes {
         }
         let open = self.list.len();
         self.roster.count(|counts| counts.open = open);
+        self.watch();
         Some(lane)
+    }
+
+    /// A lane among others is dead when it is silent; the only one is waited for, as any connection is.
+    pub(super) fn watch(&self) {
+        let several = self.list.len() > 1;
+        for lane in &self.list {
+            lane.watch(several);
+        }
     }
 
     fn lose(&mut self, key: u64, why: &str, now: Instant) {
@@ -256,8 +280,14 @@ impl Lanes {
         tracing::debug!(stream = ?self.stream, why, left = self.list.len(), "a lane is lost");
         if self.list.is_empty() {
             self.alone = Some((now, why.to_owned()));
-            if let Role::Client { not_before, .. } = &mut self.role {
+            if let Role::Client {
+                not_before,
+                failures,
+                ..
+            } = &mut self.role
+            {
                 *not_before = now;
+                *failures = 0;
             }
         }
     }
@@ -276,34 +306,45 @@ impl Lanes {
                 }
             },
         }
-        if self.list.is_empty() {
-            return;
-        }
         self.confirm_at = None;
-        let word = self.confirmation();
-        self.say(&word);
+        // Where no lane is quiet it stays due: one that becomes so wakes the task.
+        if let Some(lane) = self.quiet() {
+            let word = self.confirmation();
+            self.say(lane, &word);
+        }
     }
 
-    /// On one of the lanes: another each time, so that a lane that stands still does not keep it.
-    pub(super) fn say(&mut self, word: &[u8]) {
-        let count = self.list.len().max(1);
-        let index = self.turn % count;
-        self.turn = self.turn.wrapping_add(1);
-        let free = (0..count)
-            .map(|step| (index + step) % count)
-            .find(|index| self.list.get(*index).is_some_and(Lane::is_quiet));
-        if let Some(lane) = self.list.get_mut(free.unwrap_or(index)) {
+    /// A lane on which nothing waits to be said, and which is not being left: another each time, so that
+    /// one that stands still does not keep all that is said.
+    pub(super) fn quiet(&mut self) -> Option<usize> {
+        let count = self.list.len();
+        let first = self.turn;
+        self.turn = first.wrapping_add(1);
+        (0..count)
+            .map(|step| first.wrapping_add(step) % count)
+            .find(|index| {
+                let lane = self.list.get(*index);
+                lane.is_some_and(|lane| lane.is_quiet() && !lane.left)
+            })
+    }
+
+    pub(super) fn say(&mut self, lane: usize, word: &[u8]) {
+        if let Some(lane) = self.list.get_mut(lane) {
             lane.say(word);
         }
     }
 
     fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if let Some(limit) = self.out.blocked() {
+        if self.out.is_blocked()
+            && let Some(lane) = self.quiet()
+            && let Some(limit) = self.out.blocked()
+        {
             let mut word = Vec::new();
             Frame::Blocked { limit }.encode(&mut word);
-            self.say(&word);
+            self.say(lane, &word);
         }
         let count = self.list.len();
+        let only = self.list.iter().filter(|lane| !lane.left).count() == 1;
         let mut any = false;
         let mut room = count == 0;
         let mut lost = Vec::new();
@@ -312,7 +353,7 @@ impl Lanes {
             let Some(lane) = self.list.get_mut((first + step) % count) else {
                 continue;
             };
-            match lane.poll_write(cx, &mut self.out, count == 1, now) {
+            match lane.poll_write(cx, &mut self.out, only, now) {
                 Ok(wrote) => {
                     any |= wrote.any;
                     room |= wrote.room;

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use sekisho_lanes::FIRST_WINDOW;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Lanes;
@@ -51,6 +52,10 @@ impl AsyncWrite for Lanes {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check()?;
+        // Past the bound of the process each stream keeps what any may have under way, and no more.
+        if this.keeping.memory().is_full() && this.out.held() as u64 >= FIRST_WINDOW {
+            return Poll::Pending;
+        }
         match this.out.push(buf) {
             0 if !buf.is_empty() => Poll::Pending,
             count => Poll::Ready(Ok(count)),

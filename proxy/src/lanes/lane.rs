@@ -64,6 +64,8 @@ pub(super) struct Lane {
     /// We have said LEAVE, the other side has.
     pub(super) left: bool,
     pub(super) peer_left: bool,
+    /// Our direction of it is closed.
+    closed: bool,
     /// It was opened by the other side: the frame for that must not come again.
     pub(super) greeted: bool,
     _held: Held,
@@ -78,8 +80,6 @@ impl Lane {
             let socket = SockRef::from(stream);
             // Without it, more waits in the kernel, and nothing else is wrong.
             let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
-            // Nor here: a lane that is dead stays longer, and others do its work.
-            let _ = socket.set_tcp_user_timeout(Some(SILENT));
         }
         Self {
             key,
@@ -89,6 +89,7 @@ impl Lane {
             slots: 2,
             left: false,
             peer_left: false,
+            closed: false,
             greeted: false,
             _held: held,
         }
@@ -97,6 +98,22 @@ impl Lane {
     pub(super) fn key_updates(&self) -> Counts {
         let tls = self.wire.tls.as_ref();
         tls.map(|tls| tls.session.counts()).unwrap_or_default()
+    }
+
+    /// Ends it when nothing is acknowledged for a while, or not any more; where the file says for how
+    /// long, that stays.
+    pub(super) fn watch(&self, end: bool) {
+        let Transport::Tcp(stream) = &self.wire.transport else {
+            return;
+        };
+        let socket = SockRef::from(stream);
+        let found = socket.tcp_user_timeout().ok().flatten();
+        let found = found.filter(|time| !time.is_zero());
+        let wanted = end.then_some(SILENT);
+        if found != wanted && found.is_none_or(|time| time == SILENT) {
+            // Without it, a dead lane stays longer, and others do its work.
+            let _ = socket.set_tcp_user_timeout(Some(wanted.unwrap_or_default()));
+        }
     }
 
     pub(super) const fn transport(&self) -> &Transport {
@@ -213,8 +230,14 @@ impl Lane {
                 return Ok(wrote);
             }
         }
-        let ready = !self.left && (out.is_ready() || out.may_end());
-        if !ready {
+        if self.left {
+            // Both have said so: the other side has all that was sent here.
+            if self.peer_left && !self.closed {
+                self.closed = self.wire.poll_finish(cx)?.is_ready();
+            }
+            return Ok(wrote);
+        }
+        if !(out.is_ready() || out.may_end()) {
             wrote.room = true;
             return Ok(wrote);
         }
@@ -277,7 +300,10 @@ impl Lane {
 
     /// The last frame, behind what was sealed before; then an end in order.
     pub(super) async fn last_word(mut self, word: &[u8]) {
-        let told = self.seal(word).is_ok() && self.wire.queue_alert(Alert::CLOSE_NOTIFY);
+        // ACCEPT, it may be, without which no other word is understood.
+        let words = std::mem::take(&mut self.words);
+        let told = self.seal(&words).is_ok();
+        let told = told && self.seal(word).is_ok() && self.wire.queue_alert(Alert::CLOSE_NOTIFY);
         let flushed = std::future::poll_fn(|cx| self.wire.poll_output(cx)).await;
         if told && flushed.is_ok() {
             self.wire.transport.close_gently().await;

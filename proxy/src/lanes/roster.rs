@@ -8,11 +8,13 @@ use std::{
 };
 
 use sekisho_certs::VerifiedPeer;
+use tokio::sync::Notify;
 
 /// The peers of a stream's lanes.
 #[derive(Debug, Default)]
 pub struct Roster {
     state: Mutex<State>,
+    news: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +56,12 @@ impl Roster {
 
     pub(super) fn enter(&self, lane: u64, peer: VerifiedPeer) {
         self.state().peers.insert(lane, peer);
+        self.news.notify_one();
+    }
+
+    /// Waits until a lane has come: its peer was verified by what held a little before.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
     }
 
     pub(super) fn leave(&self, lane: u64) {

@@ -14,6 +14,8 @@ use super::{ALONE, Lanes, LanesError, Role, drive::SOON};
 const LATE: u32 = 4;
 /// But not before this: the kernel repairs a single loss by itself.
 const EARLIEST: Duration = Duration::from_millis(300);
+/// That time doubles with each rescue in a row, so often at most.
+const MOST_DOUBLED: u32 = 6;
 /// A side that dials nothing tells the other that its lanes hold it up this often.
 const TELL: Duration = Duration::from_millis(200);
 /// A stream at rest looks this often whether it has too many lanes.
@@ -31,12 +33,24 @@ impl Lanes {
             if now.saturating_duration_since(*since) >= ALONE {
                 return Err(LanesError::Alone(why.clone()));
             }
+            if !self.is_begun() {
+                return Err(LanesError::Alone(why.clone()));
+            }
             at(*since + ALONE);
         }
+        // As in RFC 6298 §5.5: whoever had to repeat waits longer, until a time was measured again.
+        if self.out.samples() != self.samples {
+            self.samples = self.out.samples();
+            self.rescues = 0;
+        }
         let late = EARLIEST.max(self.out.round().unwrap_or_default() * LATE);
+        let late = late * (1 << self.rescues.min(MOST_DOUBLED));
         let mut any = false;
         if self.list.len() > 1 {
-            any |= self.out.rescue(late, now).is_some();
+            if self.out.rescue(late, now).is_some() {
+                self.rescues += 1;
+                any = true;
+            }
             if let Some(when) = self.out.rescue_at(late) {
                 // A lane that is to be helped, and of which nobody has room: looked at again soon.
                 at(when.max(now + SOON));
@@ -48,14 +62,14 @@ impl Lanes {
             Role::Client { not_before, .. } => {
                 let not_before = *not_before;
                 if !over {
-                    self.adjust(moved, now);
-                    if busy || self.alone.is_some() {
-                        let alone = self.alone.is_some();
-                        at(if alone {
-                            not_before.max(now + SOON)
-                        } else {
-                            self.count.next()
-                        });
+                    any |= self.adjust(moved, now);
+                    if self.alone.is_some() {
+                        // What is being dialled wakes by itself.
+                        if not_before > now {
+                            at(not_before);
+                        }
+                    } else if busy {
+                        at(self.count.next());
                     } else if self.count.wanted() > 1 {
                         at(now + REST);
                     }
@@ -63,11 +77,13 @@ impl Lanes {
             }
             Role::Server { .. } => {
                 if self.starved && now >= self.tell_at {
-                    self.starved = false;
                     self.tell_at = now + TELL;
-                    let word = self.confirmation();
-                    self.say(&word);
-                    any = true;
+                    if let Some(lane) = self.quiet() {
+                        self.starved = false;
+                        let word = self.confirmation();
+                        self.say(lane, &word);
+                        any = true;
+                    }
                 }
                 if self.starved {
                     at(self.tell_at);
@@ -82,33 +98,35 @@ impl Lanes {
         Ok(any)
     }
 
-    /// Opens lanes, or leaves them.
-    fn adjust(&mut self, moved: u64, now: Instant) {
+    /// Opens lanes, or leaves them. Returns whether there is something to be said.
+    fn adjust(&mut self, moved: u64, now: Instant) -> bool {
         let staying = self.list.iter().filter(|lane| !lane.left).count();
         let open = u8::try_from(staying).unwrap_or(u8::MAX);
         let wanted = match self.count.look(moved, open, now) {
             Advice::Fewer(wanted) => {
                 self.leave(staying - usize::from(wanted));
-                return;
+                return true;
             }
             Advice::More(wanted) => wanted,
             // One that was lost is replaced without waiting for the next look.
             Advice::Stay => self.count.wanted(),
         };
+        // Where none is left, one is tried: whether the stream is still there.
+        let wanted = if open == 0 { 1 } else { wanted };
         let Role::Client {
             dialler,
             sender,
             dialling,
             not_before,
+            begun,
             ..
         } = &mut self.role
         else {
-            return;
+            return false;
         };
-        let greeted = self.list.iter().any(|lane| lane.greeted) || self.list.is_empty();
         // Before ACCEPT there is nothing to join.
-        if now < *not_before || !greeted {
-            return;
+        if now < *not_before || !*begun {
+            return false;
         }
         for _ in open.saturating_add(*dialling)..wanted {
             *dialling += 1;
@@ -119,6 +137,7 @@ impl Lanes {
                 let _ = sender.send(dialled).await;
             });
         }
+        false
     }
 
     fn leave(&mut self, count: usize) {

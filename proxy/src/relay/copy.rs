@@ -12,7 +12,10 @@ use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
-use super::{Counters, RelayError, Side, tcp::FAIR};
+use super::{
+    Counters, RelayError, Side,
+    tcp::{FAIR, TURN},
+};
 use crate::stream::Stream;
 
 /// Room for four full TLS records.
@@ -29,6 +32,7 @@ pub(super) async fn copy(
     let driven = client.is_driven() || upstream.is_driven();
     poll_fn(|cx| {
         let begin = counters.to_upstream() + counters.to_client();
+        let mut turns = 0;
         loop {
             let sent = out.poll(cx, client, upstream, counters)?;
             let received = back.poll(cx, upstream, client, counters)?;
@@ -45,7 +49,9 @@ pub(super) async fn copy(
                 return Poll::Pending;
             }
             let all = counters.to_upstream() + counters.to_client();
-            if all - begin >= FAIR as u64 {
+            // Frames that carry nothing of the application take their time, too.
+            turns += TURN as u64;
+            if (all - begin).max(turns) >= FAIR as u64 {
                 let mut others = std::pin::pin!(tokio::task::yield_now());
                 let _ = others.as_mut().poll(cx);
                 return Poll::Pending;

@@ -16,7 +16,7 @@ use crate::{permit::Permit, stream::Stream, wire::Wire, worker::Flow};
 pub(super) const FAIR: usize = 2 * 1024 * 1024;
 /// What a turn counts for at least: one of many little records, or of KeyUpdates, moves few bytes and
 /// takes as long.
-const TURN: usize = 256 * 1024;
+pub(super) const TURN: usize = 256 * 1024;
 
 /// How a relay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

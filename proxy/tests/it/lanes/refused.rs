@@ -2,7 +2,7 @@
 //! place.
 
 use sekisho_lanes::{FIRST_WINDOW, Frame, StreamId, frame::Purpose};
-use sekisho_proxy::endpoint::spec::{Lanes, Listen};
+use sekisho_proxy::endpoint::spec::Listen;
 use sekisho_testkit::wait::wait_for;
 
 use super::raw::{Came, Raw, STREAM, frame};
@@ -86,12 +86,8 @@ async fn a_lane_of_another_identity_does_not_join_and_learns_nothing() {
 }
 
 #[tokio::test]
-async fn a_peer_has_only_so_many_lanes() {
-    let world = World::with_gate(|spec| {
-        spec.limits.lanes = 3;
-        spec.path.listen.lanes = Lanes::Most(16.try_into().unwrap());
-    })
-    .await;
+async fn a_peer_has_only_so_many_further_lanes() {
+    let world = World::with_gate(|spec| spec.limits.lanes = 2).await;
     let mut lanes = vec![opened(&world).await];
     for _ in 0..2 {
         let mut lane = Raw::dial(&world, "/front").await;
@@ -102,17 +98,18 @@ async fn a_peer_has_only_so_many_lanes() {
     let mut more = Raw::dial(&world, "/front").await;
     more.open(Purpose::Join).await;
     assert_eq!(more.word().await, frame(DENIED));
+    world.until("refused", "limit", 1).await;
+    // Connections of their own are not among them.
     let mut new = Raw::dial(&world, "/front").await;
     new.open_as(StreamId([9; 16]), Purpose::New, "back.b.example")
         .await;
-    assert_eq!(new.word().await, frame(DENIED));
-    world.until("refused", "limit", 2).await;
+    assert_eq!(new.word().await, frame(ACCEPT));
     // One that goes makes room.
     lanes.pop();
     wait_for("it is noticed", SOON, || {
         let all = world.proxy.registry().snapshot();
         let lost = |live: &sekisho_proxy::live::Live| {
-            live.details().lanes().is_some_and(|lanes| lanes.open == 2)
+            live.details().lanes().is_some_and(|lanes| lanes.lost == 1)
         };
         all.iter().any(|live| lost(live))
     })
@@ -120,6 +117,37 @@ async fn a_peer_has_only_so_many_lanes() {
     let mut lane = Raw::dial(&world, "/front").await;
     lane.open(Purpose::Join).await;
     assert_eq!(lane.word().await, frame(ACCEPT));
+}
+
+#[tokio::test]
+async fn a_lane_that_is_left_is_one_of_the_stream_until_it_is_closed() {
+    let world = World::with_gate(|_| {}).await;
+    let mut one = opened(&world).await;
+    let mut other = Raw::dial(&world, "/front").await;
+    other.open(Purpose::Join).await;
+    assert_eq!(other.word().await, frame(ACCEPT));
+    data(&mut other, 0, b"abc").await;
+    other.send(Frame::Leave).await;
+    // It is answered, and then closed; the echo may have come by either lane.
+    let mut all = String::new();
+    loop {
+        match other.word().await {
+            Came::Frame(text) => all += &text,
+            last => break assert_eq!(last, Came::End, "after {all}"),
+        }
+    }
+    assert!(all.ends_with("Leave"), "{all}");
+    drop(other);
+    data(&mut one, 3, b"d").await;
+    one.send(Frame::Fin { length: 4 }).await;
+    loop {
+        match one.word().await {
+            Came::Frame(text) if text.starts_with("Data") => all += &text,
+            last => break assert_eq!(last, frame(Frame::Fin { length: 4 }), "after {all}"),
+        }
+    }
+    assert_eq!(all.matches("97, 98, 99").count(), 1, "{all}");
+    assert_eq!(all.matches("100").count(), 1, "{all}");
 }
 
 /// What is sent on a stream of one lane ends it.
