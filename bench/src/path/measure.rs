@@ -238,12 +238,15 @@ impl Plan {
             mut here,
             between,
         } = seen;
-        let carriers = between.map(|between| between.carriers(moved.bytes));
+        let mut carriers = between.map_or_else(Vec::new, |between| between.carriers(moved.bytes));
         let mut far = moved.samples;
         // What is behind is the last bytes in queues, not the path.
         let during = |sample: &Sample| sample.at <= micros(moved.time);
         here.retain(during);
         far.retain(during);
+        for carrier in &mut carriers {
+            carrier.samples.retain(during);
+        }
         Ok(Some(Measured {
             local,
             remote,
@@ -259,7 +262,7 @@ impl Plan {
             },
             peer: Some(peer).filter(|peer| *peer != local),
             is_proxied: peer != local && own != plain(remote),
-            carriers: carriers.unwrap_or_default(),
+            carriers,
             bytes: moved.bytes,
             time: moved.time,
             is_iperf3: false,

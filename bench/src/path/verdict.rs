@@ -224,6 +224,12 @@ fn by_sender(observed: &Observed<'_>, sender: &Summary, receiver: Option<&Summar
             "in {} of the samples the application had nothing more to send",
             percent(sender.app_limited)
         );
+        if observed.is_eager {
+            // It has more, and its buffer is empty: it gets no time to fill it.
+            let mut verdict = found(Limit::cpu(here), Some(here), said);
+            verdict.remedies = remedy::cpu(sender);
+            return verdict;
+        }
         let verdict = found(Limit::SlowSender, Some(here), said);
         return match busy {
             Some(busy) => verdict.and(format!("something under way {} of the time", percent(busy))),
@@ -244,7 +250,7 @@ fn full_buffer(observed: &Observed<'_>, sender: &Summary, stopped: Option<f64>) 
         ));
     }
     let fill = sender.send_fill?;
-    let is_full = observed.is_eager || fill.middle >= FILLED;
+    let is_full = fill.middle >= FILLED || (observed.is_eager && fill.middle >= FILLED / 2.0);
     (sender.app_limited >= 0.5 && is_full).then(|| {
         format!(
             "its send buffer of {} is {} full, and all of that is under way",

@@ -70,7 +70,7 @@ mod tests {
                 .collect(),
         };
         let text = chart(&[one]);
-        let row = text.lines().nth(1).unwrap();
+        let row = text.lines().nth(2).unwrap();
         assert!(row.starts_with('▁') && row.contains('█'), "{row}");
         assert!(row.ends_with("rate, at most 199.0 Mb/s"), "{row}");
         assert_eq!(

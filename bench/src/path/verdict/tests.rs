@@ -191,7 +191,7 @@ fn a_small_send_buffer_that_the_kernel_does_not_count() {
         is_eager: true,
         ..slow
     };
-    assert_eq!(judge(&eager).limit, Limit::WindowHere);
+    assert_eq!(judge(&eager).limit, Limit::CpuHere);
 }
 
 #[test]
