@@ -146,8 +146,12 @@ async fn a_lane_that_is_left_is_one_of_the_stream_until_it_is_closed() {
             last => break assert_eq!(last, frame(Frame::Fin { length: 4 }), "after {all}"),
         }
     }
-    assert_eq!(all.matches("97, 98, 99").count(), 1, "{all}");
-    assert_eq!(all.matches("100").count(), 1, "{all}");
+    // Nothing is confirmed here, so that a piece may come once more; in its place it is each time.
+    assert!(
+        all.contains("Data { offset: 0, text: [97, 98, 99] }"),
+        "{all}"
+    );
+    assert!(all.contains("Data { offset: 3, text: [100] }"), "{all}");
 }
 
 /// What is sent on a stream of one lane ends it.
