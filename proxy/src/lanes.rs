@@ -107,7 +107,7 @@ pub(crate) fn new_stream() -> Result<StreamId, &'static str> {
 pub(crate) const NO_NAME: &str = "-";
 
 /// How long a stream may be without any lane.
-const ALONE: Duration = Duration::from_secs(120);
+const ALONE: Duration = Duration::from_secs(30);
 /// How long the other side may take to close what is over.
 const GOODBYE: Duration = Duration::from_secs(2);
 

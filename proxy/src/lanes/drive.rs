@@ -18,6 +18,8 @@ use super::{
 
 /// What has come may be confirmed so much later, together with more.
 pub(super) const SOON: Duration = Duration::from_millis(2);
+/// Reads of a lane whose writing has failed: all that its socket can hold.
+const LAST_READS: usize = 32;
 /// Between two attempts to open a lane.
 const AGAIN: Duration = Duration::from_millis(500);
 /// That time doubles with each failure in a row, so often at most: half a minute.
@@ -48,7 +50,7 @@ impl Lanes {
         }
         moved |= self.read(cx, now)?;
         self.confirm(now);
-        moved |= self.write(cx, now);
+        moved |= self.write(cx, now)?;
         moved |= self.tend(cx, now)?;
         self.account();
         Ok(moved)
@@ -334,7 +336,7 @@ impl Lanes {
         }
     }
 
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LanesError> {
         if self.out.is_blocked()
             && let Some(lane) = self.quiet()
             && let Some(limit) = self.out.blocked()
@@ -362,6 +364,12 @@ impl Lanes {
             }
         }
         self.turn = first.wrapping_add(1);
+        // Who gave the stream up has said why before it closed: that is read before the lane is lost.
+        for _ in 0..if lost.is_empty() { 0 } else { LAST_READS } {
+            if !self.read(cx, now)? {
+                break;
+            }
+        }
         for (key, error) in lost {
             any = true;
             self.lose(key, &error.to_string(), now);
@@ -370,6 +378,6 @@ impl Lanes {
             self.count.limited();
             self.starved = true;
         }
-        any
+        Ok(any)
     }
 }

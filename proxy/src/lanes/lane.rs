@@ -12,6 +12,7 @@ use sekisho_lanes::{
 };
 use sekisho_record::{Alert, Counts, HEADER, Layout, MAX_PLAINTEXT, MAX_RECORD, SLOT, Session};
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt as _;
 
 use super::streams::Place;
 use crate::{
@@ -306,7 +307,12 @@ impl Lane {
         let told = told && self.seal(word).is_ok() && self.wire.queue_alert(Alert::CLOSE_NOTIFY);
         let flushed = std::future::poll_fn(|cx| self.wire.poll_output(cx)).await;
         if told && flushed.is_ok() {
-            self.wire.transport.close_gently().await;
+            // What is still on its way here may be a window. Closed before it has come, the kernel would
+            // send a reset, and that in place of the word. Whoever waits for this sets the time.
+            let mut transport = self.wire.transport;
+            if transport.shutdown().await.is_ok() {
+                let _ = tokio::io::copy(&mut transport, &mut tokio::io::sink()).await;
+            }
         } else {
             self.wire.transport.abort_on_close();
         }
