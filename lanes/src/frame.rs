@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Limited;
+
 /// Bytes before a body.
 pub const HEADER: usize = 4;
 /// Bytes of a DATA's body before its text.
@@ -89,8 +91,8 @@ pub enum Frame<'a> {
         received: u64,
         /// No byte at or behind this one may be sent.
         limit: u64,
-        /// Whether this side has bytes to send that no lane takes, though the window would.
-        limited: bool,
+        /// What holds up what this side has to send, though the window lets it go.
+        limited: Limited,
     },
     /// The sender's direction ends.
     Fin {
@@ -248,7 +250,11 @@ fn body_of(kind: u8, body: &[u8]) -> Result<Frame<'_>, FrameError> {
         kind::ACK => Frame::Ack {
             received: fields.number()?,
             limit: fields.number()?,
-            limited: fields.byte()? & 1 == 1,
+            limited: match fields.byte()? & 3 {
+                1 => Limited::Held,
+                3 => Limited::Losses,
+                _ => Limited::No,
+            },
         },
         kind::FIN => match fields.number()? {
             u64::MAX => return Err(FrameError::Value("FIN beyond the last byte")),
@@ -316,7 +322,11 @@ impl Frame<'_> {
             } => {
                 out.extend(received.to_be_bytes());
                 out.extend(limit.to_be_bytes());
-                out.push(u8::from(*limited));
+                out.push(match limited {
+                    Limited::No => 0,
+                    Limited::Held => 1,
+                    Limited::Losses => 3,
+                });
                 kind::ACK
             }
             Self::Fin { length } => {

@@ -20,7 +20,7 @@ pub mod outgoing;
 
 pub use frame::{Frame, FrameError, StreamId};
 pub use incoming::{Incoming, IncomingError};
-pub use number::{Advice, Count};
+pub use number::{Advice, Count, Limited};
 pub use outgoing::{Outgoing, OutgoingError, Piece};
 
 /// The protocol's name in ALPN (RFC 7301).

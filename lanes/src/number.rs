@@ -20,6 +20,20 @@ const ROUNDS: u32 = 12;
 /// Looks that a measurement takes: losses come in no order.
 const LOOKS: u32 = 2;
 
+/// What holds up bytes that a window lets go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Limited {
+    /// Nothing: there are none.
+    #[default]
+    No,
+    /// The lanes take no more.
+    Held,
+    /// The same, and what makes them slow are packets that get lost on a path that is not full. Each lane
+    /// brings as much as the ones before it then; what one carries says little, since it falls for many
+    /// seconds after its beginning.
+    Losses,
+}
+
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
@@ -60,7 +74,7 @@ pub struct Count {
     not_until: Option<Instant>,
     in_vain: u32,
     limited_at: Instant,
-    limited: bool,
+    limited: Limited,
 }
 
 impl Count {
@@ -79,7 +93,7 @@ impl Count {
             not_until: None,
             in_vain: 0,
             limited_at: now,
-            limited: false,
+            limited: Limited::No,
         };
         count.next = now + count.interval();
         count
@@ -118,8 +132,8 @@ impl Count {
     }
 
     /// Bytes wait at one of the two sides, though its window lets them go: the lanes hold them up.
-    pub const fn limited(&mut self) {
-        self.limited = true;
+    pub fn limited(&mut self, by: Limited) {
+        self.limited = self.limited.max(by);
     }
 
     /// Looks at what has `moved` in both directions since the stream began, with `open` lanes.
@@ -128,7 +142,8 @@ impl Count {
             return Advice::Stay;
         }
         self.next = now + self.interval();
-        let limited = std::mem::take(&mut self.limited);
+        let by = std::mem::take(&mut self.limited);
+        let limited = by != Limited::No;
         if limited {
             self.limited_at = now;
         }
@@ -136,6 +151,11 @@ impl Count {
             return self.advise(open);
         }
         match self.state {
+            // Nothing is measured: neither a step in vain before, nor what follows, says anything.
+            _ if by == Limited::Losses && self.wanted < self.most && open >= self.wanted => {
+                self.step();
+                self.settle(None);
+            }
             State::Settling => {
                 // What is asked for and is not there yet, or not any more, is waited for.
                 if open >= self.wanted || limited {
@@ -182,6 +202,10 @@ impl Count {
         };
     }
 
+    fn step(&mut self) {
+        self.wanted = self.wanted.saturating_mul(2).min(self.most);
+    }
+
     const fn settle(&mut self, before: Option<(u64, u8)>) {
         self.before = before;
         self.last = None;
@@ -212,7 +236,7 @@ impl Count {
         let may = self.not_until.is_none_or(|until| now >= until);
         if limited && steady && may && self.wanted < self.most && open >= self.wanted {
             let lanes = self.wanted;
-            self.wanted = self.wanted.saturating_mul(2).min(self.most);
+            self.step();
             self.settle(Some((rate, lanes)));
         }
     }
@@ -245,7 +269,7 @@ mod tests {
             match rate(open) {
                 Some(rate) => {
                     *moved += rate / 10;
-                    count.limited();
+                    count.limited(Limited::Held);
                 }
                 None => *moved += 1,
             }
@@ -304,6 +328,32 @@ mod tests {
         let lossy = |lanes: u8| Some(u64::from(lanes) * 10_000_000);
         run(&mut count, &mut now, &mut moved, 25, lossy);
         assert_eq!(count.wanted(), 16);
+    }
+
+    #[test]
+    fn losses_on_a_path_that_is_not_full_ask_for_more_whatever_was_measured() {
+        let (mut count, mut now, mut moved) = begin();
+        // What one lane carries falls for long, so that the first step is in vain.
+        let mut rate = 100_000_000;
+        for _ in 0..100 {
+            rate = rate * 85 / 100;
+            run(&mut count, &mut now, &mut moved, 1, |_| Some(rate));
+        }
+        assert_eq!(count.wanted(), 1);
+        for wanted in [2, 4, 8, 16, 16] {
+            count.limited(Limited::Losses);
+            count.limited(Limited::Held);
+            let open = count.wanted();
+            now = count.next();
+            count.look(moved, open, now);
+            assert_eq!(count.wanted(), wanted);
+        }
+        // Those that are asked for and are not there yet are waited for.
+        let (mut count, _, _) = begin();
+        for _ in 0..5 {
+            count.limited(Limited::Losses);
+            assert_eq!(count.look(0, 1, count.next()), Advice::More(2));
+        }
     }
 
     #[test]

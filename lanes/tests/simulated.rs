@@ -8,7 +8,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use sekisho_lanes::{Frame, Incoming, Outgoing, frame::decode, incoming::Due};
+use sekisho_lanes::{Frame, Incoming, Limited, Outgoing, frame::decode, incoming::Due};
 
 const RESCUE: Duration = Duration::from_millis(300);
 
@@ -160,7 +160,7 @@ impl World {
             let frame = Frame::Ack {
                 received,
                 limit,
-                limited: false,
+                limited: Limited::No,
             };
             self.lanes
                 .get_mut(&lane)

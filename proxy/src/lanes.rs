@@ -10,6 +10,7 @@ mod drive;
 mod face;
 mod hear;
 mod lane;
+mod losses;
 pub(crate) mod open;
 mod roster;
 pub(crate) mod streams;
@@ -23,7 +24,9 @@ use std::{
 };
 
 use sekisho_certs::{Reason, VerifiedPeer};
-use sekisho_lanes::{Count, Frame, Incoming, IncomingError, Outgoing, OutgoingError, StreamId};
+use sekisho_lanes::{
+    Count, Frame, Incoming, IncomingError, Limited, Outgoing, OutgoingError, StreamId,
+};
 use sekisho_record::{Backend, Counts, RecordError};
 use tokio::{sync::mpsc, time::Sleep};
 
@@ -31,12 +34,14 @@ use crate::{
     endpoint::spec::{self, EndpointSpec},
     held::{Keeping, Memory},
     path::{Far, PathDetails, System},
+    permit::Facts,
     stream::TlsDetails,
     transport::Transport,
     wire::{DetachedWire, Wire, tls_error},
 };
 use dial::Dialler;
 use lane::Lane;
+use losses::Losses;
 pub use roster::{LaneCounts, Roster};
 use streams::{Registered, Streams};
 
@@ -162,11 +167,19 @@ pub(crate) struct Arrival {
     pub(crate) wire: DetachedWire,
     /// What came behind the frame that opened it.
     pub(crate) rest: Vec<u8>,
+    pub(crate) admitted: Admitted,
+}
+
+/// What is known of a lane beside its connection.
+#[derive(Debug)]
+pub(crate) struct Admitted {
     pub(crate) peer: VerifiedPeer,
     /// Its place among the peer's lanes, at a server.
     pub(crate) place: Option<streams::Place>,
-    /// What was done about its path.
+    /// What was done about its path, of a further lane.
     pub(crate) path: Option<Box<PathDetails>>,
+    /// How it came, of a further lane at a server: by what its policy is asked again.
+    pub(crate) facts: Option<Box<Facts>>,
 }
 
 /// What a dial came to.
@@ -232,6 +245,7 @@ pub struct Lanes {
     /// Bytes have waited for room on a lane since the other side was told; told again from then on.
     starved: bool,
     tell_at: Instant,
+    losses: Losses,
 }
 
 impl Lanes {
@@ -263,6 +277,7 @@ impl Lanes {
             seen: 0,
             starved: false,
             tell_at: Instant::now(),
+            losses: Losses::new(Instant::now()),
         }
     }
 
@@ -288,7 +303,13 @@ impl Lanes {
             begun: false,
         };
         let mut lanes = Self::new(stream, role, count, memory);
-        lanes.add(wire, Vec::new(), peer, None, None);
+        let admitted = Admitted {
+            peer,
+            place: None,
+            path: None,
+            facts: None,
+        };
+        lanes.add(wire, Vec::new(), admitted);
         if let Some(lane) = lanes.list.first_mut() {
             lane.say(&open);
         }
@@ -311,25 +332,30 @@ impl Lanes {
             accepted: false,
         };
         let mut lanes = Self::new(stream, role, Count::fixed(most, Instant::now()), memory);
-        lanes.add(wire, rest, peer, Some(place), None);
+        let admitted = Admitted {
+            peer,
+            place: Some(place),
+            path: None,
+            facts: None,
+        };
+        lanes.add(wire, rest, admitted);
         lanes
     }
 
-    fn add(
-        &mut self,
-        wire: Wire,
-        rest: Vec<u8>,
-        peer: VerifiedPeer,
-        place: Option<streams::Place>,
-        path: Option<Box<PathDetails>>,
-    ) {
+    fn add(&mut self, wire: Wire, rest: Vec<u8>, admitted: Admitted) {
+        let Admitted {
+            peer,
+            place,
+            path,
+            facts,
+        } = admitted;
         if self.tls.is_none() {
             self.tls = wire.tls.as_ref().map(|tls| tls.details.clone());
         }
         let key = self.next_key;
         self.next_key += 1;
         self.alone = None;
-        self.roster.enter(key, peer);
+        self.roster.enter(key, peer, facts);
         self.list.push(Lane::new(key, wire, rest, (place, path)));
         self.streams.totals().open.fetch_add(1, Relaxed);
         let open = self.list.len();
@@ -422,7 +448,11 @@ impl Lanes {
     fn confirmation(&mut self) -> Vec<u8> {
         let (received, limit) = self.inc.state();
         let mut word = Vec::new();
-        let limited = self.out.is_ready();
+        let limited = if self.out.is_ready() {
+            self.losses.limit(Instant::now())
+        } else {
+            Limited::No
+        };
         Frame::Ack {
             received,
             limit,

@@ -117,12 +117,36 @@ pub(crate) fn look(stream: &TcpStream, peer: SocketAddr) -> Option<Box<PathDetai
     if is_here(stream, peer) {
         return None;
     }
-    let Seen { round_trip, offers } = option::seen(stream);
+    let Seen {
+        round_trip, offers, ..
+    } = option::seen(stream);
     Some(Box::new(PathDetails {
         round_trip,
         offers,
         ..PathDetails::default()
     }))
+}
+
+/// What the kernel says of a connection at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Momentary {
+    /// Its estimate of the round trip.
+    pub(crate) round_trip: Option<Duration>,
+    /// Segments sent again so far.
+    pub(crate) sent_again: u32,
+    /// Its congestion control does not take each loss for a full line.
+    pub(crate) bears_losses: bool,
+}
+
+/// Asks the kernel of a connection to another host.
+pub(crate) fn momentary(stream: &TcpStream) -> Momentary {
+    let seen = option::seen(stream);
+    let congestion = getsockopt(stream, sockopt::TcpCongestion).unwrap_or_default();
+    Momentary {
+        round_trip: seen.round_trip,
+        sent_again: seen.sent_again,
+        bears_losses: congestion.to_string_lossy().starts_with("bbr"),
+    }
 }
 
 fn is_here(stream: &TcpStream, peer: SocketAddr) -> bool {

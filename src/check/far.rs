@@ -12,7 +12,7 @@ use sekisho_bench::path::{
     diag::{Kernel, Ports},
 };
 use sekisho_proxy::{
-    endpoint::spec::{Address, EndpointSpec, Forward, SocketOptions},
+    endpoint::spec::{Address, EndpointSpec, Forward, Side},
     local::LocalUsers,
 };
 
@@ -55,8 +55,8 @@ pub(super) fn warnings(endpoints: &[&EndpointSpec]) -> Vec<Vec<String>> {
         let Some((spec, found)) = endpoints.get(number).zip(found.get_mut(number)) else {
             continue;
         };
-        let options = &spec.sockets.forward;
-        found.extend(trip.and_then(|trip| small(&target, trip, &sysctls, options)));
+        let side = spec.forwarding();
+        found.extend(trip.and_then(|trip| small(&target, trip, &sysctls, &side)));
     }
     for found in &mut found {
         found.sort();
@@ -107,49 +107,35 @@ fn round_trip(target: &Address) -> Option<Duration> {
 }
 
 /// What is wrong with the buffers for a round trip.
-fn small(
-    target: &Address,
-    trip: Duration,
-    sysctls: &Sysctls,
-    options: &SocketOptions,
-) -> Option<String> {
-    let [_, _, send] = sysctls.tcp_wmem?;
-    let [_, _, receive] = sysctls.tcp_rmem?;
+fn small(target: &Address, trip: Duration, sysctls: &Sysctls, side: &Side) -> Option<String> {
     let (share_sent, share_received) = WINDOW_SHARE;
-    let set = |size: Option<usize>, tuned: f64| size.map_or(tuned, |size| size as f64);
-    let send_window = set(options.send_buffer, send as f64 * share_sent);
-    let receive_window = set(options.receive_buffer, receive as f64 * share_received);
+    let buffers = [
+        Buffer {
+            name: "tcp_wmem",
+            tuned: sysctls.tcp_wmem?,
+            share: share_sent,
+            in_socket: side.socket.send_buffer,
+            in_path: side.path.buffers.size(),
+        },
+        Buffer {
+            name: "tcp_rmem",
+            tuned: sysctls.tcp_rmem?,
+            share: share_received,
+            in_socket: side.socket.receive_buffer,
+            in_path: side.path.buffers.size(),
+        },
+    ];
     let seconds = trip.as_secs_f64();
-    let most = |window: f64| window * 8.0 / seconds.max(1e-9);
-    let slow = most(send_window.min(receive_window));
+    let most = |buffer: &Buffer| buffer.window() * 8.0 / seconds.max(1e-9);
+    let [sent, received] = buffers.each_ref().map(most);
+    let slow = sent.min(received);
     if trip < FAR || slow >= WANTED {
         return None;
     }
     let size = buffer_for(WANTED, seconds);
-    let mut lifts = Vec::new();
-    for (name, values, fixed, window) in [
-        (
-            "tcp_wmem",
-            sysctls.tcp_wmem,
-            options.send_buffer,
-            send_window,
-        ),
-        (
-            "tcp_rmem",
-            sysctls.tcp_rmem,
-            options.receive_buffer,
-            receive_window,
-        ),
-    ] {
-        let [least, first, _] = values?;
-        if most(window) >= WANTED {
-            continue;
-        }
-        lifts.push(match fixed {
-            Some(_) => "leave the buffers of `socket.forward` to the kernel".to_owned(),
-            None => format!("sysctl -w net.ipv4.{name}=\"{least} {first} {size}\""),
-        });
-    }
+    let scarce = buffers.iter().filter(|buffer| most(buffer) < WANTED);
+    let mut lifts: Vec<String> = scarce.map(|buffer| buffer.lift(size)).collect();
+    lifts.dedup();
     Some(format!(
         "{target} is {:.1} ms away: with this host's buffers one stream gets at most {:.0} Mb/s; {} (and the \
          same there; `sekisho bench path` measures it)",
@@ -159,29 +145,56 @@ fn small(
     ))
 }
 
+/// A buffer of the sockets that an endpoint dials.
+struct Buffer {
+    /// The sysctl.
+    name: &'static str,
+    tuned: [u64; 3],
+    /// Of a tuned buffer, what is a window.
+    share: f64,
+    /// What the file says under `socket.forward`, which goes before `path.forward`.
+    in_socket: Option<usize>,
+    in_path: Option<usize>,
+}
+
+impl Buffer {
+    fn window(&self) -> f64 {
+        let [.., most] = self.tuned;
+        let set = self.in_socket.or(self.in_path);
+        set.map_or(most as f64 * self.share, |size| size as f64)
+    }
+
+    fn lift(&self, size: u64) -> String {
+        let [least, first, _] = self.tuned;
+        let name = self.name;
+        match (self.in_socket, self.in_path) {
+            (Some(_), _) => "leave the buffers of `socket.forward` to the kernel".into(),
+            (None, Some(_)) => "leave `path.forward.buffers` at `auto`".into(),
+            (None, None) => format!("sysctl -w net.ipv4.{name}=\"{least} {first} {size}\""),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use sekisho_proxy::endpoint::spec::Buffers;
+
     use super::*;
 
-    fn found(milliseconds: u64, most: u64, options: &SocketOptions) -> Option<String> {
+    fn found(milliseconds: u64, most: u64, side: &Side) -> Option<String> {
         let sysctls = Sysctls {
             tcp_rmem: Some([4096, 131_072, most]),
             tcp_wmem: Some([4096, 16_384, most]),
             ..Sysctls::default()
         };
         let target = Address::Name("osaka.example".into(), 8443);
-        small(
-            &target,
-            Duration::from_millis(milliseconds),
-            &sysctls,
-            options,
-        )
+        small(&target, Duration::from_millis(milliseconds), &sysctls, side)
     }
 
     #[test]
     fn what_is_far_needs_larger_buffers() {
-        let options = SocketOptions::default();
-        let said = found(31, 6 << 20, &options).unwrap();
+        let side = Side::default();
+        let said = found(31, 6 << 20, &side).unwrap();
         assert!(
             said.starts_with("osaka.example:8443 is 31.0 ms away"),
             "{said}"
@@ -190,28 +203,35 @@ mod tests {
         // 1 Gb/s in 31 ms are 3.9 MB; of the send buffer more is payload, and it is enough.
         assert!(said.contains("tcp_rmem=\"4096 131072 8388608\""), "{said}");
         assert!(!said.contains("tcp_wmem"), "{said}");
-        let said = found(100, 4 << 20, &options).unwrap();
+        let said = found(100, 4 << 20, &side).unwrap();
         assert!(said.contains("tcp_wmem=\"4096 16384 33554432\""), "{said}");
     }
 
     #[test]
     fn what_is_near_or_has_them_is_fine() {
-        let options = SocketOptions::default();
-        assert_eq!(found(1, 64 << 10, &options), None);
-        assert_eq!(found(31, 64 << 20, &options), None);
-        assert_eq!(found(15, 6 << 20, &options), None);
+        let side = Side::default();
+        assert_eq!(found(1, 64 << 10, &side), None);
+        assert_eq!(found(31, 64 << 20, &side), None);
+        assert_eq!(found(15, 6 << 20, &side), None);
     }
 
     #[test]
     fn buffers_that_the_file_sets_are_the_file_s_matter() {
-        let options = SocketOptions {
-            send_buffer: Some(64 << 10),
-            ..SocketOptions::default()
-        };
-        let said = found(31, 64 << 20, &options).unwrap();
+        let mut side = Side::default();
+        side.socket.send_buffer = Some(64 << 10);
+        let said = found(31, 64 << 20, &side).unwrap();
         assert!(
             said.contains("leave the buffers of `socket.forward`"),
             "{said}"
         );
+        let mut side = Side::default();
+        side.path.buffers = Buffers::Size(64 << 10);
+        let said = found(31, 64 << 20, &side).unwrap();
+        assert!(
+            said.contains("at most 17 Mb/s; leave `path.forward.buffers` at `auto` (and"),
+            "{said}"
+        );
+        side.path.buffers = Buffers::Size(16 << 20);
+        assert_eq!(found(31, 1 << 20, &side), None);
     }
 }

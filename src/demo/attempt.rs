@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -17,7 +17,7 @@ use super::{
     children::{Children, Kin},
     client::{self, Attempt, Papers},
     report::Flow,
-    sites::{Sites, wait},
+    sites::{Sites, free, wait},
 };
 
 /// A refusal to try.
@@ -73,8 +73,7 @@ impl Probe {
         fs::write(folder.join("cert.pem"), pem("CERTIFICATE", leaf))?;
         let key = pem("PRIVATE KEY", key.secret_der());
         sekisho_certs::persist::replace(&folder.join("key.pem"), key.as_bytes(), false)?;
-        let address = || TcpListener::bind((Ipv4Addr::new(127, 0, 1, 9), 0))?.local_addr();
-        let (bad, good, admin) = (address()?, address()?, address()?);
+        let [bad, good, admin] = free(Ipv4Addr::new(127, 0, 1, 9))?;
         let text = format!(
             "site: osaka.example\nidentity: {{cert: cert.pem, key: key.pem, bundles: {{hokkaido.example: \
              ../bundles/hokkaido.example.json}}}}\nadmin: {admin}\nlog: {{format: json}}\nendpoints:\n{endpoints}"

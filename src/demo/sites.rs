@@ -91,9 +91,17 @@ pub(super) fn prototype_lines(site: &str) -> usize {
     files.map_or(0, |files| files.prototype_lines)
 }
 
-fn free(ip: Ipv4Addr) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind((ip, 0)).with_context(|| format!("no port on {ip}"))?;
-    Ok(listener.local_addr()?)
+/// Free ports of an address. All are held until all are had: one that is let go may be given out again at
+/// once.
+pub(super) fn free<const N: usize>(ip: Ipv4Addr) -> anyhow::Result<[SocketAddr; N]> {
+    let mut held = Vec::with_capacity(N);
+    let mut addresses = [SocketAddr::from((ip, 0)); N];
+    for address in &mut addresses {
+        let listener = TcpListener::bind(*address).with_context(|| format!("no port on {ip}"))?;
+        *address = listener.local_addr()?;
+        held.push(listener);
+    }
+    Ok(addresses)
 }
 
 impl Sites {
@@ -230,15 +238,17 @@ impl Site {
         let receives = matches!(files.name, "hokkaido" | "tokyo");
         let sends = files.name != "tokyo";
         let service = || Service::start(SocketAddr::from((ip, 0)));
+        let [admin] = free(Ipv4Addr::LOCALHOST)?;
+        let [authority, gate, send] = free(ip)?;
         Ok(Self {
             name: files.name,
             domain: parse_trust_domain(&format!("{}.example", files.name))?,
             folder,
             ip,
-            admin: free(Ipv4Addr::LOCALHOST)?,
-            authority: free(ip)?,
-            gate: receives.then(|| free(ip)).transpose()?,
-            send: sends.then(|| free(ip)).transpose()?,
+            admin,
+            authority,
+            gate: receives.then_some(gate),
+            send: sends.then_some(send),
             service: receives.then(service).transpose()?,
             process: None,
         })

@@ -48,6 +48,9 @@ pub struct Summary {
     pub retransmissions: u64,
     /// Share of the bytes sent that were sent again.
     pub loss: f64,
+    /// Of what was sent again, the share that was when the round trip was near its longest, as it is where a
+    /// queue is full. `None`: nothing was.
+    pub lost_at_longest: Option<f64>,
     /// With something to send or under way.
     pub busy: Option<f64>,
     /// Stopped by the other end's window.
@@ -141,6 +144,7 @@ impl Summary {
             } else {
                 0.0
             },
+            lost_at_longest: lost_at_longest(steady),
             busy: per(between(|one| one.tcp.busy)),
             window_limited: per(between(|one| one.tcp.window_limited)),
             buffer_limited: per(between(|one| one.tcp.buffer_limited)),
@@ -224,6 +228,24 @@ fn again(first: &Sample, last: &Sample) -> f64 {
         .retransmissions
         .saturating_sub(first.tcp.retransmissions);
     segments(last, count)
+}
+
+/// Share of the losses that came when the round trip was at least three quarters of the way from its shortest
+/// to its longest, then or a sample before: the kernel's estimate follows, and falls once the queue drains.
+fn lost_at_longest(samples: &[Sample]) -> Option<f64> {
+    let trips = || samples.iter().map(|one| one.tcp.rtt).filter(|rtt| *rtt > 0);
+    let (least, most) = (trips().min()?, trips().max()?);
+    let long = f64::from(least) + f64::from(most - least) * 0.75;
+    let (mut all, mut at_longest) = (0.0, 0.0);
+    for pair in samples.windows(2) {
+        let [before, after] = pair else { continue };
+        let lost = again(before, after);
+        all += lost;
+        if f64::from(before.tcp.rtt.max(after.tcp.rtt)) >= long {
+            at_longest += lost;
+        }
+    }
+    (all > 0.0).then(|| at_longest / all)
 }
 
 fn segments(sample: &Sample, count: u32) -> f64 {

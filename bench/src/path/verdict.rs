@@ -160,6 +160,8 @@ const STANDING: f64 = 0.25;
 const DEEP: f64 = 1.6;
 /// A round trip that goes with the window is a queue's.
 const FOLLOWS: f64 = 0.6;
+/// Where so much of what was lost was lost at the longest round trips, a full queue dropped it.
+const FULL_QUEUE: f64 = 0.9;
 /// What bbr bears.
 const BBR_LOSS: f64 = 0.05;
 
@@ -344,10 +346,14 @@ fn by_congestion(observed: &Observed<'_>, sender: &Summary) -> Verdict {
     });
     let is_deep = sender.min_rtt.zip(sender.low_rtt);
     let is_deep = is_deep.is_some_and(|(least, low)| low > least * DEEP);
+    let is_full = sender
+        .lost_at_longest
+        .is_some_and(|share| share >= FULL_QUEUE)
+        && sender.rtt.is_some_and(|rtt| is_long(rtt.most, rtt.least));
     let is_lossy = if is_bbr {
         sender.loss >= BBR_LOSS
     } else {
-        sender.loss > 0.0 && (!is_queueing || (!is_deep && is_explained(sender)))
+        sender.loss > 0.0 && !is_full && (!is_queueing || (!is_deep && is_explained(sender)))
     };
     if is_lossy {
         return found(Limit::Loss, None, lost).and(trip);

@@ -38,7 +38,7 @@ fn what_is_written_is_read() {
         offset: 1 << 40,
         text: b"x",
     });
-    for limited in [false, true] {
+    for limited in [Limited::No, Limited::Held, Limited::Losses] {
         round(Frame::Ack {
             received: 3,
             limit: u64::MAX,

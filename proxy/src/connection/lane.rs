@@ -14,7 +14,7 @@ use crate::{
     endpoint::spec::EndpointSpec,
     handshake::alert,
     lanes::{
-        self, Arrival, Lanes, NO_NAME,
+        self, Admitted, Arrival, Lanes, NO_NAME,
         open::{self, OpenError, Opening},
         streams::JoinError,
     },
@@ -121,12 +121,16 @@ impl Way<'_> {
         wire.send(&word).await.map_err(|error| lost(&error))?;
         let peer = peers.client.verified().cloned();
         let peer = peer.ok_or_else(|| lost(&"it has no verified peer"))?;
-        let arrival = Arrival {
-            wire: wire.detach().map_err(|error| lost(&error))?,
-            rest,
+        let admitted = Admitted {
             peer,
             place: Some(place),
             path,
+            facts: Some(Box::new(self.facts.clone())),
+        };
+        let arrival = Arrival {
+            wire: wire.detach().map_err(|error| lost(&error))?,
+            rest,
+            admitted,
         };
         // A stream that has ended meanwhile takes none.
         sender

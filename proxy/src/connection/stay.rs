@@ -17,6 +17,7 @@ use crate::{
     lanes::{LanesError, Roster},
     live::{Ending, Live},
     peer::{Client, Peers},
+    permit::Permit,
     relay::{
         RelayError, Side,
         tcp::{Ended, relay},
@@ -216,7 +217,10 @@ impl Stay {
                 },
             };
             match decided {
-                Ok(renewed) => *expires = renewed.expires(),
+                Ok(renewed) => {
+                    let lanes = rosters.decide(at, peers);
+                    *expires = renewed.expires().into_iter().chain(lanes).min();
+                }
                 Err(refusal) => return Err(Why::Cut(refusal)),
             }
         }
@@ -234,6 +238,18 @@ impl Rosters {
     fn overdue(&self, clock: &Times<'_>, at: &At, peers: &mut Peers) -> Option<(Reason, String)> {
         self.refresh(at, peers);
         clock.overdue(at, peers)
+    }
+
+    /// Decides for each lane that came to us by itself, as for the stream: what a policy says of addresses
+    /// is about each of them. Returns when the first of them must be asked again.
+    fn decide(&self, at: &At, peers: &Peers) -> Option<Instant> {
+        self.client.as_ref()?.decide(|facts, peer| {
+            let peers = Peers {
+                client: Client::Workload(peer.clone()),
+                upstream: peers.upstream.clone(),
+            };
+            Permit::renew(&at.snapshot, facts, &peers).map(|permit| permit.expires())
+        })
     }
 
     /// Waits until a lane has come at either side.

@@ -7,7 +7,7 @@ use sekisho_certs::SpiffeId;
 use sekisho_lanes::{Frame, StreamId, frame::Purpose};
 use tokio::sync::watch;
 
-use super::{Arrival, Dialled, NO_NAME, open};
+use super::{Admitted, Arrival, Dialled, NO_NAME, open};
 use crate::{
     Shared,
     endpoint::{Snapshot, spec::Forward},
@@ -143,12 +143,16 @@ impl Dialler {
         match answer {
             Ok(most) => {
                 let wire = wire.detach().map_err(|error| text(&error))?;
-                let arrival = Arrival {
-                    wire,
-                    rest,
+                let admitted = Admitted {
                     peer,
                     place: None,
                     path,
+                    facts: None,
+                };
+                let arrival = Arrival {
+                    wire,
+                    rest,
+                    admitted,
                 };
                 Ok(Dialled::Lane(Box::new(arrival), most))
             }

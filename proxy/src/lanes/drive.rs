@@ -45,8 +45,8 @@ impl Lanes {
         let now = Instant::now();
         self.greet();
         let mut moved = self.arrive(cx, now)?;
-        for key in self.roster.barred(cx.waker()) {
-            self.lose(key, "its peer is not trusted any more", now);
+        for (key, why) in self.roster.barred(cx.waker()) {
+            self.lose(key, why, now);
         }
         moved |= self.read(cx, now)?;
         self.confirm(now);
@@ -127,15 +127,13 @@ impl Lanes {
         let Arrival {
             wire,
             rest,
-            peer,
-            place,
-            path,
+            admitted,
         } = arrival;
         let Ok(wire) = wire.attach() else {
             // It is closed by being dropped, and the other side hears of that.
             return false;
         };
-        self.add(wire, rest, peer, place, path);
+        self.add(wire, rest, admitted);
         if let Some(lane) = self.list.last_mut() {
             lane.greeted = true;
         }
@@ -375,7 +373,8 @@ impl Lanes {
             self.lose(key, &error.to_string(), now);
         }
         if !room && self.out.is_ready() {
-            self.count.limited();
+            self.losses.look(&mut self.list, now);
+            self.count.limited(self.losses.limit(now));
             self.starved = true;
         }
         Ok(any)

@@ -55,9 +55,7 @@ impl Ears<'_> {
                 limit,
                 limited,
             } => {
-                if limited {
-                    self.count.limited();
-                }
+                self.count.limited(limited);
                 Ok(self.out.confirm(received, limit, self.now)?)
             }
             Frame::Fin { length } => Ok(self.inc.finish(length)?),

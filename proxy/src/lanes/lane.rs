@@ -14,9 +14,9 @@ use sekisho_record::{Alert, Counts, HEADER, Layout, MAX_PLAINTEXT, MAX_RECORD, S
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 
-use super::streams::Place;
+use super::{losses::LaneLosses, streams::Place};
 use crate::{
-    path::PathDetails,
+    path::{self, Momentary, PathDetails},
     scratch,
     transport::Transport,
     wire::{Wire, tls_error, truncated},
@@ -69,6 +69,7 @@ pub(super) struct Lane {
     closed: bool,
     /// It was opened by the other side: the frame for that must not come again.
     pub(super) greeted: bool,
+    pub(super) losses: LaneLosses,
     _held: Held,
 }
 
@@ -92,6 +93,7 @@ impl Lane {
             peer_left: false,
             closed: false,
             greeted: false,
+            losses: LaneLosses::default(),
             _held: held,
         }
     }
@@ -114,6 +116,14 @@ impl Lane {
         if found != wanted && found.is_none_or(|time| time == SILENT) {
             // Without it, a dead lane stays longer, and others do its work.
             let _ = socket.set_tcp_user_timeout(Some(wanted.unwrap_or_default()));
+        }
+    }
+
+    /// What the kernel says of it now.
+    pub(super) fn momentary(&self) -> Option<Momentary> {
+        match &self.wire.transport {
+            Transport::Tcp(stream) => Some(path::momentary(stream)),
+            Transport::Unix(_) => None,
         }
     }
 

@@ -8,7 +8,9 @@ use std::{
 };
 
 use sekisho_certs::VerifiedPeer;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::permit::Facts;
 
 /// The peers of a stream's lanes.
 #[derive(Debug, Default)]
@@ -19,11 +21,35 @@ pub struct Roster {
 
 #[derive(Debug, Default)]
 struct State {
-    peers: BTreeMap<u64, VerifiedPeer>,
-    /// Lanes that may not be used any more.
-    barred: Vec<u64>,
+    members: BTreeMap<u64, Member>,
+    /// Lanes that may not be used any more, and why.
+    barred: Vec<(u64, &'static str)>,
     waker: Option<Waker>,
     counts: LaneCounts,
+}
+
+/// One lane.
+#[derive(Debug)]
+struct Member {
+    peer: VerifiedPeer,
+    /// How it came, where it came by itself: its addresses are not those of the stream.
+    facts: Option<Box<Facts>>,
+}
+
+impl State {
+    fn bar(&mut self, lanes: Vec<u64>, why: &'static str) {
+        if lanes.is_empty() {
+            return;
+        }
+        for lane in &lanes {
+            self.members.remove(lane);
+        }
+        self.barred
+            .extend(lanes.into_iter().map(|lane| (lane, why)));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 /// What a stream has been through.
@@ -54,8 +80,9 @@ impl Roster {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self, lane: u64, peer: VerifiedPeer) {
-        self.state().peers.insert(lane, peer);
+    pub(super) fn enter(&self, lane: u64, peer: VerifiedPeer, facts: Option<Box<Facts>>) {
+        let member = Member { peer, facts };
+        self.state().members.insert(lane, member);
         self.news.notify_one();
     }
 
@@ -65,11 +92,11 @@ impl Roster {
     }
 
     pub(super) fn leave(&self, lane: u64) {
-        self.state().peers.remove(&lane);
+        self.state().members.remove(&lane);
     }
 
     /// Lanes that were barred since the last time; later ones wake `waker`.
-    pub(super) fn barred(&self, waker: &Waker) -> Vec<u64> {
+    pub(super) fn barred(&self, waker: &Waker) -> Vec<(u64, &'static str)> {
         let mut state = self.state();
         if !state
             .waker
@@ -86,19 +113,35 @@ impl Roster {
     /// longest.
     pub(crate) fn sift(&self, trusted: impl Fn(&VerifiedPeer) -> bool) -> Option<VerifiedPeer> {
         let mut state = self.state();
-        let best = state.peers.values().filter(|peer| trusted(peer));
+        let peers = state.members.values().map(|member| &member.peer);
+        let best = peers.filter(|peer| trusted(peer));
         let best = best.max_by_key(|peer| peer.not_after())?.clone();
-        let lost = state.peers.iter().filter(|(_, peer)| !trusted(peer));
-        let lost: Vec<u64> = lost.map(|(lane, _)| *lane).collect();
-        for lane in &lost {
-            state.peers.remove(lane);
-        }
-        if !lost.is_empty() {
-            state.barred.extend(lost);
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
+        let members = state.members.iter();
+        let lost = members.filter(|(_, member)| !trusted(&member.peer));
+        let lost = lost.map(|(lane, _)| *lane).collect();
+        state.bar(lost, "its peer is not trusted any more");
+        Some(best)
+    }
+
+    /// Has each lane that came by itself decided again, by its own facts, and bars those that are refused:
+    /// a lane may do no more than the stream could do where the lane is. Returns when the first decision
+    /// of those that stay must be asked again.
+    pub(crate) fn decide<Denied>(
+        &self,
+        mut decide: impl FnMut(&mut Facts, &VerifiedPeer) -> Result<Option<Instant>, Denied>,
+    ) -> Option<Instant> {
+        let mut state = self.state();
+        let (mut refused, mut first) = (Vec::new(), None::<Instant>);
+        for (lane, member) in &mut state.members {
+            let Some(facts) = &mut member.facts else {
+                continue;
+            };
+            match decide(facts, &member.peer) {
+                Ok(expires) => first = first.into_iter().chain(expires).min(),
+                Err(_) => refused.push(*lane),
             }
         }
-        Some(best)
+        state.bar(refused, "it is not allowed any more");
+        first
     }
 }

@@ -15,6 +15,7 @@ use nix::{
 const INFO: usize = 104;
 const SCALES: usize = 6;
 const RTT: std::ops::Range<usize> = 68..72;
+const SENT_AGAIN: std::ops::Range<usize> = 100..104;
 /// `TCP_REPAIR_ON`, and `TCP_REPAIR_OFF_NO_WP`: without a probe of the peer's window.
 const ON: i32 = 1;
 const OFF: i32 = -1;
@@ -70,6 +71,8 @@ pub(super) struct Seen {
     pub(super) round_trip: Option<Duration>,
     /// The largest window, in bytes, that the peer has units for.
     pub(super) offers: usize,
+    /// Segments sent again.
+    pub(super) sent_again: u32,
 }
 
 /// Asks the kernel.
@@ -77,8 +80,11 @@ pub(super) fn seen(socket: &impl AsFd) -> Seen {
     let Ok(info) = getsockopt(socket, TcpInfo) else {
         return Seen::default();
     };
-    let microseconds = info.get(RTT).and_then(|bytes| bytes.try_into().ok());
-    let microseconds = microseconds.map_or(0, u32::from_ne_bytes);
+    let number = |range| {
+        let bytes: Option<[u8; 4]> = info.get::<std::ops::Range<usize>>(range)?.try_into().ok();
+        bytes.map(u32::from_ne_bytes)
+    };
+    let microseconds = number(RTT).unwrap_or_default();
     // Two of four bits each: the peer's, then ours.
     let scales = info.get(SCALES).copied().unwrap_or_default();
     let scale = if cfg!(target_endian = "little") {
@@ -89,6 +95,7 @@ pub(super) fn seen(socket: &impl AsFd) -> Seen {
     Seen {
         round_trip: (microseconds > 0).then(|| Duration::from_micros(microseconds.into())),
         offers: 1 << (16 + scale),
+        sent_again: number(SENT_AGAIN).unwrap_or_default(),
     }
 }
 

@@ -13,6 +13,7 @@ use sekisho_testkit::{ports, wait::wait_for};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Notify,
     task::AbortHandle,
 };
 
@@ -25,25 +26,38 @@ mod raw;
 mod refused;
 mod stays;
 
-/// What lies between two proxies: connections through it can be cut.
+/// What lies between two proxies: connections through it can be cut, or made to stand still.
 pub(crate) struct Between {
     pub(crate) address: SocketAddr,
-    connections: Arc<Mutex<Vec<AbortHandle>>>,
+    connections: Arc<Mutex<Vec<Connection>>>,
+}
+
+#[derive(Clone)]
+struct Connection {
+    task: AbortHandle,
+    still: Arc<Notify>,
 }
 
 impl Between {
     pub(crate) async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connections: Arc<Mutex<Vec<AbortHandle>>> = Arc::default();
+        let connections: Arc<Mutex<Vec<Connection>>> = Arc::default();
         let list = Arc::clone(&connections);
         tokio::spawn(async move {
             while let Ok((mut one, _)) = listener.accept().await {
+                let still = Arc::new(Notify::new());
+                let told = Arc::clone(&still);
                 let task = tokio::spawn(async move {
                     let mut other = TcpStream::connect(target).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut one, &mut other).await;
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut one, &mut other) => {}
+                        // Both ends stay open, and hear nothing of each other.
+                        () = told.notified() => std::future::pending().await,
+                    }
                 });
-                list.lock().unwrap().push(task.abort_handle());
+                let task = task.abort_handle();
+                list.lock().unwrap().push(Connection { task, still });
             }
         });
         Self {
@@ -52,9 +66,9 @@ impl Between {
         }
     }
 
-    fn open(&self) -> Vec<AbortHandle> {
+    fn open(&self) -> Vec<Connection> {
         let mut list = self.connections.lock().unwrap();
-        list.retain(|task| !task.is_finished());
+        list.retain(|one| !one.task.is_finished());
         list.clone()
     }
 
@@ -65,9 +79,14 @@ impl Between {
     /// Cuts one, the `index`th of those that are there.
     fn cut(&self, index: usize) {
         let open = self.open();
-        if let Some(task) = open.get(index % open.len().max(1)) {
-            task.abort();
+        if let Some(one) = open.get(index % open.len().max(1)) {
+            one.task.abort();
         }
+    }
+
+    /// Makes one stand still: nothing comes through it any more, and neither end hears that it is gone.
+    fn still(&self, index: usize) {
+        self.open()[index].still.notify_one();
     }
 }
 
@@ -149,13 +168,33 @@ async fn a_lane_that_dies_loses_nothing_and_is_replaced() {
 }
 
 #[tokio::test]
+async fn lanes_that_stand_still_hold_nothing_back_for_long() {
+    let (world, mut stream, between) = world(4).await;
+    ping(&mut stream).await.unwrap();
+    wait_for("four lanes", SOON, || open(&world) == 4).await;
+    let stopped = std::sync::atomic::AtomicUsize::new(0);
+    let repeated = || counts(&world).map_or(0, |counts| counts.repeated);
+    echoed_while(stream, |sent| {
+        let done = stopped.load(std::sync::atomic::Ordering::Relaxed);
+        // One, and another: what was under way on them goes by the two that are left.
+        if done < 2 && sent > (done + 1) * (8 << 20) && (done == 0 || repeated() > 0) {
+            stopped.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            between.still(done);
+        }
+        done < 2 || sent < 64 << 20
+    })
+    .await;
+    assert_eq!(stopped.into_inner(), 2);
+}
+
+#[tokio::test]
 async fn all_lanes_die_and_the_stream_goes_on() {
     let (world, mut stream, between) = world(3).await;
     ping(&mut stream).await.unwrap();
     wait_for("three lanes", SOON, || open(&world) == 3).await;
     for round in 1..4 {
-        for task in between.open() {
-            task.abort();
+        for one in between.open() {
+            one.task.abort();
         }
         let lost = || counts(&world).is_some_and(|counts| counts.lost >= 3 * round);
         wait_for("they are gone", SOON, lost).await;

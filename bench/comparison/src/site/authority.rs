@@ -101,7 +101,7 @@ struct Bench<'a> {
 /// Measures.
 pub(super) fn run(options: &Options, runtime: &Runtime) -> anyhow::Result<Outcome> {
     let folder = tempfile::tempdir()?;
-    let address = free()?;
+    let [address] = free()?;
     let file = folder.path().join("authority.yaml");
     let text = format!(
         "site: {SITE}\nauthority: {{listen: {address}, data: authority, socket: authority.sock}}\n"
@@ -129,8 +129,16 @@ pub(super) fn run(options: &Options, runtime: &Runtime) -> anyhow::Result<Outcom
     Ok(Outcome { sync, agent, sign })
 }
 
-pub(super) fn free() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+/// Free addresses. All are held until all are had: one that is let go may be given out again at once.
+pub(super) fn free<const N: usize>() -> anyhow::Result<[SocketAddr; N]> {
+    let mut held = Vec::with_capacity(N);
+    let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+    for address in &mut addresses {
+        let listener = TcpListener::bind(*address)?;
+        *address = listener.local_addr()?;
+        held.push(listener);
+    }
+    Ok(addresses)
 }
 
 pub(super) fn start(

@@ -54,7 +54,8 @@ const POLICY: &str = "package sekisho.authz\n\ndefault allow := false\n\n\
 /// Starts it, sends through it, and looks.
 pub(super) fn run(options: &Options) -> anyhow::Result<Site> {
     let folder = tempfile::tempdir()?;
-    let service = Service::start(free()?)?;
+    let [address] = free()?;
+    let service = Service::start(address)?;
     let sender = files(folder.path(), service.address())?;
     let file = folder.path().join("site.yaml");
     let mut run = start(options, "run", &file, folder.path())?;
@@ -93,7 +94,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Site> {
 
 /// Writes the files of the site; returns where it is sent to.
 fn files(folder: &Path, service: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let (listen, gate, sender, third) = (free()?, free()?, free()?, free()?);
+    let [listen, gate, sender, third] = free()?;
     let uid = nix::unistd::getuid();
     fs::create_dir(folder.join("policy"))?;
     fs::write(folder.join("policy/authz.rego"), POLICY)?;

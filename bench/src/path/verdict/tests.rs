@@ -325,6 +325,25 @@ fn losses_and_lines() {
 }
 
 #[test]
+fn a_queue_that_is_full_now_and_then() {
+    let mut samples = shape().samples();
+    let mut again = 0;
+    for (number, sample) in samples.iter_mut().enumerate() {
+        let step = u32::try_from(number % 16).unwrap();
+        // It is empty half of the time, fills, and drops.
+        sample.tcp.rtt = 20_100 + 2000 * step.saturating_sub(8);
+        again += if step == 15 { 1448 } else { 0 };
+        sample.tcp.sent_again = Some(again);
+    }
+    assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Rate);
+    // As many losses whenever.
+    for (number, sample) in samples.iter_mut().enumerate() {
+        sample.tcp.sent_again = Some(number as u64 / 16 * 1448);
+    }
+    assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Loss);
+}
+
+#[test]
 fn the_receiver_alone() {
     let by = |receiver: &Shape| {
         let samples = receiver.samples();

@@ -1,6 +1,9 @@
 //! A peer that speaks `sekisho/1` frame by frame, well or badly.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use rustls::pki_types::ServerName;
 use sekisho_lanes::{
@@ -10,7 +13,7 @@ use sekisho_lanes::{
 use sekisho_testkit::danger;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -38,10 +41,22 @@ impl Raw {
     }
 
     pub(super) async fn named(world: &World, path: &str, name: &'static str) -> Self {
+        let stream = TcpStream::connect(world.gate).await.unwrap();
+        Self::over(world, path, name, stream).await
+    }
+
+    /// From another address of this host.
+    pub(super) async fn dial_from(world: &World, path: &str, from: Ipv4Addr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        let stream = socket.connect(world.gate).await.unwrap();
+        Self::over(world, path, "back.b.example", stream).await
+    }
+
+    async fn over(world: &World, path: &str, name: &'static str, stream: TcpStream) -> Self {
         let svid = world.a.svid(path);
         let mut config = danger::client_config(Some(&svid), &[&rustls::version::TLS13]);
         config.alpn_protocols = vec![ALPN.to_vec()];
-        let stream = TcpStream::connect(world.gate).await.unwrap();
         let name = ServerName::try_from(name).unwrap();
         let connector = TlsConnector::from(Arc::new(config));
         let stream = connector.connect(name, stream).await.unwrap();

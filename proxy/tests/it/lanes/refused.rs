@@ -1,7 +1,10 @@
 //! What a peer must not do on a lane: refused or bounded, counted, with a reason; never a byte out of
 //! place.
 
-use sekisho_lanes::{FIRST_WINDOW, Frame, StreamId, frame::Purpose};
+use std::time::Duration;
+
+use sekisho_certs::{Clock, SystemClock};
+use sekisho_lanes::{FIRST_WINDOW, Frame, Limited, StreamId, frame::Purpose};
 use sekisho_proxy::endpoint::spec::Listen;
 use sekisho_testkit::wait::wait_for;
 
@@ -80,6 +83,86 @@ async fn a_lane_of_another_identity_does_not_join_and_learns_nothing() {
     world.until("refused", "not_accepted", 4).await;
     data(&mut own, 0, b"x").await;
     let Came::Frame(text) = own.word().await else {
+        panic!("it ended");
+    };
+    assert_eq!(text, "Data { offset: 0, text: [120] }");
+}
+
+#[tokio::test]
+async fn a_lane_is_allowed_by_its_own_address_when_it_comes_and_later() {
+    let world = World::new().await;
+    let apply = |rules: &str| world.apply(&[world.receiving("back")], Some(&policy(rules)));
+    let only = |addresses: &str| {
+        format!(
+            "default allow := false\nallow if input.attributes.source.address.socketAddress.address in \
+             {{{addresses}}}"
+        )
+    };
+    apply(&only(r#""127.0.0.1", "127.0.0.2""#));
+    let mut one = opened(&world).await;
+    let join = async |last: u8| {
+        let mut lane = Raw::dial_from(&world, "/front", [127, 0, 0, last].into()).await;
+        lane.open(Purpose::Join).await;
+        let word = lane.word().await;
+        (lane, word)
+    };
+    let (mut other, word) = join(2).await;
+    assert_eq!(word, frame(ACCEPT));
+    let denied = Frame::Deny {
+        reason: "policy_denied",
+    };
+    assert_eq!(join(3).await.1, frame(denied));
+    data(&mut other, 0, b"abc").await;
+    let mut all = String::new();
+    // By whichever lane.
+    tokio::select! {
+        Came::Frame(text) = one.word() => all += &text,
+        Came::Frame(text) = other.word() => all += &text,
+    }
+    assert!(all.contains("text: [97, 98, 99]"), "{all}");
+    // The lane goes, and the stream stays.
+    apply(&only(r#""127.0.0.1""#));
+    let gone = loop {
+        match other.word().await {
+            Came::Frame(_) => {}
+            gone => break gone,
+        }
+    };
+    assert!(matches!(gone, Came::Alert(_) | Came::End), "{gone:?}");
+    assert_eq!(join(2).await.1, frame(denied));
+    data(&mut one, 3, b"d").await;
+    one.send(Frame::Fin { length: 4 }).await;
+    loop {
+        match one.word().await {
+            Came::Frame(text) if text.starts_with("Data") => all += &text,
+            last => break assert_eq!(last, frame(Frame::Fin { length: 4 }), "after {all}"),
+        }
+    }
+    assert!(all.contains("Data { offset: 3, text: [100] }"), "{all}");
+    // And when the stream's own address goes, all of it.
+    apply(&only(r#""127.0.0.2""#));
+    world.until("allowed", "policy_denied", 1).await;
+}
+
+#[tokio::test]
+async fn a_decision_for_a_lane_lasts_as_long_as_the_policy_says() {
+    let world = World::new().await;
+    // Allows the lane's address only as long as its first decision lives.
+    let rules = "default allow := {\"allowed\": true, \"ttl\": \"1h\"}\nallow := {\"allowed\": \
+                 time.now_ns() < @END@, \"ttl\": \"100ms\"} if \
+                 input.attributes.source.address.socketAddress.address == \"127.0.0.2\"";
+    let end = Clock::now(&SystemClock) + Duration::from_secs(2);
+    let end = end.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let rules = rules.replace("@END@", &end.as_nanos().to_string());
+    world.apply(&[world.receiving("back")], Some(&policy(&rules)));
+    let mut one = opened(&world).await;
+    let mut other = Raw::dial_from(&world, "/front", [127, 0, 0, 2].into()).await;
+    other.open(Purpose::Join).await;
+    assert_eq!(other.word().await, frame(ACCEPT));
+    let gone = other.word().await;
+    assert!(matches!(gone, Came::Alert(_) | Came::End), "{gone:?}");
+    data(&mut one, 0, b"x").await;
+    let Came::Frame(text) = one.word().await else {
         panic!("it ended");
     };
     assert_eq!(text, "Data { offset: 0, text: [120] }");
@@ -190,7 +273,7 @@ async fn what_breaks_the_rules_ends_the_stream() {
         raw.send(Frame::Ack {
             received,
             limit,
-            limited: false,
+            limited: Limited::No,
         })
         .await;
     })
@@ -269,7 +352,7 @@ async fn a_lane_that_does_not_begin_as_one_is_refused() {
 #[tokio::test]
 async fn a_lane_without_an_opening_is_given_up_in_time() {
     let world = World::with_gate(|spec| {
-        spec.timeouts.handshake = std::time::Duration::from_millis(500);
+        spec.timeouts.handshake = Duration::from_millis(500);
     })
     .await;
     let mut raw = Raw::dial(&world, "/front").await;
