@@ -34,4 +34,4 @@ pub const FIRST_WINDOW: u64 = 1 << 20;
 pub const LARGEST_WINDOW: u64 = 64 << 20;
 
 /// Most lanes of one stream.
-pub const MOST_LANES: u8 = 16;
+pub const MOST_LANES: u8 = 32;

@@ -392,7 +392,7 @@ pub struct Limits {
     /// /64) gets at most a quarter, and a quarter is kept for sources that succeeded before.
     pub handshakes: usize,
     /// Lanes of one peer at one time beside the first of each stream, of all its streams here
-    /// (docs/protocol.md). Default: 64.
+    /// (docs/protocol.md). Default: 128.
     pub lanes: usize,
 }
 
@@ -401,7 +401,7 @@ impl Default for Limits {
         Self {
             connections: 65_536,
             handshakes: 1_024,
-            lanes: 64,
+            lanes: 128,
         }
     }
 }

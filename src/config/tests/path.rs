@@ -111,16 +111,16 @@ fn values_say_what_was_expected() {
             ),
             (
                 "path: {lanes: 0}",
-                "8:19: endpoints.x.path.lanes: expected auto, or a number from 1 to 16, found \"0\"",
+                "8:19: endpoints.x.path.lanes: expected auto, or a number from 1 to 32, found \"0\"",
             ),
             (
-                "path: {listen: {lanes: 17}}",
-                "8:28: endpoints.x.path.listen.lanes: expected auto, or a number from 1 to 16, \
-                 found \"17\"",
+                "path: {listen: {lanes: 33}}",
+                "8:28: endpoints.x.path.listen.lanes: expected auto, or a number from 1 to 32, \
+                 found \"33\"",
             ),
             (
                 "path: {listen: {lanes: +4}}",
-                "8:28: endpoints.x.path.listen.lanes: expected auto, or a number from 1 to 16, \
+                "8:28: endpoints.x.path.listen.lanes: expected auto, or a number from 1 to 32, \
                  found \"+4\"",
             ),
             (

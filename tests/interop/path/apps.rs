@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{defaults, found, is, short};
+use super::{defaults, found, names, short};
 use crate::wan::path::{Path, needs};
 
 const APPLICATION: &str = "10.99.0.2:7000";
@@ -86,8 +86,7 @@ fn a_slow_reader() {
     defaults(&path);
     let application = Application::start(&path, false, true);
     // The receiver's host sees its queue.
-    let there = watched(&path, 1);
-    is(&there, "slow_reader");
+    let there = names("slow_reader", || watched(&path, 1));
     assert_eq!(there["side"], "here", "{}", short(&there));
     assert!(there["program"]["name"].is_string(), "{}", short(&there));
     // The sender's host sees the window only, and says what it cannot tell apart.
@@ -110,8 +109,7 @@ fn a_slow_sender() {
     let path = Path::start(&tools, "--rtt 10ms --rate 200M", &[]);
     defaults(&path);
     let application = Application::start(&path, true, false);
-    let here = watched(&path, 0);
-    is(&here, "slow_sender");
+    let here = names("slow_sender", || watched(&path, 0));
     assert_eq!(here["side"], "here", "{}", short(&here));
     drop(application);
     // Both as fast as they can: something else.

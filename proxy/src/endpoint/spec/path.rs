@@ -80,7 +80,7 @@ pub enum Lanes {
 
 impl Lanes {
     /// The largest number that a file may give.
-    pub const MOST: u8 = 16;
+    pub const MOST: u8 = sekisho_lanes::MOST_LANES;
 }
 
 /// All that is said of a side's TCP sockets.
