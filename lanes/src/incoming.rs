@@ -223,6 +223,11 @@ impl Incoming {
         }
     }
 
+    /// Memory is short: half the window, down to the first one. What was granted stays so.
+    pub fn narrow(&mut self) {
+        self.window = (self.window / 2).max(FIRST_WINDOW);
+    }
+
     fn grant(&mut self) {
         self.limit = self.limit.max(self.taken.saturating_add(self.window));
     }

@@ -12,6 +12,9 @@ const MOST_DOUBLED: u32 = 3;
 /// What was carried may be so much less than at the look before, in per cent, and count as steady: a
 /// stream begins faster than a lossy path lets it go on.
 const STEADY: u64 = 80;
+/// Lanes that losses asked for are tried without half of them after a pause; where that costs nothing, losses
+/// ask in vain for so long.
+const DEAF: Duration = Duration::from_secs(600);
 /// A stream that no lane has held up for so long gives half of them back.
 const IDLE: Duration = Duration::from_secs(30);
 /// A look takes at least so long, and so many round trips.
@@ -73,6 +76,10 @@ pub struct Count {
     last: Option<u64>,
     not_until: Option<Instant>,
     in_vain: u32,
+    /// Losses have asked for lanes that were never measured.
+    unmeasured: bool,
+    /// Losses are not heard until then.
+    deaf_until: Option<Instant>,
     limited_at: Instant,
     limited: Limited,
 }
@@ -92,6 +99,8 @@ impl Count {
             last: None,
             not_until: None,
             in_vain: 0,
+            unmeasured: false,
+            deaf_until: None,
             limited_at: now,
             limited: Limited::No,
         };
@@ -151,10 +160,12 @@ impl Count {
             return self.advise(open);
         }
         match self.state {
-            // Nothing is measured: neither a step in vain before, nor what follows, says anything.
-            _ if by == Limited::Losses && self.wanted < self.most && open >= self.wanted => {
+            // Neither a step in vain before, nor what follows at once, says anything.
+            _ if by == Limited::Losses && self.hears(now) && open >= self.wanted => {
                 self.step();
                 self.settle(None);
+                self.unmeasured = true;
+                self.not_until = Some(now + PAUSE);
             }
             State::Settling => {
                 // What is asked for and is not there yet, or not any more, is waited for.
@@ -202,6 +213,13 @@ impl Count {
         };
     }
 
+    /// Whether losses may ask for more.
+    fn hears(&self, now: Instant) -> bool {
+        let trying = self.before.is_some_and(|(_, lanes)| lanes > self.wanted);
+        let deaf = self.deaf_until.is_some_and(|until| now < until);
+        self.wanted < self.most && !trying && !deaf
+    }
+
     fn step(&mut self) {
         self.wanted = self.wanted.saturating_mul(2).min(self.most);
     }
@@ -221,6 +239,18 @@ impl Count {
         now: Instant,
     ) {
         let last = self.last.replace(rate);
+        if let Some((known, lanes)) = before.filter(|(_, lanes)| *lanes > self.wanted) {
+            // Half of them, for a try.
+            self.before = None;
+            self.not_until = Some(now + PAUSE * (1 << self.in_vain));
+            if limited && rate < known / WORTH * 100 {
+                self.wanted = lanes.min(self.most);
+                self.in_vain = (self.in_vain + 1).min(MOST_DOUBLED);
+            } else {
+                self.deaf_until = Some(now + DEAF);
+            }
+            return self.settle(None);
+        }
         if let Some((known, lanes)) = before {
             self.before = None;
             if limited && rate < known / 100 * WORTH {
@@ -234,6 +264,12 @@ impl Count {
         }
         let steady = last.is_none_or(|last| rate >= last / 100 * STEADY);
         let may = self.not_until.is_none_or(|until| now >= until);
+        if limited && may && self.unmeasured {
+            let lanes = self.wanted;
+            self.wanted = (lanes / 2).max(1);
+            self.unmeasured = self.wanted > 1;
+            return self.settle(Some((rate, lanes)));
+        }
         if limited && steady && may && self.wanted < self.most && open >= self.wanted {
             let lanes = self.wanted;
             self.step();
@@ -354,6 +390,39 @@ mod tests {
             count.limited(Limited::Losses);
             assert_eq!(count.look(0, 1, count.next()), Advice::More(2));
         }
+    }
+
+    /// Seconds in which there were so many lanes, of `seconds` with losses all the time.
+    fn lossy(seconds: u32, rate: impl Fn(u8) -> u64) -> Vec<u8> {
+        let (mut count, mut now, mut moved) = begin();
+        let look = |_| {
+            for _ in 0..10 {
+                let open = count.wanted();
+                now += Duration::from_millis(100);
+                moved += rate(open) / 10;
+                count.limited(Limited::Losses);
+                count.look(moved, open, now);
+            }
+            count.wanted()
+        };
+        (0..seconds).map(look).collect()
+    }
+
+    #[test]
+    fn lanes_that_losses_asked_for_stay_where_half_of_them_carry_less() {
+        let lanes = lossy(300, |lanes| u64::from(lanes) * 10_000_000);
+        let fewer = lanes.iter().skip(5).filter(|lanes| **lanes < 16).count();
+        // Tried after 10, 20, 40, 80 and 80 s, two or three seconds each.
+        assert!((4..=15).contains(&fewer), "{lanes:?}");
+        assert!(lanes.iter().skip(5).all(|lanes| *lanes >= 8), "{lanes:?}");
+    }
+
+    #[test]
+    fn lanes_that_losses_asked_for_go_where_half_of_them_carry_as_much() {
+        // A short queue at a full line: it drops, and is not seen.
+        let lanes = lossy(120, |_| 100_000_000);
+        assert!(lanes[..8].contains(&16), "{lanes:?}");
+        assert_eq!(lanes[100..], [1; 20], "{lanes:?}");
     }
 
     #[test]

@@ -163,6 +163,13 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Place(Arc<Endpoint>);
 
+impl Place {
+    /// Whether so many connections leave a quarter of `limit` free.
+    pub(crate) fn leaves_a_quarter_of(&self, limit: usize) -> bool {
+        self.0.active.load(Ordering::Relaxed) <= limit - limit / 4
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Ordering::Relaxed);

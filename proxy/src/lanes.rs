@@ -25,13 +25,16 @@ use std::{
 
 use sekisho_certs::{Reason, VerifiedPeer};
 use sekisho_lanes::{
-    Count, Frame, Incoming, IncomingError, Limited, Outgoing, OutgoingError, StreamId,
+    Count, FIRST_WINDOW, Frame, Incoming, IncomingError, Limited, Outgoing, OutgoingError, StreamId,
 };
 use sekisho_record::{Backend, Counts, RecordError};
 use tokio::{sync::mpsc, time::Sleep};
 
 use crate::{
-    endpoint::spec::{self, EndpointSpec},
+    endpoint::{
+        self,
+        spec::{self, EndpointSpec},
+    },
     held::{Keeping, Memory},
     path::{Far, PathDetails, System},
     permit::Facts,
@@ -113,6 +116,8 @@ pub(crate) const NO_NAME: &str = "-";
 
 /// How long a stream may be without any lane.
 const ALONE: Duration = Duration::from_secs(30);
+/// Where memory is short, windows narrow once in such a time.
+const NARROW: Duration = Duration::from_millis(200);
 /// How long the other side may take to close what is over.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -179,7 +184,9 @@ pub(crate) struct Admitted {
     /// What was done about its path, of a further lane.
     pub(crate) path: Option<Box<PathDetails>>,
     /// How it came, of a further lane at a server: by what its policy is asked again.
-    pub(crate) facts: Option<Box<Facts>>,
+    pub(crate) facts: Option<Facts>,
+    /// What counts it as one of its endpoint's connections (`limits.connections`), at a server.
+    pub(crate) connection: Option<endpoint::Place>,
 }
 
 /// What a dial came to.
@@ -203,6 +210,8 @@ enum Role {
         not_before: Instant,
         /// Attempts in a row that failed.
         failures: u32,
+        /// Lanes that may be dialled now.
+        allowance: tend::Allowance,
         /// ACCEPT has come.
         begun: bool,
     },
@@ -231,6 +240,8 @@ pub struct Lanes {
     /// Rescues since the time to a confirmation was last measured, and how often that was.
     rescues: u32,
     samples: u64,
+    /// What others have repeated is not in the roster yet.
+    rescued: bool,
     /// When what came is confirmed, where that may wait.
     confirm_at: Option<Instant>,
     /// Since when no lane is left, and why the last one went.
@@ -246,6 +257,7 @@ pub struct Lanes {
     starved: bool,
     tell_at: Instant,
     losses: Losses,
+    narrowed_at: Instant,
 }
 
 impl Lanes {
@@ -268,6 +280,7 @@ impl Lanes {
             turn: 0,
             rescues: 0,
             samples: 0,
+            rescued: false,
             confirm_at: None,
             alone: None,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -277,7 +290,8 @@ impl Lanes {
             seen: 0,
             starved: false,
             tell_at: Instant::now(),
-            losses: Losses::new(Instant::now()),
+            losses: Losses::new(),
+            narrowed_at: Instant::now(),
         }
     }
 
@@ -300,6 +314,7 @@ impl Lanes {
             dialling: 0,
             not_before: Instant::now(),
             failures: 0,
+            allowance: tend::Allowance::new(Instant::now()),
             begun: false,
         };
         let mut lanes = Self::new(stream, role, count, memory);
@@ -308,6 +323,7 @@ impl Lanes {
             place: None,
             path: None,
             facts: None,
+            connection: None,
         };
         lanes.add(wire, Vec::new(), admitted);
         if let Some(lane) = lanes.list.first_mut() {
@@ -337,6 +353,7 @@ impl Lanes {
             place: Some(place),
             path: None,
             facts: None,
+            connection: None,
         };
         lanes.add(wire, rest, admitted);
         lanes
@@ -348,6 +365,7 @@ impl Lanes {
             place,
             path,
             facts,
+            connection,
         } = admitted;
         if self.tls.is_none() {
             self.tls = wire.tls.as_ref().map(|tls| tls.details.clone());
@@ -355,8 +373,10 @@ impl Lanes {
         let key = self.next_key;
         self.next_key += 1;
         self.alone = None;
+        let mut lane = Lane::new(key, wire, rest, (place, connection, path));
+        lane.is_allowed = facts.is_none();
         self.roster.enter(key, peer, facts);
-        self.list.push(Lane::new(key, wire, rest, (place, path)));
+        self.list.push(lane);
         self.streams.totals().open.fetch_add(1, Relaxed);
         let open = self.list.len();
         self.roster.count(|counts| {
@@ -466,6 +486,18 @@ impl Lanes {
     fn account(&mut self) {
         let bytes = self.out.held() + self.inc.held();
         self.keeping.set(bytes);
+        if mem::take(&mut self.rescued) {
+            let repeated = self.out.repeated();
+            self.roster.count(|counts| counts.repeated = repeated);
+        }
+        let now = Instant::now();
+        if self.inc.held() as u64 > FIRST_WINDOW
+            && self.keeping.memory().refuses()
+            && now.saturating_duration_since(self.narrowed_at) >= NARROW
+        {
+            self.narrowed_at = now;
+            self.inc.narrow();
+        }
     }
 }
 

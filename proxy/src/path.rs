@@ -134,6 +134,8 @@ pub(crate) struct Momentary {
     pub(crate) round_trip: Option<Duration>,
     /// Segments sent again so far.
     pub(crate) sent_again: u32,
+    /// It has sent the same again and again, and nothing is acknowledged.
+    pub(crate) stands_still: bool,
     /// Its congestion control does not take each loss for a full line.
     pub(crate) bears_losses: bool,
 }
@@ -145,6 +147,7 @@ pub(crate) fn momentary(stream: &TcpStream) -> Momentary {
     Momentary {
         round_trip: seen.round_trip,
         sent_again: seen.sent_again,
+        stands_still: seen.timeouts > 1,
         bears_losses: congestion.to_string_lossy().starts_with("bbr"),
     }
 }

@@ -14,6 +14,7 @@ use sekisho_bench::path::{
 use sekisho_proxy::{
     endpoint::spec::{Address, EndpointSpec, Forward, Side},
     local::LocalUsers,
+    path::System,
 };
 
 /// Nearer than that no window of today's defaults is small.
@@ -29,6 +30,7 @@ const MOST: usize = 4;
 /// time is left out: names that nobody resolves too.
 pub(super) fn warnings(endpoints: &[&EndpointSpec]) -> Vec<Vec<String>> {
     let sysctls = Sysctls::read();
+    let forces = System::now().forces;
     let (tell, told) = mpsc::channel();
     let mut found = vec![Vec::new(); endpoints.len()];
     let mut open = 0_usize;
@@ -56,7 +58,7 @@ pub(super) fn warnings(endpoints: &[&EndpointSpec]) -> Vec<Vec<String>> {
             continue;
         };
         let side = spec.forwarding();
-        found.extend(trip.and_then(|trip| small(&target, trip, &sysctls, &side)));
+        found.extend(trip.and_then(|trip| small(&target, trip, &sysctls, &side, forces)));
     }
     for found in &mut found {
         found.sort();
@@ -107,13 +109,20 @@ fn round_trip(target: &Address) -> Option<Duration> {
 }
 
 /// What is wrong with the buffers for a round trip.
-fn small(target: &Address, trip: Duration, sysctls: &Sysctls, side: &Side) -> Option<String> {
+fn small(
+    target: &Address,
+    trip: Duration,
+    sysctls: &Sysctls,
+    side: &Side,
+    forces: bool,
+) -> Option<String> {
     let (share_sent, share_received) = WINDOW_SHARE;
     let buffers = [
         Buffer {
             name: "tcp_wmem",
             tuned: sysctls.tcp_wmem?,
             share: share_sent,
+            asked: ("wmem_max", sysctls.wmem_max.filter(|_| !forces)),
             in_socket: side.socket.send_buffer,
             in_path: side.path.buffers.size(),
         },
@@ -121,6 +130,7 @@ fn small(target: &Address, trip: Duration, sysctls: &Sysctls, side: &Side) -> Op
             name: "tcp_rmem",
             tuned: sysctls.tcp_rmem?,
             share: share_received,
+            asked: ("rmem_max", sysctls.rmem_max.filter(|_| !forces)),
             in_socket: side.socket.receive_buffer,
             in_path: side.path.buffers.size(),
         },
@@ -152,6 +162,8 @@ struct Buffer {
     tuned: [u64; 3],
     /// Of a tuned buffer, what is a window.
     share: f64,
+    /// What a program may ask for at most, and the sysctl; `None`: whatever it wants.
+    asked: (&'static str, Option<u64>),
     /// What the file says under `socket.forward`, which goes before `path.forward`.
     in_socket: Option<usize>,
     in_path: Option<usize>,
@@ -161,12 +173,23 @@ impl Buffer {
     fn window(&self) -> f64 {
         let [.., most] = self.tuned;
         let set = self.in_socket.or(self.in_path);
-        set.map_or(most as f64 * self.share, |size| size as f64)
+        let most_asked = self.asked.1.map_or(f64::INFINITY, |most| most as f64);
+        set.map_or(most as f64 * self.share, |size| {
+            (size as f64).min(most_asked)
+        })
     }
 
     fn lift(&self, size: u64) -> String {
         let [least, first, _] = self.tuned;
         let name = self.name;
+        let set = self.in_socket.or(self.in_path).map(|set| set as u64);
+        if let (asked, Some(most)) = self.asked
+            && set.is_some_and(|set| set > most)
+        {
+            return format!(
+                "sysctl -w net.core.{asked}={size}, without which `check`'s user gets no more than {most}"
+            );
+        }
         match (self.in_socket, self.in_path) {
             (Some(_), _) => "leave the buffers of `socket.forward` to the kernel".into(),
             (None, Some(_)) => "leave `path.forward.buffers` at `auto`".into(),
@@ -188,7 +211,13 @@ mod tests {
             ..Sysctls::default()
         };
         let target = Address::Name("osaka.example".into(), 8443);
-        small(&target, Duration::from_millis(milliseconds), &sysctls, side)
+        small(
+            &target,
+            Duration::from_millis(milliseconds),
+            &sysctls,
+            side,
+            true,
+        )
     }
 
     #[test]
@@ -233,5 +262,21 @@ mod tests {
         );
         side.path.buffers = Buffers::Size(16 << 20);
         assert_eq!(found(31, 1 << 20, &side), None);
+        // Without privileges it is not given.
+        let sysctls = Sysctls {
+            tcp_rmem: Some([4096, 131_072, 64 << 20]),
+            tcp_wmem: Some([4096, 16_384, 64 << 20]),
+            rmem_max: Some(212_992),
+            wmem_max: Some(32 << 20),
+            ..Sysctls::default()
+        };
+        let target = Address::Name("osaka.example".into(), 8443);
+        let trip = Duration::from_millis(31);
+        let said = small(&target, trip, &sysctls, &side, false).unwrap();
+        assert!(
+            said.contains("at most 55 Mb/s; sysctl -w net.core.rmem_max=8388608, "),
+            "{said}"
+        );
+        assert!(!said.contains("wmem_max"), "{said}");
     }
 }

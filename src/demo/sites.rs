@@ -117,8 +117,9 @@ impl Sites {
             children,
             _folder: folder,
         };
-        for (files, last) in FILES.iter().zip(1..) {
-            let site = Site::write(files, last, sites._folder.path())?;
+        let admins = free::<{ FILES.len() }>(Ipv4Addr::LOCALHOST)?;
+        for ((files, last), admin) in FILES.iter().zip(1..).zip(admins) {
+            let site = Site::write(files, last, admin, sites._folder.path())?;
             sites.list.push(site);
         }
         for index in 0..sites.list.len() {
@@ -227,7 +228,7 @@ fn access_lines(log: impl BufRead) -> impl Iterator<Item = Value> {
 }
 
 impl Site {
-    fn write(files: &Files, last: u8, root: &Path) -> anyhow::Result<Self> {
+    fn write(files: &Files, last: u8, admin: SocketAddr, root: &Path) -> anyhow::Result<Self> {
         let ip = Ipv4Addr::new(127, 0, 1, last);
         let folder = root.join(files.name);
         fs::create_dir_all(folder.join("policy"))?;
@@ -238,7 +239,8 @@ impl Site {
         let receives = matches!(files.name, "hokkaido" | "tokyo");
         let sends = files.name != "tokyo";
         let service = || Service::start(SocketAddr::from((ip, 0)));
-        let [admin] = free(Ipv4Addr::LOCALHOST)?;
+        // It listens from now on; the others' ports are only known to be free.
+        let service = receives.then(service).transpose()?;
         let [authority, gate, send] = free(ip)?;
         Ok(Self {
             name: files.name,
@@ -249,7 +251,7 @@ impl Site {
             authority,
             gate: receives.then_some(gate),
             send: sends.then_some(send),
-            service: receives.then(service).transpose()?,
+            service,
             process: None,
         })
     }

@@ -4,7 +4,10 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::aead::{self, Speed};
+use crate::{
+    aead::{self, Speed},
+    complain,
+};
 
 /// The machine, as it was when the run began.
 #[derive(Clone, Debug, Serialize)]
@@ -58,6 +61,19 @@ impl Machine {
         ["vaes", "avx512f"]
             .iter()
             .all(|wanted| self.cpu_flags.iter().any(|flag| flag == wanted))
+    }
+
+    /// Says what it is, and what disturbs it.
+    pub(crate) fn announce(&self) {
+        for line in self.lines() {
+            complain(line);
+        }
+        if self.load_average > 0.5 {
+            complain(format_args!(
+                "the load average is {:.2}: other programs disturb what is measured here",
+                self.load_average
+            ));
+        }
     }
 
     /// For people, an item a line.

@@ -35,15 +35,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     files()?;
     let machine = Machine::look()?;
-    for line in machine.lines() {
-        complain(line);
-    }
-    if machine.load_average > 0.5 {
-        complain(format_args!(
-            "the load average is {:.2}: other programs disturb what is measured here",
-            machine.load_average
-        ));
-    }
+    machine.announce();
     let temporary = tempfile::Builder::new()
         .prefix("sekisho-compare-")
         .tempdir()?;

@@ -51,6 +51,9 @@ pub struct Summary {
     /// Of what was sent again, the share that was when the round trip was near its longest, as it is where a
     /// queue is full. `None`: nothing was.
     pub lost_at_longest: Option<f64>,
+    /// Share of samples whose round trip was more than a quarter of the way from the shortest to the
+    /// longest.
+    pub longer: f64,
     /// With something to send or under way.
     pub busy: Option<f64>,
     /// Stopped by the other end's window.
@@ -145,6 +148,7 @@ impl Summary {
                 0.0
             },
             lost_at_longest: lost_at_longest(steady),
+            longer: longer(steady),
             busy: per(between(|one| one.tcp.busy)),
             window_limited: per(between(|one| one.tcp.window_limited)),
             buffer_limited: per(between(|one| one.tcp.buffer_limited)),
@@ -230,12 +234,28 @@ fn again(first: &Sample, last: &Sample) -> f64 {
     segments(last, count)
 }
 
+/// A round trip that is such a share of the way from the shortest to the longest.
+fn between(samples: &[Sample], share: f64) -> Option<f64> {
+    let trips = || samples.iter().map(|one| one.tcp.rtt).filter(|rtt| *rtt > 0);
+    let (least, most) = (trips().min()?, trips().max()?);
+    Some(f64::from(least) + f64::from(most - least) * share)
+}
+
+fn longer(samples: &[Sample]) -> f64 {
+    let Some(long) = between(samples, 0.25) else {
+        return 0.0;
+    };
+    let count = samples
+        .iter()
+        .filter(|one| f64::from(one.tcp.rtt) > long)
+        .count();
+    count as f64 / samples.len().max(1) as f64
+}
+
 /// Share of the losses that came when the round trip was at least three quarters of the way from its shortest
 /// to its longest, then or a sample before: the kernel's estimate follows, and falls once the queue drains.
 fn lost_at_longest(samples: &[Sample]) -> Option<f64> {
-    let trips = || samples.iter().map(|one| one.tcp.rtt).filter(|rtt| *rtt > 0);
-    let (least, most) = (trips().min()?, trips().max()?);
-    let long = f64::from(least) + f64::from(most - least) * 0.75;
+    let long = between(samples, 0.75)?;
     let (mut all, mut at_longest) = (0.0, 0.0);
     for pair in samples.windows(2) {
         let [before, after] = pair else { continue };

@@ -162,6 +162,8 @@ const DEEP: f64 = 1.6;
 const FOLLOWS: f64 = 0.6;
 /// Where so much of what was lost was lost at the longest round trips, a full queue dropped it.
 const FULL_QUEUE: f64 = 0.9;
+/// And the queue was there for such a share of the time: one that is there for a moment is a busy host's.
+const LONGER: f64 = 0.2;
 /// What bbr bears.
 const BBR_LOSS: f64 = 0.05;
 
@@ -349,6 +351,7 @@ fn by_congestion(observed: &Observed<'_>, sender: &Summary) -> Verdict {
     let is_full = sender
         .lost_at_longest
         .is_some_and(|share| share >= FULL_QUEUE)
+        && sender.longer >= LONGER
         && sender.rtt.is_some_and(|rtt| is_long(rtt.most, rtt.least));
     let is_lossy = if is_bbr {
         sender.loss >= BBR_LOSS

@@ -128,6 +128,32 @@ fn the_window_grows_for_a_sender_that_it_holds_up_and_a_receiver_that_takes() {
 }
 
 #[test]
+fn where_memory_is_short_windows_narrow_and_what_was_granted_stays() {
+    let mut incoming = Incoming {
+        window: 8 << 20,
+        ..Incoming::default()
+    };
+    incoming.grant();
+    let granted = incoming.limit;
+    incoming.narrow();
+    assert_eq!((incoming.window, incoming.limit), (4 << 20, granted));
+    for _ in 0..9 {
+        incoming.narrow();
+    }
+    assert_eq!((incoming.window, incoming.limit), (FIRST_WINDOW, granted));
+    // All of it may still come, and more is granted only once little is left of it.
+    let text = vec![7; MOST_TEXT];
+    let mut offset = 0;
+    while offset + text.len() as u64 <= granted {
+        incoming.receive(offset, &text).unwrap();
+        offset += text.len() as u64;
+        taken(&mut incoming);
+        assert_eq!(incoming.limit, granted.max(offset + FIRST_WINDOW));
+    }
+    assert!(incoming.limit > granted);
+}
+
+#[test]
 fn bytes_one_by_one_lie_together() {
     let mut incoming = Incoming::default();
     for at in 0..1000 {

@@ -11,7 +11,6 @@ use super::{
     way::{At, Way},
 };
 use crate::{
-    endpoint::spec::EndpointSpec,
     handshake::alert,
     lanes::{
         self, Admitted, Arrival, Lanes, NO_NAME,
@@ -29,7 +28,7 @@ impl Way<'_> {
     /// brought to its stream.
     pub(super) async fn lane(
         &self,
-        at: &At,
+        at: &mut At,
         mut wire: Wire,
         peers: &Peers,
         time: Duration,
@@ -65,7 +64,7 @@ impl Way<'_> {
                 })
             }
             Ok(Placed::Further(arrival, most)) => self
-                .bring(&at.snapshot.spec, wire, rest, peers, (arrival, most))
+                .bring(at, wire, rest, peers, (arrival, most))
                 .await
                 .map(|()| None),
             Err(error) => {
@@ -92,6 +91,11 @@ impl Way<'_> {
                 entered.map(|(registered, place)| Placed::First(registered, place))
             }
             Purpose::Join => {
+                let most = spec.limits.connections;
+                let place = at.place.as_ref();
+                if place.is_some_and(|place| !place.leaves_a_quarter_of(most)) {
+                    return Err(JoinError::Connections(most));
+                }
                 let joined = streams.join(opening.stream, &spec.name, peer, limit);
                 joined.map(|(place, sender, most)| Placed::Further((place, sender), most))
             }
@@ -101,7 +105,7 @@ impl Way<'_> {
     /// Answers a lane that joins, and brings it to its stream, wherever that is.
     async fn bring(
         &self,
-        spec: &EndpointSpec,
+        at: &mut At,
         mut wire: Wire,
         rest: Vec<u8>,
         peers: &Peers,
@@ -114,7 +118,7 @@ impl Way<'_> {
             )
         };
         let mut path = wire.transport.look_at_path();
-        let side = spec.listening();
+        let side = at.snapshot.spec.listening();
         path::side(&wire.transport, &side.socket, &side.path, &mut path);
         let mut word = Vec::new();
         sekisho_lanes::Frame::Accept { lanes: most }.encode(&mut word);
@@ -125,7 +129,8 @@ impl Way<'_> {
             peer,
             place: Some(place),
             path,
-            facts: Some(Box::new(self.facts.clone())),
+            facts: Some(self.facts.clone()),
+            connection: at.place.take(),
         };
         let arrival = Arrival {
             wire: wire.detach().map_err(|error| lost(&error))?,

@@ -37,6 +37,8 @@ const JUDGED_WITHIN: Duration = Duration::from_secs(3);
 /// Why a relay is interrupted.
 enum Wake {
     Changed,
+    /// A lane has come.
+    News,
     Cut(Reason, String),
     Deadline,
     Relayed(Result<Ended, RelayError>),
@@ -194,16 +196,23 @@ impl Stay {
                 _ = phase.wait_for(|phase| *phase == Phase::Closed) => {
                     Wake::Cut(Reason::Drained, "the proxy is shutting down".into())
                 }
-                ended = relay.as_mut() => Wake::Relayed(ended),
-                () = rosters.news() => Wake::Changed,
+                // Before the relay: that may use up what a task has in a turn.
                 () = tokio::time::sleep_until(deadline) => Wake::Deadline,
+                () = rosters.news() => Wake::News,
+                ended = relay.as_mut() => Wake::Relayed(ended),
+            };
+            let is_changed = at.changes.has_changed().unwrap_or(true);
+            let all = match wake {
+                Wake::Changed => true,
+                Wake::News => is_changed,
+                Wake::Cut(..) | Wake::Deadline | Wake::Relayed(_) => false,
             };
             let decided = match wake {
                 Wake::Relayed(Ok(Ended::Parked(worker))) => return Ok(worker),
                 Wake::Relayed(Ok(Ended::Closed)) => return Err(Why::Closed),
                 Wake::Relayed(Err(error)) => return Err(Why::Failed(error)),
                 Wake::Cut(reason, detail) => Err(Refusal::new(reason, detail)),
-                Wake::Changed => at.refresh().and_then(|()| {
+                Wake::Changed | Wake::News => at.refresh().and_then(|()| {
                     rosters.refresh(at, peers);
                     decide(live, &at.snapshot, facts, peers)
                 }),
@@ -218,7 +227,7 @@ impl Stay {
             };
             match decided {
                 Ok(renewed) => {
-                    let lanes = rosters.decide(at, peers);
+                    let lanes = rosters.decide(all, at, peers);
                     *expires = renewed.expires().into_iter().chain(lanes).min();
                 }
                 Err(refusal) => return Err(Why::Cut(refusal)),
@@ -240,15 +249,27 @@ impl Rosters {
         clock.overdue(at, peers)
     }
 
-    /// Decides for each lane that came to us by itself, as for the stream: what a policy says of addresses
-    /// is about each of them. Returns when the first of them must be asked again.
-    fn decide(&self, at: &At, peers: &Peers) -> Option<Instant> {
-        self.client.as_ref()?.decide(|facts, peer| {
+    /// Decides for lanes that came to us by themselves, as for the stream: what a policy says of addresses is
+    /// about each of them. Returns when the first of these decisions is over.
+    fn decide(&self, all: bool, at: &At, peers: &Peers) -> Option<Instant> {
+        self.client.as_ref()?.decide(all, |facts, peer| {
             let peers = Peers {
                 client: Client::Workload(peer.clone()),
                 upstream: peers.upstream.clone(),
             };
-            Permit::renew(&at.snapshot, facts, &peers).map(|permit| permit.expires())
+            let permit = Permit::renew(&at.snapshot, facts, &peers);
+            if let Err(denied) = &permit {
+                let source = facts.source.map(|source| source.to_string());
+                tracing::info!(
+                    endpoint = at.snapshot.spec.name,
+                    peer = %peer.id(),
+                    source,
+                    reason = denied.reason.as_str(),
+                    detail = denied.detail,
+                    "a lane is closed, and its stream goes on by others"
+                );
+            }
+            permit.map(|permit| permit.expires())
         })
     }
 

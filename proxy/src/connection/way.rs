@@ -61,7 +61,8 @@ pub(super) struct At {
     pub(super) memory: Arc<Memory>,
     pub(super) changes: watch::Receiver<Option<Arc<Snapshot>>>,
     pub(super) snapshot: Arc<Snapshot>,
-    _place: Place,
+    /// `None`: a lane has it, and with it goes on where its stream is.
+    pub(super) place: Option<Place>,
 }
 
 impl At {
@@ -143,7 +144,7 @@ impl<'a> Way<'a> {
             memory: Arc::clone(memory),
             changes,
             snapshot,
-            _place: place,
+            place: Some(place),
         })
     }
 
@@ -272,7 +273,7 @@ impl<'a> Way<'a> {
         let stream = match stream {
             Stream::Wire(wire) if wire.speaks_lanes() => {
                 let left = time.saturating_sub(self.live.counters.age());
-                match self.lane(&at, wire, &peers, left).await? {
+                match self.lane(&mut at, wire, &peers, left).await? {
                     Some(lanes) => Stream::Lanes(lanes),
                     None => return Ok(None),
                 }

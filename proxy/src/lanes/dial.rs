@@ -148,6 +148,7 @@ impl Dialler {
                     place: None,
                     path,
                     facts: None,
+                    connection: None,
                 };
                 let arrival = Arrival {
                     wire,

@@ -14,6 +14,7 @@ use super::{
     Arrival, Dialled, Lanes, LanesError, Role,
     hear::{Ears, Heard},
     lane::{Gone, Lane},
+    roster::Verdict,
 };
 
 /// What has come may be confirmed so much later, together with more.
@@ -45,8 +46,14 @@ impl Lanes {
         let now = Instant::now();
         self.greet();
         let mut moved = self.arrive(cx, now)?;
-        for (key, why) in self.roster.barred(cx.waker()) {
-            self.lose(key, why, now);
+        for (key, verdict) in self.roster.verdicts(cx.waker()) {
+            match verdict {
+                Verdict::Allowed => {
+                    let lane = self.list.iter_mut().find(|lane| lane.key == key);
+                    lane.into_iter().for_each(|lane| lane.is_allowed = true);
+                }
+                Verdict::Barred(why) => self.lose(key, why, now),
+            }
         }
         moved |= self.read(cx, now)?;
         self.confirm(now);
@@ -152,7 +159,7 @@ impl Lanes {
         };
         let mut any = false;
         let mut gone = Vec::new();
-        for lane in &mut self.list {
+        for lane in self.list.iter_mut().filter(|lane| lane.is_allowed) {
             let mut heard = Heard {
                 greeted: lane.greeted,
                 left: lane.peer_left,
@@ -324,7 +331,7 @@ impl Lanes {
             .map(|step| first.wrapping_add(step) % count)
             .find(|index| {
                 let lane = self.list.get(*index);
-                lane.is_some_and(|lane| lane.is_quiet() && !lane.left)
+                lane.is_some_and(|lane| lane.is_allowed && lane.is_quiet() && !lane.left)
             })
     }
 
@@ -344,13 +351,15 @@ impl Lanes {
             self.say(lane, &word);
         }
         let count = self.list.len();
-        let only = self.list.iter().filter(|lane| !lane.left).count() == 1;
+        let usable = |lane: &&Lane| lane.is_allowed && !lane.left;
+        let only = self.list.iter().filter(usable).count() == 1;
         let mut any = false;
         let mut room = count == 0;
         let mut lost = Vec::new();
         let first = self.turn;
         for step in 0..count {
-            let Some(lane) = self.list.get_mut((first + step) % count) else {
+            let lane = self.list.get_mut((first + step) % count);
+            let Some(lane) = lane.filter(|lane| lane.is_allowed) else {
                 continue;
             };
             match lane.poll_write(cx, &mut self.out, only, now) {
@@ -372,7 +381,8 @@ impl Lanes {
             any = true;
             self.lose(key, &error.to_string(), now);
         }
-        if !room && self.out.is_ready() {
+        // Where this task had its turn, nobody has asked the sockets.
+        if !room && self.out.is_ready() && tokio::task::coop::has_budget_remaining() {
             self.losses.look(&mut self.list, now);
             self.count.limited(self.losses.limit(now));
             self.starved = true;

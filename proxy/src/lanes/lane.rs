@@ -16,6 +16,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::{losses::LaneLosses, streams::Place};
 use crate::{
+    endpoint,
     path::{self, Momentary, PathDetails},
     scratch,
     transport::Transport,
@@ -69,12 +70,19 @@ pub(super) struct Lane {
     closed: bool,
     /// It was opened by the other side: the frame for that must not come again.
     pub(super) greeted: bool,
+    /// It was decided: before that nothing is read from it, and nothing written.
+    pub(super) is_allowed: bool,
     pub(super) losses: LaneLosses,
     _held: Held,
 }
 
-/// What a lane has as long as it is there: its place among the others, and larger buffers.
-pub(super) type Held = (Option<Place>, Option<Box<PathDetails>>);
+/// What a lane has as long as it is there: its place among the others and among its endpoint's connections,
+/// and larger buffers.
+pub(super) type Held = (
+    Option<Place>,
+    Option<endpoint::Place>,
+    Option<Box<PathDetails>>,
+);
 
 impl Lane {
     pub(super) fn new(key: u64, wire: Wire, rest: Vec<u8>, held: Held) -> Self {
@@ -93,6 +101,7 @@ impl Lane {
             peer_left: false,
             closed: false,
             greeted: false,
+            is_allowed: true,
             losses: LaneLosses::default(),
             _held: held,
         }

@@ -22,30 +22,51 @@ pub struct Roster {
 #[derive(Debug, Default)]
 struct State {
     members: BTreeMap<u64, Member>,
-    /// Lanes that may not be used any more, and why.
-    barred: Vec<(u64, &'static str)>,
+    /// What the side that has the lanes does not know yet.
+    verdicts: Vec<(u64, Verdict)>,
     waker: Option<Waker>,
     counts: LaneCounts,
+}
+
+/// What was decided of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It may be used.
+    Allowed,
+    /// It may not be used any more.
+    Barred(&'static str),
 }
 
 /// One lane.
 #[derive(Debug)]
 struct Member {
     peer: VerifiedPeer,
-    /// How it came, where it came by itself: its addresses are not those of the stream.
-    facts: Option<Box<Facts>>,
+    own: Option<Box<Own>>,
+}
+
+/// Of a lane that came by itself: its addresses are not those of the stream.
+#[derive(Debug)]
+struct Own {
+    facts: Facts,
+    /// It has been decided under what holds for the stream.
+    is_decided: bool,
+    /// When the decision must be asked again.
+    expires: Option<Instant>,
 }
 
 impl State {
-    fn bar(&mut self, lanes: Vec<u64>, why: &'static str) {
-        if lanes.is_empty() {
+    fn tell(&mut self, verdicts: impl IntoIterator<Item = (u64, Verdict)>) {
+        let before = self.verdicts.len();
+        self.verdicts.extend(verdicts);
+        let new = self.verdicts.get(before..).unwrap_or_default();
+        if new.is_empty() {
             return;
         }
-        for lane in &lanes {
-            self.members.remove(lane);
+        for (lane, verdict) in new {
+            if *verdict != Verdict::Allowed {
+                self.members.remove(lane);
+            }
         }
-        self.barred
-            .extend(lanes.into_iter().map(|lane| (lane, why)));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -80,9 +101,17 @@ impl Roster {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn enter(&self, lane: u64, peer: VerifiedPeer, facts: Option<Box<Facts>>) {
-        let member = Member { peer, facts };
-        self.state().members.insert(lane, member);
+    /// A lane has come. One with `facts` of its own may not be used before [`Roster::decide`] has allowed
+    /// it.
+    pub(super) fn enter(&self, lane: u64, peer: VerifiedPeer, facts: Option<Facts>) {
+        let own = facts.map(|facts| {
+            Box::new(Own {
+                facts,
+                is_decided: false,
+                expires: None,
+            })
+        });
+        self.state().members.insert(lane, Member { peer, own });
         self.news.notify_one();
     }
 
@@ -95,8 +124,8 @@ impl Roster {
         self.state().members.remove(&lane);
     }
 
-    /// Lanes that were barred since the last time; later ones wake `waker`.
-    pub(super) fn barred(&self, waker: &Waker) -> Vec<(u64, &'static str)> {
+    /// What was decided since the last time; what is later wakes `waker`.
+    pub(super) fn verdicts(&self, waker: &Waker) -> Vec<(u64, Verdict)> {
         let mut state = self.state();
         if !state
             .waker
@@ -105,7 +134,7 @@ impl Roster {
         {
             state.waker = Some(waker.clone());
         }
-        std::mem::take(&mut state.barred)
+        std::mem::take(&mut state.verdicts)
     }
 
     /// Bars all lanes of whose peers `trusted` is not true; where it is of none, they stay, for the
@@ -118,30 +147,48 @@ impl Roster {
         let best = best.max_by_key(|peer| peer.not_after())?.clone();
         let members = state.members.iter();
         let lost = members.filter(|(_, member)| !trusted(&member.peer));
-        let lost = lost.map(|(lane, _)| *lane).collect();
-        state.bar(lost, "its peer is not trusted any more");
+        let verdict = Verdict::Barred("its peer is not trusted any more");
+        let lost: Vec<_> = lost.map(|(lane, _)| (*lane, verdict)).collect();
+        state.tell(lost);
         Some(best)
     }
 
-    /// Has each lane that came by itself decided again, by its own facts, and bars those that are refused:
-    /// a lane may do no more than the stream could do where the lane is. Returns when the first decision
-    /// of those that stay must be asked again.
+    /// Has each lane that came by itself decided by its own facts: a lane may do no more than the stream
+    /// could do where the lane is. Those that are new, and those whose decision is over; or `all` of them.
+    /// One that is refused is barred. Returns when the first decision of those that stay is over.
     pub(crate) fn decide<Denied>(
         &self,
+        all: bool,
         mut decide: impl FnMut(&mut Facts, &VerifiedPeer) -> Result<Option<Instant>, Denied>,
     ) -> Option<Instant> {
-        let mut state = self.state();
-        let (mut refused, mut first) = (Vec::new(), None::<Instant>);
-        for (lane, member) in &mut state.members {
-            let Some(facts) = &mut member.facts else {
+        let now = Instant::now();
+        // A policy takes its time, and others want to know how many lanes there are.
+        let mut members = std::mem::take(&mut self.state().members);
+        let (mut verdicts, mut first) = (Vec::new(), None::<Instant>);
+        for (lane, member) in &mut members {
+            let Some(own) = &mut member.own else {
                 continue;
             };
-            match decide(facts, &member.peer) {
-                Ok(expires) => first = first.into_iter().chain(expires).min(),
-                Err(_) => refused.push(*lane),
+            let is_over = own.expires.is_some_and(|expires| expires <= now);
+            if all || is_over || !own.is_decided {
+                match decide(&mut own.facts, &member.peer) {
+                    Ok(expires) => {
+                        own.expires = expires;
+                        if !std::mem::replace(&mut own.is_decided, true) {
+                            verdicts.push((*lane, Verdict::Allowed));
+                        }
+                    }
+                    Err(_) => {
+                        verdicts.push((*lane, Verdict::Barred("it is not allowed")));
+                        continue;
+                    }
+                }
             }
+            first = first.into_iter().chain(own.expires).min();
         }
-        state.bar(refused, "it is not allowed any more");
+        let mut state = self.state();
+        state.members.append(&mut members);
+        state.tell(verdicts);
         first
     }
 }

@@ -27,13 +27,17 @@ pub(crate) enum JoinError {
     Lanes(u8),
     #[error("{0} lanes of this peer are open (`limits.lanes`)")]
     Limit(usize),
+    #[error(
+        "three quarters of {0} connections are there (`limits.connections`), the rest is for streams"
+    )]
+    Connections(usize),
     #[error("a new stream with the name of one that is there")]
     Taken,
 }
 
 impl JoinError {
     pub(crate) const fn is_limit(&self) -> bool {
-        matches!(self, Self::Lanes(_) | Self::Limit(_))
+        matches!(self, Self::Lanes(_) | Self::Limit(_) | Self::Connections(_))
     }
 }
 
@@ -59,6 +63,8 @@ pub(crate) struct Totals {
 #[derive(Debug, Default)]
 struct State {
     streams: HashMap<StreamId, Known>,
+    /// Streams that there were: a name may come again, and is another stream's then.
+    entered: u64,
     lanes: HashMap<Holder, usize>,
 }
 
@@ -66,6 +72,7 @@ struct State {
 struct Known {
     endpoint: String,
     peer: SpiffeId,
+    number: u64,
     lanes: u8,
     most: u8,
     sender: mpsc::Sender<Arrival>,
@@ -106,6 +113,7 @@ impl Drop for Registered {
 pub(crate) struct Place {
     streams: Arc<Streams>,
     stream: StreamId,
+    number: u64,
     /// Whose it is, of a further lane.
     holder: Option<Holder>,
 }
@@ -113,7 +121,8 @@ pub(crate) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.streams.state();
-        if let Some(known) = state.streams.get_mut(&self.stream) {
+        let known = state.streams.get_mut(&self.stream);
+        if let Some(known) = known.filter(|known| known.number == self.number) {
             known.lanes = known.lanes.saturating_sub(1);
         }
         if let Some(holder) = self.holder.take()
@@ -161,9 +170,12 @@ impl Streams {
             return Err(JoinError::Taken);
         }
         let (sender, arrivals) = mpsc::channel(usize::from(most.max(1)));
+        state.entered += 1;
+        let number = state.entered;
         let known = Known {
             endpoint: endpoint.to_owned(),
             peer: peer.clone(),
+            number,
             lanes: 1,
             most: most.max(1),
             sender,
@@ -178,6 +190,7 @@ impl Streams {
         let place = Place {
             streams: Arc::clone(self),
             stream,
+            number,
             holder: None,
         };
         Ok((registered, place))
@@ -207,7 +220,7 @@ impl Streams {
         if known.lanes >= known.most.saturating_mul(2) {
             return Err(JoinError::Lanes(known.lanes));
         }
-        let (sender, most) = (known.sender.clone(), known.most);
+        let (sender, most, number) = (known.sender.clone(), known.most, known.number);
         let holder = (endpoint.to_owned(), peer.clone());
         state.hold(&holder, limit)?;
         if let Some(known) = state.streams.get_mut(&stream) {
@@ -216,6 +229,7 @@ impl Streams {
         let place = Place {
             streams: Arc::clone(self),
             stream,
+            number,
             holder: Some(holder),
         };
         Ok((place, sender, most))
@@ -268,8 +282,13 @@ mod tests {
         assert_eq!(streams.counts(), (1, 2));
         drop(registered);
         assert_eq!(join(&a, "mdx").unwrap_err(), JoinError::Unknown);
+        // Another stream of the same name is not what those are of.
+        let (again, _place) = streams.enter(STREAM, "mdx", &a, 1).unwrap();
         drop((second, third));
-        assert_eq!(streams.counts(), (0, 0));
+        assert_eq!(streams.counts(), (1, 0));
+        let _second = join(&a, "mdx").unwrap();
+        assert_eq!(join(&a, "mdx").unwrap_err(), JoinError::Lanes(2));
+        drop(again);
     }
 
     #[test]

@@ -21,6 +21,45 @@ const TELL: Duration = Duration::from_millis(200);
 /// A stream at rest looks this often whether it has too many lanes.
 const REST: Duration = Duration::from_secs(31);
 
+/// Lanes that may be dialled beside the last one: at once as many as a stream may have, and half as many for
+/// those that are lost; and one more each second. What lets a lane in and ends it at once, be it a policy or
+/// a box on the way, does not cost a handshake each round trip.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    left: u32,
+    since: Instant,
+}
+
+impl Allowance {
+    const MOST: u32 = sekisho_lanes::MOST_LANES as u32 / 2 * 3;
+    const EACH: Duration = Duration::from_secs(1);
+
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            left: Self::MOST,
+            since: now,
+        }
+    }
+
+    /// Takes one; `Err`: when there is one again.
+    fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        while self.left < Self::MOST && now >= self.since + Self::EACH {
+            self.left += 1;
+            self.since += Self::EACH;
+        }
+        if self.left >= Self::MOST {
+            self.since = now;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(self.since + Self::EACH),
+        }
+    }
+}
+
 impl Lanes {
     /// Looks at what time asks for: how many lanes there are, who is late, how long none was left.
     pub(super) fn tend(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LanesError> {
@@ -49,6 +88,7 @@ impl Lanes {
         if self.list.len() > 1 {
             if self.out.rescue(late, now).is_some() {
                 self.rescues += 1;
+                self.rescued = true;
                 any = true;
             }
             if let Some(when) = self.out.rescue_at(late) {
@@ -119,6 +159,7 @@ impl Lanes {
             dialling,
             not_before,
             begun,
+            allowance,
             ..
         } = &mut self.role
         else {
@@ -129,6 +170,13 @@ impl Lanes {
             return false;
         }
         for _ in open.saturating_add(*dialling)..wanted {
+            // The only one is another matter: without it there is no stream.
+            if let Err(when) = allowance.take(now)
+                && open > 0
+            {
+                *not_before = when;
+                break;
+            }
             *dialling += 1;
             let (dialler, sender) = (dialler.clone(), sender.clone());
             tokio::spawn(async move {
@@ -143,10 +191,38 @@ impl Lanes {
     fn leave(&mut self, count: usize) {
         let mut word = Vec::new();
         Frame::Leave.encode(&mut word);
-        let staying = self.list.iter_mut().rev().filter(|lane| !lane.left);
-        for lane in staying.take(count) {
+        // Those that stand still first, then the youngest.
+        let mut staying: Vec<_> = self.list.iter_mut().filter(|lane| !lane.left).collect();
+        staying.sort_by_cached_key(|lane| {
+            let stands = lane.momentary().is_some_and(|seen| seen.stands_still);
+            (std::cmp::Reverse(stands), std::cmp::Reverse(lane.key))
+        });
+        for lane in staying.into_iter().take(count) {
             lane.left = true;
             lane.say(&word);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_dialled_at_once_and_then_one_a_second() {
+        let mut now = Instant::now();
+        let mut allowance = Allowance::new(now);
+        for _ in 0..48 {
+            allowance.take(now).unwrap();
+        }
+        let again = allowance.take(now).unwrap_err();
+        assert_eq!(again, now + Duration::from_secs(1));
+        now = again;
+        allowance.take(now).unwrap();
+        assert!(allowance.take(now).is_err());
+        // What is not used is not kept without end.
+        now += Duration::from_secs(1000);
+        let taken = (0..100).take_while(|_| allowance.take(now).is_ok());
+        assert_eq!(taken.count(), 48);
     }
 }

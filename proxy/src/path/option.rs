@@ -13,6 +13,7 @@ use nix::{
 /// The part of the kernel's `struct tcp_info` that every kernel has, and where the parts are that are
 /// read (`include/uapi/linux/tcp.h`).
 const INFO: usize = 104;
+const TIMEOUTS: usize = 2;
 const SCALES: usize = 6;
 const RTT: std::ops::Range<usize> = 68..72;
 const SENT_AGAIN: std::ops::Range<usize> = 100..104;
@@ -73,6 +74,8 @@ pub(super) struct Seen {
     pub(super) offers: usize,
     /// Segments sent again.
     pub(super) sent_again: u32,
+    /// Timeouts in a row, with nothing acknowledged since the first.
+    pub(super) timeouts: u8,
 }
 
 /// Asks the kernel.
@@ -96,6 +99,7 @@ pub(super) fn seen(socket: &impl AsFd) -> Seen {
         round_trip: (microseconds > 0).then(|| Duration::from_micros(microseconds.into())),
         offers: 1 << (16 + scale),
         sent_again: number(SENT_AGAIN).unwrap_or_default(),
+        timeouts: info.get(TIMEOUTS).copied().unwrap_or_default(),
     }
 }
 

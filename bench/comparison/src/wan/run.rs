@@ -23,15 +23,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut machine = Machine::look()?;
     // In every namespace of the run, where it is read back.
     machine.congestion_control = namespace::CONGESTION.to_owned();
-    for line in machine.lines() {
-        complain(line);
-    }
-    if machine.load_average > 0.5 {
-        complain(format_args!(
-            "the load average is {:.2}: other programs disturb what is measured here",
-            machine.load_average
-        ));
-    }
+    machine.announce();
     let Bench { seconds, .. } = bench;
     let far = distances(&options.far.distances, options.quick);
     let all = cells(&options.far.cells, &far, options.quick);

@@ -336,6 +336,14 @@ fn a_queue_that_is_full_now_and_then() {
         sample.tcp.sent_again = Some(again);
     }
     assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Rate);
+    // A moment in which all was late, and a loss in it.
+    let mut late = shape().samples();
+    for (number, sample) in late.iter_mut().enumerate() {
+        let is_late = (30..32).contains(&number);
+        sample.tcp.rtt = if is_late { 60_000 } else { 20_100 };
+        sample.tcp.sent_again = Some(if number >= 31 { 1448 } else { 0 });
+    }
+    assert_eq!(judge(&observed(&late, &[])).limit, Limit::Loss);
     // As many losses whenever.
     for (number, sample) in samples.iter_mut().enumerate() {
         sample.tcp.sent_again = Some(number as u64 / 16 * 1448);

@@ -26,6 +26,19 @@ async fn opened(world: &World) -> Raw {
     raw
 }
 
+/// Waits until a stream has lost so many lanes.
+async fn lost(world: &World, count: u64) {
+    wait_for("it is noticed", SOON, || {
+        let all = world.proxy.registry().snapshot();
+        let lost = |live: &sekisho_proxy::live::Live| {
+            let lanes = live.details().lanes();
+            lanes.is_some_and(|lanes| lanes.lost == count)
+        };
+        all.iter().any(|live| lost(live))
+    })
+    .await;
+}
+
 async fn data(raw: &mut Raw, offset: u64, text: &[u8]) {
     raw.send(Frame::Data { offset, text }).await;
 }
@@ -147,18 +160,23 @@ async fn a_lane_is_allowed_by_its_own_address_when_it_comes_and_later() {
 #[tokio::test]
 async fn a_decision_for_a_lane_lasts_as_long_as_the_policy_says() {
     let world = World::new().await;
-    // Allows the lane's address only as long as its first decision lives.
-    let rules = "default allow := {\"allowed\": true, \"ttl\": \"1h\"}\nallow := {\"allowed\": \
-                 time.now_ns() < @END@, \"ttl\": \"100ms\"} if \
-                 input.attributes.source.address.socketAddress.address == \"127.0.0.2\"";
-    let end = Clock::now(&SystemClock) + Duration::from_secs(2);
-    let end = end.duration_since(std::time::UNIX_EPOCH).unwrap();
-    let rules = rules.replace("@END@", &end.as_nanos().to_string());
-    world.apply(&[world.receiving("back")], Some(&policy(&rules)));
+    let back = world.receiving("back");
+    world.apply(
+        std::slice::from_ref(&back),
+        Some(&policy("default allow := true")),
+    );
     let mut one = opened(&world).await;
     let mut other = Raw::dial_from(&world, "/front", [127, 0, 0, 2].into()).await;
     other.open(Purpose::Join).await;
     assert_eq!(other.word().await, frame(ACCEPT));
+    // Allowed once more when the policy changes, and not any more when that decision is over.
+    let rules = "default allow := {\"allowed\": true, \"ttl\": \"1h\"}\nallow := {\"allowed\": \
+                 time.now_ns() < @END@, \"ttl\": \"100ms\"} if \
+                 input.attributes.source.address.socketAddress.address == \"127.0.0.2\"";
+    let end = Clock::now(&SystemClock) + Duration::from_millis(300);
+    let end = end.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let rules = rules.replace("@END@", &end.as_nanos().to_string());
+    world.apply(&[back], Some(&policy(&rules)));
     let gone = other.word().await;
     assert!(matches!(gone, Came::Alert(_) | Came::End), "{gone:?}");
     data(&mut one, 0, b"x").await;
@@ -189,17 +207,24 @@ async fn a_peer_has_only_so_many_further_lanes() {
     assert_eq!(new.word().await, frame(ACCEPT));
     // One that goes makes room.
     lanes.pop();
-    wait_for("it is noticed", SOON, || {
-        let all = world.proxy.registry().snapshot();
-        let lost = |live: &sekisho_proxy::live::Live| {
-            live.details().lanes().is_some_and(|lanes| lanes.lost == 1)
-        };
-        all.iter().any(|live| lost(live))
-    })
-    .await;
+    lost(&world, 1).await;
     let mut lane = Raw::dial(&world, "/front").await;
     lane.open(Purpose::Join).await;
     assert_eq!(lane.word().await, frame(ACCEPT));
+}
+
+#[tokio::test]
+async fn a_lane_is_one_of_the_connections_of_its_endpoint() {
+    let world = World::with_gate(|spec| spec.limits.connections = 2).await;
+    let _one = opened(&world).await;
+    let mut other = Raw::dial(&world, "/front").await;
+    other.open(Purpose::Join).await;
+    assert_eq!(other.word().await, frame(ACCEPT));
+    assert!(world.dial("/front").await.is_err());
+    world.until("refused", "limit", 1).await;
+    drop(other);
+    lost(&world, 1).await;
+    world.dial("/front").await.unwrap();
 }
 
 #[tokio::test]
