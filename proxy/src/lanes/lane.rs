@@ -28,10 +28,10 @@ const RECORDS: usize = 256;
 /// Full records that one read has room for, at most.
 const MOST: usize = 32;
 /// Pieces sealed for one write: what a lane takes that it may not get rid of.
-const PIECES: usize = 8;
+const PIECES: usize = 24;
 /// Bytes not yet sent that the kernel keeps for a lane: enough to fill what an acknowledgement opens,
 /// little for others to wait for.
-const NOT_SENT: u32 = 256 * 1024;
+const NOT_SENT: u32 = 768 * 1024;
 
 /// A lane on which nothing is acknowledged for so long is dead.
 const SILENT: Duration = Duration::from_secs(15);
