@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::{SERVER, defaults, found, names, number, says, server, set, short};
+use super::{SERVER, defaults, finds, found, names, number, says, server, set, short};
 use crate::{
     support::{Node, World, node::SEKISHO, pair},
     wan::path::{Path, Tools, needs},
@@ -21,18 +21,19 @@ fn a_server_of_iperf3() {
     set(&path, 1, "tcp_rmem=4096 131072 262144");
     let server = path.server();
     let words = [SERVER, "-t", "5s", "-C", "cubic"];
-    // It is found out, and does not mind.
-    let guessed = names("window_there", || found(&path, 0, &words));
+    // It is found out, and does not mind. Nobody tells of its end.
+    let others = ["slow_reader"];
+    let guessed = finds("window_there", &others, || found(&path, 0, &words));
     assert_eq!(guessed["server"], "iperf3", "{}", short(&guessed));
     let told = [&words[..], &["--iperf3"]].concat();
-    let told = names("window_there", || found(&path, 0, &told));
+    let told = finds("window_there", &others, || found(&path, 0, &told));
     says(&told, "there: sysctl -w net.ipv4.tcp_rmem");
     // iperf3 counted the same.
     assert!(number(&told, "/bytes") > 1e6);
     set(&path, 1, "tcp_rmem=4096 131072 6291456");
     set(&path, 0, "tcp_rmem=4096 131072 262144");
     let back = [&words[..], &["--iperf3", "--reverse"]].concat();
-    names("window_here", || found(&path, 0, &back));
+    finds("window_here", &[], || found(&path, 0, &back));
     assert!(server.said().contains("receiver"), "{}", server.said());
 }
 

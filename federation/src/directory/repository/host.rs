@@ -84,9 +84,17 @@ impl Repository {
 
     /// The snapshot of the last timestamp.
     pub(crate) fn snapshot(&self) -> Result<Option<Latest<Snapshot>>, RepositoryError> {
-        let Some(timestamp) = self.timestamp()? else {
-            return Ok(None);
-        };
+        match self.timestamp()? {
+            Some(timestamp) => self.snapshot_of(&timestamp),
+            None => Ok(None),
+        }
+    }
+
+    /// The snapshot that a timestamp names.
+    pub(super) fn snapshot_of(
+        &self,
+        timestamp: &Latest<Timestamp>,
+    ) -> Result<Option<Latest<Snapshot>>, RepositoryError> {
         let meta = timestamp.signed.signed.meta.get("snapshot.json");
         match meta {
             Some(meta) => self.version("snapshot", meta.version.get()),

@@ -81,7 +81,8 @@ impl Repository {
         if let Err(error) = metadata::fresh(&timestamp.file, &timestamp.signed.signed, now) {
             complain("timestamp", &error);
         }
-        let snapshot = self.snapshot()?.ok_or_else(|| {
+        // By the timestamp that was read: a host may write the next one meanwhile.
+        let snapshot = self.snapshot_of(&timestamp)?.ok_or_else(|| {
             RepositoryError::Missing("the snapshot that the timestamp names is missing".into())
         })?;
         let meta = timestamp.signed.signed.meta.get("snapshot.json");
