@@ -344,9 +344,9 @@ fn a_queue_that_is_full_now_and_then() {
         sample.tcp.sent_again = Some(if number >= 31 { 1448 } else { 0 });
     }
     assert_eq!(judge(&observed(&late, &[])).limit, Limit::Loss);
-    // As many losses whenever.
+    // As many losses while it is empty.
     for (number, sample) in samples.iter_mut().enumerate() {
-        sample.tcp.sent_again = Some(number as u64 / 16 * 1448);
+        sample.tcp.sent_again = Some((number as u64 + 8) / 16 * 1448);
     }
     assert_eq!(judge(&observed(&samples, &[])).limit, Limit::Loss);
 }
