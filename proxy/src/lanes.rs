@@ -7,6 +7,7 @@
 
 pub(crate) mod dial;
 mod drive;
+mod error;
 mod face;
 mod hear;
 mod lane;
@@ -17,17 +18,15 @@ pub(crate) mod streams;
 mod tend;
 
 use std::{
-    io, mem,
+    mem,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use sekisho_certs::{Reason, VerifiedPeer};
-use sekisho_lanes::{
-    Count, FIRST_WINDOW, Frame, Incoming, IncomingError, Limited, Outgoing, OutgoingError, StreamId,
-};
-use sekisho_record::{Backend, Counts, RecordError};
+use sekisho_lanes::{Count, FIRST_WINDOW, Frame, Incoming, Limited, Outgoing, StreamId};
+use sekisho_record::{Backend, Counts};
 use tokio::{sync::mpsc, time::Sleep};
 
 use crate::{
@@ -40,9 +39,10 @@ use crate::{
     permit::Facts,
     stream::TlsDetails,
     transport::Transport,
-    wire::{DetachedWire, Wire, tls_error},
+    wire::{DetachedWire, Wire},
 };
 use dial::Dialler;
+pub use error::LanesError;
 use lane::Lane;
 use losses::Losses;
 pub use roster::{LaneCounts, Roster};
@@ -120,51 +120,6 @@ const ALONE: Duration = Duration::from_secs(30);
 const NARROW: Duration = Duration::from_millis(200);
 /// How long the other side may take to close what is over.
 const GOODBYE: Duration = Duration::from_secs(2);
-
-/// A stream that cannot go on.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum LanesError {
-    /// The other side refused it.
-    #[error("the other side refused: {0}")]
-    Denied(String),
-    /// The other side gave it up.
-    #[error("the other side gave it up: {0}")]
-    Reset(String),
-    /// What came is none of the protocol's frames, or has no place where it came.
-    #[error("sekisho/1: {0}")]
-    Frame(String),
-    /// TLS of the first lane, before the other side had accepted the stream.
-    #[error("{0}")]
-    Tls(RecordError),
-    /// No lane is left.
-    #[error("no lane is left, the last one: {0}")]
-    Alone(String),
-}
-
-impl LanesError {
-    /// In one of the system's, as a relay knows errors.
-    fn into_io(self) -> io::Error {
-        let kind = match &self {
-            Self::Tls(error) => return tls_error(error.clone()),
-            Self::Alone(_) => io::ErrorKind::ConnectionAborted,
-            Self::Denied(_) | Self::Reset(_) => io::ErrorKind::ConnectionReset,
-            Self::Frame(_) => io::ErrorKind::InvalidData,
-        };
-        io::Error::new(kind, self)
-    }
-}
-
-impl From<IncomingError> for LanesError {
-    fn from(error: IncomingError) -> Self {
-        Self::Frame(format!("{error} ({})", error.word()))
-    }
-}
-
-impl From<OutgoingError> for LanesError {
-    fn from(error: OutgoingError) -> Self {
-        Self::Frame(format!("{error} (confirmed)"))
-    }
-}
 
 /// A lane that is to be one of a stream's: verified, permitted, and answered by ACCEPT.
 #[derive(Debug)]
