@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::{Buf as _, Bytes, BytesMut};
+
 use crate::{FIRST_WINDOW, LARGEST_WINDOW, frame::MOST_TEXT};
 
 /// A piece shorter than this costs more to keep than it carries.
 const SMALL: usize = 1024;
+/// A piece as long as this stays where it was read; of shorter ones there would be many to little of it.
+const SHARED: usize = MOST_TEXT / 2;
 /// Most pieces so short that are kept out of order. A sender has at most half as many under way.
 pub const MOST_SMALL: usize = 4096;
 /// Bytes after which what has come is confirmed at once, rather than soon.
@@ -63,6 +67,37 @@ pub enum Due {
     Now,
 }
 
+/// A piece that has come.
+#[derive(Debug)]
+struct Text {
+    bytes: Bytes,
+    /// It lies where it was read, among others.
+    is_shared: bool,
+}
+
+impl Text {
+    fn new(text: &[u8], whole: Option<&Bytes>) -> Self {
+        match whole {
+            Some(whole) if text.len() >= SHARED => Self {
+                bytes: whole.slice_ref(text),
+                is_shared: true,
+            },
+            _ => Self {
+                bytes: Bytes::copy_from_slice(text),
+                is_shared: false,
+            },
+        }
+    }
+
+    const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    const fn copied(&self) -> usize {
+        if self.is_shared { 0 } else { self.bytes.len() }
+    }
+}
+
 /// One direction of a stream, as it comes.
 #[derive(Debug)]
 pub struct Incoming {
@@ -70,12 +105,14 @@ pub struct Incoming {
     received: u64,
     /// And all before this one were handed on.
     taken: u64,
-    /// In order, from `taken` to `received`; of the first piece, `done` bytes are handed on.
-    ready: VecDeque<Vec<u8>>,
-    done: usize,
+    /// In order, from `taken` to `received`, the small ones at the end together.
+    ready: VecDeque<Text>,
+    together: BytesMut,
     /// Out of order, by offset: none touches `received`, none another.
-    late: BTreeMap<u64, Vec<u8>>,
+    late: BTreeMap<u64, Text>,
     late_bytes: usize,
+    /// Bytes kept that do not lie where they were read.
+    copied: usize,
     small: usize,
     window: u64,
     /// The limit that the present window began with: who is held up by an older one may not be by it.
@@ -93,9 +130,10 @@ impl Default for Incoming {
             received: 0,
             taken: 0,
             ready: VecDeque::new(),
-            done: 0,
+            together: BytesMut::new(),
             late: BTreeMap::new(),
             late_bytes: 0,
+            copied: 0,
             small: 0,
             window: FIRST_WINDOW,
             grown: FIRST_WINDOW,
@@ -109,11 +147,28 @@ impl Default for Incoming {
 }
 
 impl Incoming {
-    /// Takes a piece that has come.
+    /// Takes a copy of a piece that has come.
     ///
     /// # Errors
     /// When the peer must not have sent it. Nothing is kept of it then.
     pub fn receive(&mut self, offset: u64, text: &[u8]) -> Result<(), IncomingError> {
+        self.receive_in(offset, text, None)
+    }
+
+    /// Takes a piece that has come in `whole`, where it stays if it is large: all of `whole` stays with
+    /// it, and is for the caller to count. The others are copied: see [`Incoming::copied`].
+    ///
+    /// # Errors
+    /// When the peer must not have sent it. Nothing is kept of it then.
+    ///
+    /// # Panics
+    /// Where `text` is no part of `whole`.
+    pub fn receive_in(
+        &mut self,
+        offset: u64,
+        text: &[u8],
+        whole: Option<&Bytes>,
+    ) -> Result<(), IncomingError> {
         let length = text.len() as u64;
         let end = offset.saturating_add(length);
         if end > self.limit {
@@ -128,7 +183,7 @@ impl Incoming {
         if text.is_empty() {
             return Ok(());
         }
-        if end <= self.received || self.late.get(&offset).map(Vec::len) == Some(text.len()) {
+        if end <= self.received || self.late.get(&offset).map(Text::len) == Some(text.len()) {
             return self.again(length);
         }
         let before = self.late.range(..=offset).next_back();
@@ -138,7 +193,11 @@ impl Incoming {
             return Err(IncomingError::Overlap(offset));
         }
         if offset == self.received {
-            self.append(text);
+            if text.len() < SMALL {
+                self.append(text);
+            } else {
+                self.push(Text::new(text, whole));
+            }
             self.received = end;
             self.close_up();
             return Ok(());
@@ -149,17 +208,35 @@ impl Incoming {
             }
             self.small += 1;
         }
+        let text = Text::new(text, whole);
         self.late_bytes += text.len();
-        self.late.insert(offset, text.to_vec());
+        self.copied += text.copied();
+        self.late.insert(offset, text);
         Ok(())
     }
 
-    /// Keeps bytes in order. Small ones lie together: each by itself would cost more than it carries.
+    /// Keeps small bytes in order, together: each by itself would cost more than it carries.
     fn append(&mut self, text: &[u8]) {
-        match self.ready.back_mut() {
-            Some(last) if last.len() + text.len() <= MOST_TEXT => last.extend(text),
-            _ => self.ready.push_back(text.to_vec()),
+        if self.together.len() + text.len() > MOST_TEXT {
+            self.close_together();
         }
+        self.copied += text.len();
+        self.together.extend_from_slice(text);
+    }
+
+    fn close_together(&mut self) {
+        if !self.together.is_empty() {
+            let bytes = std::mem::take(&mut self.together).freeze();
+            let is_shared = false;
+            self.ready.push_back(Text { bytes, is_shared });
+        }
+    }
+
+    /// Keeps a piece in order.
+    fn push(&mut self, text: Text) {
+        self.close_together();
+        self.copied += text.copied();
+        self.ready.push_back(text);
     }
 
     /// Moves what is in order now.
@@ -170,11 +247,12 @@ impl Incoming {
             let text = first.remove();
             self.small -= usize::from(text.len() < SMALL);
             self.late_bytes -= text.len();
+            self.copied -= text.copied();
             self.received += text.len() as u64;
             if text.len() < SMALL {
-                self.append(&text);
+                self.append(&text.bytes);
             } else {
-                self.ready.push_back(text);
+                self.push(text);
             }
         }
         self.urgent |= self.length == Some(self.received);
@@ -235,18 +313,38 @@ impl Incoming {
     /// The next bytes in order, as many as lie together; empty where there are none.
     #[must_use]
     pub fn next(&self) -> &[u8] {
-        let first = self.ready.front().map(Vec::as_slice).unwrap_or_default();
-        first.get(self.done..).unwrap_or_default()
+        self.pieces().next().unwrap_or_default()
     }
 
-    /// So many of [`Incoming::next`] were handed on.
-    pub fn take(&mut self, count: usize) {
-        let count = count.min(self.next().len());
-        self.done += count;
-        self.taken += count as u64;
-        if self.next().is_empty() {
-            self.ready.pop_front();
-            self.done = 0;
+    /// All bytes in order, one piece behind the other.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let last = Some(&*self.together).filter(|last| !last.is_empty());
+        self.ready.iter().map(|text| &*text.bytes).chain(last)
+    }
+
+    /// So many of [`Incoming::pieces`] were handed on.
+    pub fn take(&mut self, mut count: usize) {
+        while count > 0 {
+            let done = if let Some(first) = self.ready.front_mut() {
+                let done = first.len().min(count);
+                first.bytes.advance(done);
+                self.copied -= if first.is_shared { 0 } else { done };
+                if first.bytes.is_empty() {
+                    self.ready.pop_front();
+                }
+                done
+            } else {
+                let done = self.together.len().min(count);
+                self.together.advance(done);
+                self.copied -= done;
+                if self.together.is_empty() {
+                    self.together = BytesMut::new();
+                    count = done;
+                }
+                done
+            };
+            self.taken += done as u64;
+            count -= done;
         }
         self.grant();
     }
@@ -268,6 +366,12 @@ impl Incoming {
     pub fn held(&self) -> usize {
         let ready = usize::try_from(self.received - self.taken).unwrap_or(usize::MAX);
         ready.saturating_add(self.late_bytes)
+    }
+
+    /// Those of them that do not lie where they were read.
+    #[must_use]
+    pub const fn copied(&self) -> usize {
+        self.copied
     }
 
     /// Bytes that have come twice.

@@ -2,7 +2,7 @@
 //! `docs/protocol.md` (ALPN `sekisho/1`). It does no I/O and knows no clock but the one it is given.
 //!
 //! ```text
-//!  application ──push──▶ Outgoing ──next──▶ DATA on the lane that has room ══▶
+//!  application ──fill──▶ Outgoing ──next──▶ DATA on the lane that has room ══▶
 //!              ◀─take── Incoming ◀─receive─ DATA in any order ══
 //! ```
 //!
@@ -13,6 +13,7 @@
 //! acknowledgement of what was never sent, more repetition than losses explain, an end that moves.
 //! Each is an error with which the whole stream ends: nothing out of place is ever handed on.
 
+mod backlog;
 pub mod frame;
 pub mod incoming;
 pub mod number;

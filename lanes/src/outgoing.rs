@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{FIRST_WINDOW, LARGEST_WINDOW, frame::MOST_TEXT, incoming::MOST_SMALL};
+use bytes::{Bytes, BytesMut, buf::Limit};
+
+use crate::{FIRST_WINDOW, LARGEST_WINDOW, backlog::Backlog, incoming::MOST_SMALL};
 
 /// Bytes taken from the application before a lane has room for them.
 const BACKLOG: usize = 512 * 1024;
@@ -28,7 +30,7 @@ pub enum OutgoingError {
 pub struct Piece<'a> {
     /// Where in the stream it begins.
     pub offset: u64,
-    /// Its bytes: at most [`MOST_TEXT`].
+    /// Its bytes: at most [`MOST_TEXT`](crate::frame::MOST_TEXT).
     pub text: &'a [u8],
 }
 
@@ -42,8 +44,8 @@ struct Sent {
 #[derive(Debug)]
 struct Kept {
     offset: u64,
-    text: Vec<u8>,
-    sent: Option<Sent>,
+    text: Bytes,
+    sent: Sent,
 }
 
 impl Kept {
@@ -65,10 +67,10 @@ enum End {
 /// One direction of a stream, as it goes.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// From the first byte that is not confirmed, one behind the other.
+    /// What was sent, from the first byte that is not confirmed, one behind the other.
     kept: VecDeque<Kept>,
-    /// How many of them were sent once at least.
-    sent: usize,
+    /// And behind it what was not.
+    backlog: Backlog,
     /// Offsets of those to be sent once more.
     again: BTreeSet<u64>,
     confirmed: u64,
@@ -91,7 +93,7 @@ impl Default for Outgoing {
     fn default() -> Self {
         Self {
             kept: VecDeque::new(),
-            sent: 0,
+            backlog: Backlog::default(),
             again: BTreeSet::new(),
             confirmed: 0,
             given: 0,
@@ -109,10 +111,8 @@ impl Default for Outgoing {
 
 impl Outgoing {
     /// Where the first byte is that was never sent.
-    fn unsent(&self) -> u64 {
-        self.kept
-            .get(self.sent)
-            .map_or(self.given, |kept| kept.offset)
+    const fn unsent(&self) -> u64 {
+        self.given - self.backlog.len() as u64
     }
 
     /// Bytes that [`Outgoing::push`] would take now.
@@ -121,36 +121,35 @@ impl Outgoing {
         if !matches!(self.end, End::Open) {
             return 0;
         }
-        let waiting = usize::try_from(self.given - self.unsent()).unwrap_or(usize::MAX);
         let kept = self.given - self.confirmed;
         let most = usize::try_from(LARGEST_WINDOW.saturating_sub(kept)).unwrap_or_default();
-        BACKLOG.saturating_sub(waiting).min(most)
+        BACKLOG.saturating_sub(self.backlog.len()).min(most)
     }
 
-    /// Takes bytes of the application; returns how many.
+    /// Takes a copy of bytes of the application; returns of how many.
     pub fn push(&mut self, text: &[u8]) -> usize {
         let count = text.len().min(self.room());
-        let mut text = text.get(..count).unwrap_or_default();
-        if let Some(last) = self.kept.back_mut()
-            && last.sent.is_none()
-        {
-            let (fits, rest) = text.split_at(text.len().min(MOST_TEXT - last.text.len()));
-            last.text.extend(fits);
-            self.given += fits.len() as u64;
-            text = rest;
-        }
-        for text in text.chunks(MOST_TEXT) {
-            // What is to be filled is as large as it becomes.
-            let mut kept = Vec::with_capacity(MOST_TEXT.min(text.len().next_power_of_two()));
-            kept.extend(text);
-            self.kept.push_back(Kept {
-                offset: self.given,
-                text: kept,
-                sent: None,
-            });
-            self.given += text.len() as u64;
-        }
+        self.backlog.push(text.get(..count).unwrap_or_default());
+        self.given += count as u64;
         count
+    }
+
+    /// Lets `read` append bytes of the application where they are kept, as many as there is room for in
+    /// what it is given. Returns how many it has: none where [`Outgoing::room`] is 0, or it had none.
+    ///
+    /// # Errors
+    /// That of `read`; nothing is taken then.
+    pub fn fill<E>(
+        &mut self,
+        read: impl FnOnce(&mut Limit<&mut BytesMut>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let room = self.room();
+        if room == 0 {
+            return Ok(0);
+        }
+        let count = self.backlog.fill(room, read)?;
+        self.given += count as u64;
+        Ok(count)
     }
 
     /// The application has ended.
@@ -163,18 +162,16 @@ impl Outgoing {
     /// Whether there is a piece that the window lets go, whatever the lanes do.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        let next = self.kept.get(self.sent);
-        !self.again.is_empty()
-            || next.is_some_and(|next| {
-                next.offset < self.limit
-                    && (next.text.len() >= SMALL || self.small < MOST_SMALL_SENT)
-            })
+        let first = !self.backlog.is_empty()
+            && self.unsent() < self.limit
+            && (self.backlog.first() >= SMALL || self.small < MOST_SMALL_SENT);
+        first || !self.again.is_empty()
     }
 
     /// The next piece for `lane`, which is taken to be sent by that. What went by this same lane
     /// before is left to others, unless it is the `only` one.
     pub fn next(&mut self, lane: u64, only: bool, now: Instant) -> Option<Piece<'_>> {
-        let other = |kept: &Kept| only || kept.sent.is_none_or(|sent| sent.lane != lane);
+        let other = |kept: &Kept| only || kept.sent.lane != lane;
         let again = self.again.iter().copied().find_map(|offset| {
             let index = self.index(offset)?;
             self.kept
@@ -182,23 +179,20 @@ impl Outgoing {
                 .filter(|kept| other(kept))
                 .map(|_| (offset, index))
         });
-        let index = match again {
+        let kept = match again {
             Some((offset, index)) => {
                 self.again.remove(&offset);
-                index
+                let kept = self.kept.get_mut(index)?;
+                self.repeated += kept.text.len() as u64;
+                kept.sent = Sent {
+                    lane,
+                    at: now,
+                    times: kept.sent.times + 1,
+                };
+                kept
             }
-            None => self.first_time()?,
+            None => self.first_time(lane, now)?,
         };
-        let kept = self.kept.get_mut(index)?;
-        let times = kept.sent.map_or(0, |sent| sent.times);
-        if times > 0 {
-            self.repeated += kept.text.len() as u64;
-        }
-        kept.sent = Some(Sent {
-            lane,
-            at: now,
-            times: times + 1,
-        });
         Some(Piece {
             offset: kept.offset,
             text: &kept.text,
@@ -212,28 +206,21 @@ impl Outgoing {
     }
 
     /// The first piece that was never sent, cut where the limit is.
-    fn first_time(&mut self) -> Option<usize> {
-        if !self.is_ready() {
+    fn first_time(&mut self, lane: u64, now: Instant) -> Option<&mut Kept> {
+        let offset = self.unsent();
+        let room = usize::try_from(self.limit.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if room == 0 || self.backlog.is_empty() || !self.is_ready() {
             return None;
         }
-        let limit = self.limit;
-        let index = self.sent;
-        let next = self.kept.get_mut(index)?;
-        let room = usize::try_from(limit.saturating_sub(next.offset)).unwrap_or(usize::MAX);
-        if room == 0 {
-            return None;
-        }
-        if room < next.text.len() {
-            let rest = Kept {
-                offset: next.offset + room as u64,
-                text: next.text.split_off(room),
-                sent: None,
-            };
-            self.kept.insert(index + 1, rest);
-        }
-        self.small += usize::from(self.kept.get(index)?.text.len() < SMALL);
-        self.sent += 1;
-        Some(index)
+        let text = self.backlog.cut(room);
+        self.small += usize::from(text.len() < SMALL);
+        let sent = Sent {
+            lane,
+            at: now,
+            times: 1,
+        };
+        self.kept.push_back(Kept { offset, text, sent });
+        self.kept.back_mut()
     }
 
     /// The length to be sent in a FIN by `lane`, once all before it was.
@@ -250,20 +237,20 @@ impl Outgoing {
         Some(self.given)
     }
 
+    /// Whether the limit holds bytes up.
+    const fn is_held(&self) -> bool {
+        !self.backlog.is_empty() && self.unsent() >= self.limit
+    }
+
     /// Whether [`Outgoing::blocked`] has something to tell.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        let held = self.kept.get(self.sent);
-        held.is_some_and(|next| next.offset >= self.limit) && self.told_blocked != Some(self.limit)
+        self.is_held() && self.told_blocked != Some(self.limit)
     }
 
     /// The limit to be told in a BLOCKED, once for each limit that holds bytes up.
     pub fn blocked(&mut self) -> Option<u64> {
-        let held = self
-            .kept
-            .get(self.sent)
-            .is_some_and(|next| next.offset >= self.limit);
-        let news = held && self.told_blocked != Some(self.limit);
+        let news = self.is_blocked();
         if news {
             self.told_blocked = Some(self.limit);
         }
@@ -287,16 +274,14 @@ impl Outgoing {
         let mut sample = None;
         while let Some(first) = self.kept.front()
             && first.end() <= received
-            && let Some(sent) = first.sent
         {
-            if sent.times == 1 {
-                sample = Some(now.saturating_duration_since(sent.at));
+            if first.sent.times == 1 {
+                sample = Some(now.saturating_duration_since(first.sent.at));
             }
             self.small -= usize::from(first.text.len() < SMALL);
             self.again.remove(&first.offset);
             self.confirmed = first.end();
             self.kept.pop_front();
-            self.sent -= 1;
         }
         if let Some(sample) = sample {
             self.samples += 1;
@@ -317,8 +302,7 @@ impl Outgoing {
     }
 
     fn repeat(&mut self, which: impl Fn(&Sent) -> bool) {
-        let sent = self.kept.iter().take(self.sent);
-        let lost = sent.filter(|kept| kept.sent.as_ref().is_some_and(&which));
+        let lost = self.kept.iter().filter(|kept| which(&kept.sent));
         self.again.extend(lost.map(|kept| kept.offset));
         if let End::Sent(sent) = &self.end
             && which(sent)
@@ -332,7 +316,7 @@ impl Outgoing {
     pub fn rescue(&mut self, after: Duration, now: Instant) -> Option<u64> {
         let slow = |sent: &Sent| now.saturating_duration_since(sent.at) >= after;
         let first = match (self.kept.front(), &self.end) {
-            (Some(first), _) => first.sent,
+            (Some(first), _) => Some(first.sent),
             (None, End::Sent(sent)) => Some(*sent),
             (None, _) => None,
         };
@@ -352,7 +336,7 @@ impl Outgoing {
     #[must_use]
     pub fn rescue_at(&self, after: Duration) -> Option<Instant> {
         let sent = match (self.kept.front(), &self.end) {
-            (Some(first), _) => first.sent,
+            (Some(first), _) => Some(first.sent),
             (None, End::Sent(sent)) => Some(*sent),
             (None, _) => None,
         };
@@ -375,6 +359,19 @@ impl Outgoing {
     #[must_use]
     pub fn held(&self) -> usize {
         usize::try_from(self.given - self.confirmed).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of memory for what is kept, and for what comes next.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        self.backlog.memory()
+    }
+
+    /// The application has been silent for a while: where nothing is kept, its memory is given back.
+    pub fn rest(&mut self) {
+        if self.kept.is_empty() {
+            self.backlog.rest();
+        }
     }
 
     /// Bytes that were sent more than once.
@@ -404,7 +401,7 @@ impl Outgoing {
     /// Whether a FIN is all that is left to be sent.
     #[must_use]
     pub fn may_end(&self) -> bool {
-        matches!(self.end, End::Due) && self.sent == self.kept.len() && self.again.is_empty()
+        matches!(self.end, End::Due) && self.backlog.is_empty() && self.again.is_empty()
     }
 
     /// The peer has closed in order all that there was, which it does when it has everything.

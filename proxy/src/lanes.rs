@@ -13,6 +13,7 @@ mod hear;
 mod lane;
 mod losses;
 pub(crate) mod open;
+mod reading;
 mod roster;
 pub(crate) mod streams;
 mod tend;
@@ -208,6 +209,8 @@ pub struct Lanes {
     tls: Option<TlsDetails>,
     /// What had moved at the last look.
     seen: u64,
+    /// When memory for what may come is given back, unless something comes before.
+    rest_at: Option<Instant>,
     /// Bytes have waited for room on a lane since the other side was told; told again from then on.
     starved: bool,
     tell_at: Instant,
@@ -243,6 +246,7 @@ impl Lanes {
             key_updates: Counts::default(),
             tls: None,
             seen: 0,
+            rest_at: None,
             starved: false,
             tell_at: Instant::now(),
             losses: Losses::new(),
@@ -439,7 +443,8 @@ impl Lanes {
     }
 
     fn account(&mut self) {
-        let bytes = self.out.held() + self.inc.held();
+        // What stays where it was read is counted there.
+        let bytes = self.out.memory() + self.inc.copied();
         self.keeping.set(bytes);
         if mem::take(&mut self.rescued) {
             let repeated = self.out.repeated();

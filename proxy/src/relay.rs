@@ -4,6 +4,7 @@
 mod canary;
 mod copy;
 mod splice;
+mod straight;
 pub mod tcp;
 mod turn;
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::{BytesMut, buf::Limit};
 use nix::fcntl::{SpliceFFlags, splice};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf},
@@ -149,6 +150,27 @@ impl Transport {
         loop {
             ready!(self.poll_read_ready(cx))?;
             match each!(self, stream => stream.try_read(buffer)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(count) => {
+                    self.emptied(count, room);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// The same as [`Transport::poll_fill`] behind what a buffer holds, which has room for as much as it
+    /// may take.
+    pub(crate) fn poll_fill_buf(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut Limit<&mut BytesMut>,
+    ) -> Poll<io::Result<usize>> {
+        let room = buffer.limit();
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            match each!(self, stream => stream.try_read_buf(buffer)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(count) => {
                     self.emptied(count, room);

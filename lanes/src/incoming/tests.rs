@@ -162,7 +162,7 @@ fn bytes_one_by_one_lie_together() {
     for at in 0..1000 {
         incoming.receive(2 * at, b"x").unwrap();
     }
-    assert_eq!(incoming.ready.len(), 1);
+    assert_eq!(incoming.pieces().count(), 1);
     assert_eq!(taken(&mut incoming), b"xy".repeat(1000));
 }
 
@@ -204,4 +204,45 @@ fn an_empty_stream_ends() {
     incoming.finish(0).unwrap();
     assert!(incoming.is_over());
     assert_eq!((incoming.state().0, incoming.due()), (1, Due::Now));
+}
+
+#[test]
+fn a_large_piece_stays_where_it_was_read_and_small_ones_do_not_keep_it() {
+    let read = |length: usize| Bytes::from((0..length).map(|at| (at % 251) as u8).collect::<Vec<_>>());
+    let mut incoming = Incoming::default();
+    let whole = read(3 * MOST_TEXT);
+    let text = |range: std::ops::Range<usize>| whole.get(range).unwrap();
+    // The second first, then some of what lies before and behind it.
+    let (first, second) = (SHARED - 1, 2 * MOST_TEXT);
+    incoming
+        .receive_in(first as u64, text(first..second), Some(&whole))
+        .unwrap();
+    assert_eq!((incoming.copied(), incoming.held()), (0, second - first));
+    let rest = text(second..second + 10);
+    incoming.receive_in(second as u64, rest, Some(&whole)).unwrap();
+    assert_eq!(incoming.copied(), 10);
+    incoming.receive_in(0, text(0..first), Some(&whole)).unwrap();
+    assert_eq!(incoming.copied(), 10 + first);
+    let places: Vec<_> = incoming.pieces().map(<[u8]>::as_ptr).collect();
+    assert!(!whole.as_ptr_range().contains(&places[0]));
+    assert_eq!(places[1], text(first..second).as_ptr());
+    assert!(!whole.as_ptr_range().contains(&places[2]));
+    incoming.take(first + 5);
+    assert_eq!(incoming.next(), text(first + 5..second));
+    assert_eq!(incoming.copied(), 10);
+    assert_eq!(taken(&mut incoming), text(first + 5..second + 10));
+    assert_eq!((incoming.copied(), incoming.held()), (0, 0));
+    assert!(whole.is_unique());
+}
+
+#[test]
+fn more_is_not_taken_than_there_is() {
+    let mut incoming = Incoming::default();
+    incoming.receive(0, &[1; 3000]).unwrap();
+    incoming.receive(3000, b"abc").unwrap();
+    incoming.take(3001);
+    assert_eq!(incoming.next(), b"bc");
+    incoming.take(100);
+    assert!(incoming.next().is_empty());
+    assert_eq!((incoming.taken, incoming.copied()), (3003, 0));
 }

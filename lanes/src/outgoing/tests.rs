@@ -1,4 +1,5 @@
 use super::*;
+use crate::frame::MOST_TEXT;
 
 fn pushed(text: &[u8]) -> Outgoing {
     let mut outgoing = Outgoing::default();

@@ -15,6 +15,7 @@ use super::{
     hear::{Ears, Heard},
     lane::{Gone, Lane},
     roster::Verdict,
+    tend::STILL,
 };
 
 /// What has come may be confirmed so much later, together with more.
@@ -165,9 +166,9 @@ impl Lanes {
                 left: lane.peer_left,
                 failed: None,
             };
-            let read = lane.poll_read(cx, &mut |frame| {
+            let read = lane.poll_read(cx, &mut |frame, whole| {
                 if heard.failed.is_none() {
-                    heard.failed = ears.hear(frame, &mut heard).err();
+                    heard.failed = ears.hear(frame, whole, &mut heard).err();
                 }
             });
             if let Some(failed) = heard.failed {
@@ -182,6 +183,9 @@ impl Lanes {
         }
         if let Role::Client { begun, .. } = &mut self.role {
             *begun |= self.list.iter().any(|lane| lane.greeted);
+        }
+        if any {
+            self.rest_at = Some(now + STILL);
         }
         for (key, why) in gone {
             any = true;

@@ -2,15 +2,19 @@
 //! move bytes between the caller and what is kept, and wake nobody.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use sekisho_lanes::FIRST_WINDOW;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Lanes;
+use crate::transport::Transport;
+
+/// Most pieces that one write takes from: a megabyte of full ones.
+const PIECES: usize = 64;
 
 impl Lanes {
     fn check(&self) -> io::Result<()> {
@@ -18,6 +22,74 @@ impl Lanes {
             Some(failed) => Err(failed.clone().into_io()),
             None => Ok(()),
         }
+    }
+
+    /// Whether bytes of the application are taken now.
+    ///
+    /// # Errors
+    /// When the stream has failed.
+    pub(crate) fn has_room(&self) -> io::Result<bool> {
+        self.check()?;
+        // Past the bound of the process each stream keeps what any may have under way, and no more.
+        let is_full = self.keeping.memory().is_full() && self.out.held() as u64 >= FIRST_WINDOW;
+        Ok(!is_full && self.out.room() > 0)
+    }
+
+    /// Reads bytes of the application from `transport` to where they are kept; 0 at its end. To be called
+    /// where there [is room](Lanes::has_room).
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        transport: &Transport,
+    ) -> Poll<io::Result<usize>> {
+        ready!(transport.poll_read_ready(cx))?;
+        let filled = self
+            .out
+            .fill(|buffer| match transport.poll_fill_buf(cx, buffer) {
+                Poll::Ready(Ok(_)) => Ok(()),
+                Poll::Ready(Err(error)) => Err(Some(error)),
+                Poll::Pending => Err(None),
+            });
+        match filled {
+            Ok(count) => Poll::Ready(Ok(count)),
+            Err(Some(error)) => Poll::Ready(Err(error)),
+            Err(None) => Poll::Pending,
+        }
+    }
+
+    /// Ends the application's direction. Ready when the other side has confirmed all, and that it is all.
+    pub(crate) fn poll_finish(&mut self) -> Poll<io::Result<()>> {
+        self.check()?;
+        self.out.finish();
+        if self.out.is_over() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Whether there are bytes for the application; `None` after the last.
+    ///
+    /// # Errors
+    /// When the stream has failed.
+    pub(crate) fn has_bytes(&self) -> io::Result<Option<bool>> {
+        self.check()?;
+        let has = !self.inc.next().is_empty();
+        Ok((has || !self.inc.is_over()).then_some(has))
+    }
+
+    /// Writes bytes for the application from where they are kept; returns how many, 0 where the socket
+    /// takes none.
+    ///
+    /// # Errors
+    /// What the system says of `transport`.
+    pub(crate) fn write_to(&mut self, transport: &Transport) -> io::Result<usize> {
+        let pieces = self.inc.pieces().take(PIECES).map(IoSlice::new);
+        let pieces: Vec<_> = pieces.collect();
+        let length = pieces.iter().map(|piece| piece.len()).sum();
+        let written = transport.write_vectored_now(&pieces, length)?;
+        self.inc.take(written);
+        Ok(written)
     }
 }
 
@@ -51,9 +123,7 @@ impl AsyncWrite for Lanes {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.check()?;
-        // Past the bound of the process each stream keeps what any may have under way, and no more.
-        if this.keeping.memory().is_full() && this.out.held() as u64 >= FIRST_WINDOW {
+        if !this.has_room()? {
             return Poll::Pending;
         }
         match this.out.push(buf) {
@@ -66,15 +136,7 @@ impl AsyncWrite for Lanes {
         Poll::Ready(self.check())
     }
 
-    /// Ready when the other side has confirmed all, and that it is all.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.check()?;
-        this.out.finish();
-        if this.out.is_over() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
+        self.get_mut().poll_finish()
     }
 }

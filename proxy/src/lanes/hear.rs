@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use sekisho_lanes::{Count, Frame, Incoming, Outgoing};
 
 use super::LanesError;
@@ -26,7 +27,13 @@ pub(super) struct Ears<'a> {
 }
 
 impl Ears<'_> {
-    pub(super) fn hear(&mut self, frame: Frame<'_>, heard: &mut Heard) -> Result<(), LanesError> {
+    /// Does what a frame says, which lies in `whole` where that may be kept.
+    pub(super) fn hear(
+        &mut self,
+        frame: Frame<'_>,
+        whole: Option<&Bytes>,
+        heard: &mut Heard,
+    ) -> Result<(), LanesError> {
         let misplaced =
             |what: &str| Err(LanesError::Frame(format!("{what} where it has no place")));
         if self.client && !heard.greeted {
@@ -48,7 +55,9 @@ impl Ears<'_> {
                 if heard.left {
                     return misplaced("DATA behind LEAVE");
                 }
-                Ok(self.inc.receive(offset, text)?)
+                // Kept there, a piece keeps all else that was read with it, be that nothing but words.
+                let whole = whole.filter(|_| !self.memory.is_full());
+                Ok(self.inc.receive_in(offset, text, whole)?)
             }
             Frame::Ack {
                 received,
@@ -69,5 +78,38 @@ impl Ears<'_> {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::held::Keeping;
+
+    #[test]
+    fn where_memory_is_short_a_piece_keeps_no_more_than_itself() {
+        let memory = Memory::new(100);
+        let mut keeping = Keeping::nothing(std::sync::Arc::clone(&memory));
+        let now = Instant::now();
+        let (mut out, mut inc) = (Outgoing::default(), Incoming::default());
+        let mut count = Count::fixed(1, now);
+        let whole = Bytes::from(vec![7; 100_000]);
+        for (held, copied) in [(0, 0), (100, 16_000)] {
+            keeping.set(held);
+            let mut ears = Ears {
+                out: &mut out,
+                inc: &mut inc,
+                count: &mut count,
+                memory: &memory,
+                client: false,
+                now,
+            };
+            let text = whole.get(..16_000).unwrap();
+            let offset = ears.inc.received();
+            let data = Frame::Data { offset, text };
+            ears.hear(data, Some(&whole), &mut Heard::default()).unwrap();
+            assert_eq!(inc.copied(), copied);
+        }
+        assert_eq!(inc.held(), 32_000);
     }
 }

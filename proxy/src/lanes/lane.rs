@@ -6,15 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use sekisho_lanes::{
     Frame, FrameError, Outgoing,
     frame::{HEADER as FRAME, MOST_TEXT, OFFSET, data_header, decode},
 };
-use sekisho_record::{Alert, Counts, HEADER, Layout, MAX_PLAINTEXT, MAX_RECORD, SLOT, Session};
+use sekisho_record::{Alert, Counts, HEADER, MAX_PLAINTEXT, MAX_RECORD, SLOT, Session};
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{losses::LaneLosses, streams::Place};
+use super::{losses::LaneLosses, reading::Reading, streams::Place};
 use crate::{
     endpoint,
     path::{self, Momentary, PathDetails},
@@ -23,8 +24,6 @@ use crate::{
     wire::{Wire, tls_error, truncated},
 };
 
-/// Records opened in one turn.
-const RECORDS: usize = 256;
 /// Full records that one read has room for, at most.
 const MOST: usize = 32;
 /// Pieces sealed for one write: what a lane takes that it may not get rid of.
@@ -58,6 +57,7 @@ impl From<io::Error> for Gone {
 pub(super) struct Lane {
     pub(super) key: u64,
     wire: Wire,
+    reading: Reading,
     /// The beginning of a frame whose rest has not come.
     partial: Vec<u8>,
     /// Frames to go before the next data.
@@ -85,14 +85,16 @@ pub(super) type Held = (
 );
 
 impl Lane {
-    pub(super) fn new(key: u64, wire: Wire, rest: Vec<u8>, held: Held) -> Self {
+    pub(super) fn new(key: u64, mut wire: Wire, rest: Vec<u8>, held: Held) -> Self {
         if let Transport::Tcp(stream) = &wire.transport {
             let socket = SockRef::from(stream);
             // Without it, more waits in the kernel, and nothing else is wrong.
             let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
         }
+        let come = wire.input.take();
         Self {
             key,
+            reading: Reading::new(wire.input.memory(), &come),
             wire,
             partial: rest,
             words: Vec::new(),
@@ -150,19 +152,24 @@ impl Lane {
         self.words.extend(frames);
     }
 
+    /// Nothing has moved for a while: it keeps no memory for what may come.
+    pub(super) fn rest(&mut self) {
+        self.reading.rest();
+    }
+
     pub(super) fn abort_on_close(&self) {
         self.wire.transport.abort_on_close();
     }
 
-    /// Reads once and hands each frame to `on`. Returns whether anything came; where it did not, the
-    /// task is woken when something does.
+    /// Reads once and hands each frame to `on`, with what it lies in where that may be kept. Returns
+    /// whether anything came; where it did not, the task is woken when something does.
     ///
     /// # Errors
     /// When the lane is of no more use. What came before was handed on.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        on: &mut dyn FnMut(Frame<'_>),
+        on: &mut dyn FnMut(Frame<'_>, Option<&Bytes>),
     ) -> Result<bool, Gone> {
         if !self.partial.is_empty() {
             // What came with the frame that opened it.
@@ -172,55 +179,40 @@ impl Lane {
         let Some(tls) = &mut self.wire.tls else {
             return Err(io::Error::from(io::ErrorKind::Unsupported).into());
         };
-        if tls.session.is_closed() {
+        let session = &mut tls.session;
+        if session.is_closed() {
             return Err(Gone::Closed);
         }
-        let have = self.wire.input.bytes().len();
-        let whole = tls.session.failure().is_some() || Session::is_ready(self.wire.input.bytes());
-        let room = if whole { 0 } else { self.slots * MAX_RECORD };
-        let (input, transport) = (&mut self.wire.input, &self.wire.transport);
-        let (partial, session) = (&mut self.partial, &mut tls.session);
-        let read = scratch::lend(self.wire.compartment, have + room, |lent, found| {
-            if let Some(begin) = lent.room().get_mut(..have) {
-                begin.copy_from_slice(input.bytes());
+        if session.failure().is_none() && !Session::is_ready(self.reading.bytes()) {
+            let transport = &self.wire.transport;
+            if transport.poll_read_ready(cx)?.is_pending() {
+                return Ok(false);
             }
-            let mut read = 0;
-            if !whole {
-                let rest = lent.room().get_mut(have..).unwrap_or_default();
-                read = match transport.poll_fill(cx, rest) {
-                    Poll::Pending => return Ok(None),
-                    Poll::Ready(read) => read?,
-                };
-                if read == 0 {
-                    return Err(truncated().into());
-                }
+            let wanted = self.slots * MAX_RECORD;
+            let mut room = self.reading.room(wanted);
+            let most = room.limit();
+            let read = match transport.poll_fill_buf(cx, &mut room) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(read) => read?,
+            };
+            if read == 0 {
+                return Err(truncated().into());
             }
-            lent.fill(have + read);
-            let bytes = lent.written();
-            let done = session.open(bytes, Layout::Keep, RECORDS, found);
-            let done = done.map_err(tls_error)?;
-            input.take();
-            input.extend(bytes.get(done..).unwrap_or_default());
-            for range in found.drain(..) {
-                let text = bytes.get(range).unwrap_or_default();
-                if partial.is_empty() {
-                    let done = each(text, on)?;
-                    partial.extend(text.get(done..).unwrap_or_default());
-                } else {
-                    partial.extend(text);
-                    *partial = frames(std::mem::take(partial), on)?;
-                }
-            }
-            Ok::<_, Gone>(Some(read))
-        })?;
-        let Some(read) = read else {
-            return Ok(false);
-        };
-        if !whole {
-            if read >= room {
+            if read >= wanted {
                 self.slots = (self.slots * 2).min(MOST);
-            } else if read < room / 4 {
+            } else if read < most.min(wanted / 4) {
                 self.slots = (self.slots / 2).max(2);
+            }
+        }
+        let (opened, found) = self.reading.open(session).map_err(tls_error)?;
+        for range in found {
+            let text = opened.get(range).unwrap_or_default();
+            if self.partial.is_empty() {
+                let done = each(text, Some(&opened), on)?;
+                self.partial.extend(text.get(done..).unwrap_or_default());
+            } else {
+                self.partial.extend(text);
+                self.partial = frames(std::mem::take(&mut self.partial), on)?;
             }
         }
         Ok(true)
@@ -352,7 +344,7 @@ impl Lane {
         // Unread, what comes late would make the kernel turn our end into a reset.
         let gone = std::future::poll_fn(|cx| {
             loop {
-                match self.poll_read(cx, &mut |_| {}) {
+                match self.poll_read(cx, &mut |_, _| {}) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Pending,
                     Err(gone) => return Poll::Ready(gone),
@@ -373,22 +365,29 @@ pub(super) struct Wrote {
 }
 
 /// Hands on each frame that `bytes` begin with; returns how many bytes they have.
-fn each(bytes: &[u8], on: &mut dyn FnMut(Frame<'_>)) -> Result<usize, Gone> {
+fn each(
+    bytes: &[u8],
+    whole: Option<&Bytes>,
+    on: &mut dyn FnMut(Frame<'_>, Option<&Bytes>),
+) -> Result<usize, Gone> {
     let mut done = 0;
     while let Some((frame, length)) =
         decode(bytes.get(done..).unwrap_or_default()).map_err(Gone::Broken)?
     {
         if let Some(frame) = frame {
-            on(frame);
+            on(frame, whole);
         }
         done += length;
     }
     Ok(done)
 }
 
-/// The same; returns what is left.
-fn frames(mut bytes: Vec<u8>, on: &mut dyn FnMut(Frame<'_>)) -> Result<Vec<u8>, Gone> {
-    let done = each(&bytes, on)?;
+/// The same, of bytes that are not kept; returns what is left.
+fn frames(
+    mut bytes: Vec<u8>,
+    on: &mut dyn FnMut(Frame<'_>, Option<&Bytes>),
+) -> Result<Vec<u8>, Gone> {
+    let done = each(&bytes, None, on)?;
     bytes.drain(..done);
     Ok(bytes)
 }

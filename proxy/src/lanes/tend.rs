@@ -8,7 +8,7 @@ use std::{
 
 use sekisho_lanes::{Advice, Frame};
 
-use super::{ALONE, Lanes, LanesError, Role, drive::SOON};
+use super::{ALONE, Lanes, LanesError, Role, drive::SOON, lane::Lane};
 
 /// A piece that is not confirmed after so many of the usual times holds the others up.
 const LATE: u32 = 4;
@@ -18,6 +18,8 @@ const EARLIEST: Duration = Duration::from_millis(300);
 const MOST_DOUBLED: u32 = 6;
 /// A side that dials nothing tells the other that its lanes hold it up this often.
 const TELL: Duration = Duration::from_millis(200);
+/// A stream on which nothing comes for so long keeps no memory for what may.
+pub(super) const STILL: Duration = Duration::from_secs(1);
 /// A stream at rest looks this often whether it has too many lanes.
 const REST: Duration = Duration::from_secs(31);
 
@@ -131,6 +133,15 @@ impl Lanes {
             }
         }
         self.seen = moved;
+        if let Some(when) = self.rest_at {
+            if now < when {
+                timer = Some(timer.map_or(when, |known| known.min(when)));
+            } else {
+                self.rest_at = None;
+                self.out.rest();
+                self.list.iter_mut().for_each(Lane::rest);
+            }
+        }
         if let Some(when) = timer {
             self.timer.as_mut().reset(when.into());
             any |= self.timer.as_mut().poll(cx).is_ready();

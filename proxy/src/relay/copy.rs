@@ -68,14 +68,14 @@ pub(super) async fn copy(
 }
 
 /// One direction. It owns a buffer only while bytes are under way.
-struct Direction {
-    from: Side,
-    to: Side,
+pub(super) struct Direction {
+    pub(super) from: Side,
+    pub(super) to: Side,
     buffer: BytesMut,
     written: usize,
     unflushed: bool,
-    ended: bool,
-    done: bool,
+    pub(super) ended: bool,
+    pub(super) done: bool,
 }
 
 impl Direction {
@@ -98,6 +98,15 @@ impl Direction {
         writer: &mut Stream,
         counters: &Counters,
     ) -> Poll<Result<(), RelayError>> {
+        match (&mut *reader, &mut *writer) {
+            (Stream::Wire(reader), Stream::Lanes(lanes)) if reader.tls.is_none() => {
+                return self.poll_into(cx, reader, lanes, counters);
+            }
+            (Stream::Lanes(lanes), Stream::Wire(writer)) if writer.tls.is_none() => {
+                return self.poll_out_of(cx, lanes, writer, counters);
+            }
+            _ => {}
+        }
         let (from, to) = (self.from, self.to);
         let failed = |side| move |error| RelayError { side, error };
         while !self.done {

@@ -1,0 +1,309 @@
+//! What the application has given and no lane has had room for yet.
+//!
+//! It lies in chunks of several pieces, filled one behind the other. A piece is cut out of its chunk where it
+//! lies when a lane takes it. A chunk whose pieces are all confirmed is filled again: memory that is asked
+//! for anew is cold, and the kernel clears each page of it.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut as _, Bytes, BytesMut, buf::Limit};
+
+use crate::frame::MOST_TEXT;
+
+/// Most pieces of one chunk: 256 KiB.
+const MOST_PIECES: usize = 16;
+/// Chunks to be filled again, beyond which those that are not needed are given back.
+const SPARE: usize = 4;
+
+#[derive(Debug, Default)]
+struct Chunk {
+    /// What is left in it, and the room behind that.
+    bytes: BytesMut,
+    /// Its capacity, pieces that were cut out of it and all.
+    size: usize,
+}
+
+impl Chunk {
+    fn new(size: usize) -> Self {
+        let bytes = BytesMut::with_capacity(size);
+        let size = bytes.capacity();
+        Self { bytes, size }
+    }
+
+    fn room(&self) -> usize {
+        self.bytes.capacity() - self.bytes.len()
+    }
+}
+
+/// Bytes in order, not sent yet.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    full: VecDeque<Chunk>,
+    /// The last one, and room behind what it holds.
+    filling: Chunk,
+    /// Those of which all was cut out, the oldest first.
+    spent: VecDeque<Chunk>,
+    bytes: usize,
+    /// Of all chunks.
+    memory: usize,
+    /// Pieces that a new chunk has room for: more while they are filled at once.
+    pieces: usize,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self {
+            full: VecDeque::new(),
+            filling: Chunk::default(),
+            spent: VecDeque::new(),
+            bytes: 0,
+            memory: 0,
+            pieces: 1,
+        }
+    }
+}
+
+impl Backlog {
+    /// Bytes in it.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Bytes of memory of its chunks, in which pieces lie that were cut out of it, too.
+    pub(crate) const fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// Lets `read` append up to `most` bytes, where they stay. Returns how many.
+    ///
+    /// # Errors
+    /// That of `read`; nothing is appended then.
+    pub(crate) fn fill<E>(
+        &mut self,
+        most: usize,
+        read: impl FnOnce(&mut Limit<&mut BytesMut>) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let room = self.room().min(most);
+        let bytes = &mut self.filling.bytes;
+        let before = bytes.len();
+        let outcome = read(&mut (&mut *bytes).limit(room));
+        if outcome.is_err() {
+            bytes.truncate(before);
+        }
+        let count = bytes.len() - before;
+        self.bytes += count;
+        outcome?;
+        self.fit(count);
+        if count < self.pieces * MOST_TEXT / 4 {
+            self.pieces = (self.pieces / 2).max(1);
+        }
+        Ok(count)
+    }
+
+    /// A chunk that is filled at once is followed by larger ones.
+    fn fit(&mut self, count: usize) {
+        if count >= self.pieces * MOST_TEXT {
+            self.pieces = (self.pieces * 2).min(MOST_PIECES);
+        }
+    }
+
+    /// Bytes for which there is room in the last chunk: in another one, where little is left.
+    fn room(&mut self) -> usize {
+        let wanted = self.pieces * MOST_TEXT;
+        if self.filling.room() < wanted / 4 {
+            let next = self.spare(wanted).unwrap_or_else(|| {
+                let next = Chunk::new(wanted);
+                self.memory += next.size;
+                next
+            });
+            let last = std::mem::replace(&mut self.filling, next);
+            if !last.bytes.is_empty() {
+                self.full.push_back(last);
+            } else if last.size > 0 {
+                self.spent.push_back(last);
+            }
+        }
+        self.filling.room()
+    }
+
+    /// A chunk of which nothing is kept any more. Gives back those that are too small, and one more that
+    /// is not needed.
+    fn spare(&mut self, wanted: usize) -> Option<Chunk> {
+        let mut found = None;
+        while let Some(first) = self.spent.front_mut()
+            // All of it has room again only where no piece of it is left.
+            && first.bytes.try_reclaim(first.size)
+        {
+            let chunk = self.spent.pop_front()?;
+            if found.is_some() {
+                self.memory -= chunk.size;
+                break;
+            }
+            if chunk.size < wanted {
+                self.memory -= chunk.size;
+                continue;
+            }
+            found = Some(chunk);
+            if self.spent.len() <= SPARE {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Appends a copy.
+    pub(crate) fn push(&mut self, mut text: &[u8]) {
+        while !text.is_empty() {
+            let (now, rest) = text.split_at(text.len().min(self.room()));
+            self.filling.bytes.extend_from_slice(now);
+            self.bytes += now.len();
+            self.fit(now.len());
+            text = rest;
+        }
+    }
+
+    /// How many bytes lie together at its beginning, at most a piece.
+    pub(crate) fn first(&self) -> usize {
+        let first = self.full.front().unwrap_or(&self.filling);
+        first.bytes.len().min(MOST_TEXT)
+    }
+
+    /// Takes the first piece out, of `most` bytes at most.
+    pub(crate) fn cut(&mut self, most: usize) -> Bytes {
+        let count = self.first().min(most);
+        self.bytes -= count;
+        let Some(first) = self.full.front_mut() else {
+            return self.filling.bytes.split_to(count).freeze();
+        };
+        let piece = first.bytes.split_to(count).freeze();
+        if first.bytes.is_empty() {
+            self.spent.extend(self.full.pop_front());
+        }
+        piece
+    }
+
+    /// Gives its memory back, where it holds nothing. To be called where no piece of it is kept.
+    pub(crate) fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(backlog: &mut Backlog) -> (Vec<u8>, usize) {
+        let (mut all, mut pieces) = (Vec::new(), 0);
+        while !backlog.is_empty() {
+            all.extend(backlog.cut(usize::MAX));
+            pieces += 1;
+        }
+        (all, pieces)
+    }
+
+    #[test]
+    fn what_is_given_comes_out_in_order_whatever_it_was_cut_into() {
+        let text: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+        let mut backlog = Backlog::default();
+        let (mut given, mut cut) = (0, Vec::new());
+        for step in 0_usize.. {
+            let rest = &text[given..];
+            if rest.is_empty() {
+                break;
+            }
+            if step % 3 == 0 {
+                let some = &rest[..rest.len().min(step * 977 % 40_000)];
+                backlog.push(some);
+                given += some.len();
+            } else {
+                let filled = backlog.fill(200_000, |buffer| {
+                    let count = buffer.remaining_mut().min(rest.len());
+                    buffer.put_slice(&rest[..count]);
+                    Ok::<_, ()>(())
+                });
+                given += filled.unwrap();
+            }
+            if step % 2 == 0 {
+                cut.extend(backlog.cut(step * 613 % MOST_TEXT));
+            }
+            assert_eq!(backlog.len(), given - cut.len());
+        }
+        cut.extend(all(&mut backlog).0);
+        assert!(cut == text);
+    }
+
+    #[test]
+    fn a_fast_application_fills_pieces_and_a_slow_one_keeps_little() {
+        let mut backlog = Backlog::default();
+        let fill = |backlog: &mut Backlog, most: usize| {
+            backlog.fill(512 * 1024, |buffer| {
+                let count = buffer.remaining_mut().min(most);
+                buffer.put_bytes(7, count);
+                Ok::<_, ()>(())
+            })
+        };
+        let filled: Vec<_> = (0..7).map(|_| fill(&mut backlog, usize::MAX).unwrap()).collect();
+        let pieces: Vec<_> = filled.iter().map(|count| count / MOST_TEXT).collect();
+        assert_eq!(pieces, [1, 2, 4, 8, 16, 16, 16]);
+        assert_eq!(all(&mut backlog).1, pieces.iter().sum());
+        for _ in 0..100 {
+            assert_eq!(fill(&mut backlog, 10), Ok(10));
+        }
+        assert_eq!(all(&mut backlog).1, 1, "small reads lie together");
+        backlog.rest();
+        assert_eq!(backlog.memory(), 0);
+    }
+
+    #[test]
+    fn a_chunk_is_filled_again_once_nothing_of_it_is_kept() {
+        let mut backlog = Backlog::default();
+        let mut kept = VecDeque::new();
+        let mut addresses = std::collections::BTreeSet::new();
+        for round in 0..100_u8 {
+            backlog.push(&vec![round; 16 * MOST_TEXT]);
+            while !backlog.is_empty() {
+                let piece = backlog.cut(usize::MAX);
+                assert!(piece.iter().all(|byte| *byte == round));
+                kept.push_back((round, piece));
+            }
+            if round >= 50 {
+                addresses.insert(kept.back().unwrap().1.as_ptr());
+            }
+            // As much as is under way.
+            while kept.len() > 10 * 16 {
+                let (of, piece) = kept.pop_front().unwrap();
+                assert!(piece.iter().all(|byte| *byte == of), "nothing was written over it");
+            }
+        }
+        assert!(addresses.len() < 14, "{} chunks", addresses.len());
+        let busy = backlog.memory();
+        assert!((160 * MOST_TEXT..240 * MOST_TEXT).contains(&busy), "{busy}");
+        // Less is under way: the chunks for more are given back, one by one.
+        kept.clear();
+        for _ in 0..40 {
+            backlog.push(&[0; 16 * MOST_TEXT]);
+            while !backlog.is_empty() {
+                backlog.cut(usize::MAX);
+            }
+        }
+        assert!(backlog.memory() <= (SPARE + 2) * 16 * MOST_TEXT, "{}", backlog.memory());
+    }
+
+    #[test]
+    fn of_a_read_that_fails_nothing_stays() {
+        let mut backlog = Backlog::default();
+        backlog.push(b"abc");
+        let failed = backlog.fill(100, |buffer| {
+            buffer.put_slice(b"xyz");
+            Err("no")
+        });
+        assert_eq!(failed, Err("no"));
+        assert_eq!(all(&mut backlog).0, b"abc");
+    }
+}
