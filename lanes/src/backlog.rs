@@ -10,8 +10,8 @@ use bytes::{BufMut as _, Bytes, BytesMut, buf::Limit};
 
 use crate::frame::MOST_TEXT;
 
-/// Most pieces of one chunk: 256 KiB.
-const MOST_PIECES: usize = 16;
+/// Most pieces of one chunk: 512 KiB.
+const MOST_PIECES: usize = 32;
 /// Chunks to be filled again, beyond which those that are not needed are given back.
 const SPARE: usize = 4;
 
@@ -242,15 +242,17 @@ mod tests {
     fn a_fast_application_fills_pieces_and_a_slow_one_keeps_little() {
         let mut backlog = Backlog::default();
         let fill = |backlog: &mut Backlog, most: usize| {
-            backlog.fill(512 * 1024, |buffer| {
+            backlog.fill(1 << 20, |buffer| {
                 let count = buffer.remaining_mut().min(most);
                 buffer.put_bytes(7, count);
                 Ok::<_, ()>(())
             })
         };
-        let filled: Vec<_> = (0..7).map(|_| fill(&mut backlog, usize::MAX).unwrap()).collect();
+        let filled: Vec<_> = (0..8)
+            .map(|_| fill(&mut backlog, usize::MAX).unwrap())
+            .collect();
         let pieces: Vec<_> = filled.iter().map(|count| count / MOST_TEXT).collect();
-        assert_eq!(pieces, [1, 2, 4, 8, 16, 16, 16]);
+        assert_eq!(pieces, [1, 2, 4, 8, 16, 32, 32, 32]);
         assert_eq!(all(&mut backlog).1, pieces.iter().sum());
         for _ in 0..100 {
             assert_eq!(fill(&mut backlog, 10), Ok(10));
@@ -266,7 +268,7 @@ mod tests {
         let mut kept = VecDeque::new();
         let mut addresses = std::collections::BTreeSet::new();
         for round in 0..100_u8 {
-            backlog.push(&vec![round; 16 * MOST_TEXT]);
+            backlog.push(&vec![round; 32 * MOST_TEXT]);
             while !backlog.is_empty() {
                 let piece = backlog.cut(usize::MAX);
                 assert!(piece.iter().all(|byte| *byte == round));
@@ -276,23 +278,30 @@ mod tests {
                 addresses.insert(kept.back().unwrap().1.as_ptr());
             }
             // As much as is under way.
-            while kept.len() > 10 * 16 {
+            while kept.len() > 10 * 32 {
                 let (of, piece) = kept.pop_front().unwrap();
-                assert!(piece.iter().all(|byte| *byte == of), "nothing was written over it");
+                assert!(
+                    piece.iter().all(|byte| *byte == of),
+                    "nothing was written over it"
+                );
             }
         }
         assert!(addresses.len() < 14, "{} chunks", addresses.len());
         let busy = backlog.memory();
-        assert!((160 * MOST_TEXT..240 * MOST_TEXT).contains(&busy), "{busy}");
+        assert!((320 * MOST_TEXT..480 * MOST_TEXT).contains(&busy), "{busy}");
         // Less is under way: the chunks for more are given back, one by one.
         kept.clear();
         for _ in 0..40 {
-            backlog.push(&[0; 16 * MOST_TEXT]);
+            backlog.push(&vec![0; 32 * MOST_TEXT]);
             while !backlog.is_empty() {
                 backlog.cut(usize::MAX);
             }
         }
-        assert!(backlog.memory() <= (SPARE + 2) * 16 * MOST_TEXT, "{}", backlog.memory());
+        assert!(
+            backlog.memory() <= (SPARE + 2) * 32 * MOST_TEXT,
+            "{}",
+            backlog.memory()
+        );
     }
 
     #[test]

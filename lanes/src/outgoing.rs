@@ -12,6 +12,8 @@ use crate::{FIRST_WINDOW, LARGEST_WINDOW, backlog::Backlog, incoming::MOST_SMALL
 
 /// Bytes taken from the application before a lane has room for them.
 const BACKLOG: usize = 512 * 1024;
+/// No more are taken while so many wait: each time costs the application a wake-up, so it is to be worth it.
+const WAITING: usize = BACKLOG / 4;
 /// A piece shorter than this is a small one.
 const SMALL: usize = 1024;
 /// Most small pieces under way: half of what a receiver bears out of order.
@@ -118,7 +120,7 @@ impl Outgoing {
     /// Bytes that [`Outgoing::push`] would take now.
     #[must_use]
     pub fn room(&self) -> usize {
-        if !matches!(self.end, End::Open) {
+        if !matches!(self.end, End::Open) || self.backlog.len() > WAITING {
             return 0;
         }
         let kept = self.given - self.confirmed;

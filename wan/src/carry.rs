@@ -2,7 +2,8 @@
 //!
 //! It sleeps in `ppoll` until there is something to read or the next packet is due, with the kernel's
 //! timer slack at its least (it is 50 µs by default) and at real-time priority, and never spins: the
-//! programs that are measured need the cores, and waking up takes some tens of microseconds.
+//! programs that are measured need the cores, and waking up takes some tens of microseconds. For the same
+//! reason it wakes seldom where packets come one on the heels of the other: see [`crate::moderation`].
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -24,6 +25,7 @@ use crate::{
     counters::Counters,
     device::{Device, Nothing},
     error::Error,
+    moderation::Moderation,
     path::Path,
     priority,
     settings::nanos,
@@ -55,20 +57,34 @@ impl Carrier {
         self.is_real_time
             .store(priority::raise(), Ordering::Relaxed);
         let mut buffer = self.path.for_reading();
+        let mut moderation = Moderation::new(self.path.delay());
         loop {
-            let outcome = self.turn(&mut buffer);
+            let outcome = self.turn(&mut buffer, moderation.ahead());
             let told = *self.path.counters();
             *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = told;
-            if self.wait(outcome?)? {
+            let is_idle = outcome?;
+            let pause = moderation.pause(self.now()).filter(|_| is_idle);
+            if let Some(pause) = pause
+                && self.poll(Some(pause), false)?
+            {
                 return Ok(());
             }
+            let time = match self.path.next() {
+                _ if !is_idle => Some(0),
+                Some(next) => Some(next.saturating_sub(self.now())),
+                None => None,
+            };
+            if self.poll(time, true)? {
+                return Ok(());
+            }
+            moderation.woke(self.now());
         }
     }
 
-    /// Reads and writes; whether there is nothing more to read.
-    fn turn(&mut self, buffer: &mut Vec<u8>) -> Result<bool, Error> {
+    /// Reads, and writes what is due, or will be so soon; whether there is nothing more to read.
+    fn turn(&mut self, buffer: &mut Vec<u8>, ahead: Nanos) -> Result<bool, Error> {
         for _ in 0..TURN {
-            self.write_due()?;
+            self.write_due(ahead)?;
             match self.from.read(buffer) {
                 Ok(length) => {
                     let now = self.now();
@@ -81,12 +97,12 @@ impl Carrier {
         Ok(false)
     }
 
-    fn write_due(&mut self) -> Result<(), Error> {
+    fn write_due(&mut self, ahead: Nanos) -> Result<(), Error> {
         if self.path.next().is_none() {
             return Ok(());
         }
         let mut now = self.now();
-        while let Some(leaving) = self.path.due(now) {
+        while let Some(leaving) = self.path.due(now.saturating_add(ahead)) {
             let outcome = self.to.write(leaving.frame());
             self.path.left(leaving, now, outcome.is_ok());
             if outcome == Err(Nothing::Gone) {
@@ -97,25 +113,20 @@ impl Carrier {
         Ok(())
     }
 
-    /// Until there is something to do, which there is already unless it `is_idle`; whether that is to
-    /// stop.
-    fn wait(&self, is_idle: bool) -> Result<bool, Error> {
-        let time = match self.path.next() {
-            _ if !is_idle => Some(Duration::ZERO),
-            Some(next) => Some(Duration::from_nanos(next.saturating_sub(self.now()))),
-            None => None,
-        };
-        let time = time.map(TimeSpec::from);
-        let mut events = [
-            PollFd::new(self.from.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.stop.as_fd(), PollFlags::POLLIN),
-        ];
-        match ppoll(&mut events, time, None) {
+    /// Sleeps so long, or without end; at most until there is something to read, where it is to be `read`.
+    /// Whether the thread is to stop.
+    fn poll(&self, time: Option<Nanos>, read: bool) -> Result<bool, Error> {
+        let time = time.map(Duration::from_nanos).map(TimeSpec::from);
+        let stop = PollFd::new(self.stop.as_fd(), PollFlags::POLLIN);
+        let mut events = [stop, PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
+        let count = if read { 2 } else { 1 };
+        let events = events.get_mut(..count).unwrap_or_default();
+        match ppoll(events, time, None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(Error::Wait(error.into())),
         }
-        let [_, stop] = events;
-        Ok(stop.revents().is_some_and(|found| !found.is_empty()))
+        let stop = events.first().and_then(PollFd::revents);
+        Ok(stop.is_some_and(|found| !found.is_empty()))
     }
 
     fn now(&self) -> Nanos {

@@ -26,6 +26,7 @@ mod frame;
 mod jitter;
 mod line;
 mod loss;
+mod moderation;
 mod namespace;
 mod path;
 mod pool;

@@ -96,6 +96,11 @@ impl Path {
         }
     }
 
+    /// How long a packet is under way, at least.
+    pub(crate) const fn delay(&self) -> Nanos {
+        self.delay
+    }
+
     /// A buffer to read the next frame into.
     pub(crate) fn for_reading(&mut self) -> Vec<u8> {
         self.pool.for_reading()

@@ -196,3 +196,17 @@ fn of_small_pieces_only_so_many_are_under_way() {
     outgoing.push(b"x");
     assert!(outgoing.next(1, false, now).is_some());
 }
+
+#[test]
+fn bytes_are_taken_many_at_a_time() {
+    let now = Instant::now();
+    let mut outgoing = Outgoing::default();
+    assert_eq!(outgoing.push(&vec![1; BACKLOG + 1]), BACKLOG);
+    let mut taken = 0;
+    while outgoing.next(1, false, now).is_some() {
+        let more = outgoing.push(&vec![1; BACKLOG]);
+        assert!(more == 0 || more >= BACKLOG - WAITING, "{more}");
+        taken += usize::from(more > 0);
+    }
+    assert!(taken > 0);
+}

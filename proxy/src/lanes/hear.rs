@@ -107,7 +107,8 @@ mod tests {
             let text = whole.get(..16_000).unwrap();
             let offset = ears.inc.received();
             let data = Frame::Data { offset, text };
-            ears.hear(data, Some(&whole), &mut Heard::default()).unwrap();
+            ears.hear(data, Some(&whole), &mut Heard::default())
+                .unwrap();
             assert_eq!(inc.copied(), copied);
         }
         assert_eq!(inc.held(), 32_000);

@@ -151,7 +151,7 @@ mod tests {
         let mut reading = Reading::new(&memory, b"");
         assert_eq!(memory.held(), 0);
         let mut room = reading.room(40_000);
-        assert_eq!(room.limit(), 40_000);
+        assert_eq!(room.remaining_mut(), 40_000);
         room.put_bytes(7, 30_000);
         let counted = memory.held();
         assert!(counted >= 40_000);
@@ -161,7 +161,7 @@ mod tests {
         };
         let kept = Bytes::from_owner(kept).slice(5..6);
         // Not much is left of it: what was not opened is moved.
-        let room = reading.room(40_000).limit();
+        let room = reading.room(40_000).remaining_mut();
         assert_eq!((room, reading.bytes()), (40_000, &[7; 1000][..]));
         let both = memory.held();
         assert!(both >= 2 * counted);
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(reading.bytes(), b"abc");
         reading.room(40_000).put_bytes(1, 15_000);
         let counted = memory.held();
-        assert_eq!(reading.room(40_000).limit(), 25_000);
+        assert_eq!(reading.room(40_000).remaining_mut(), 25_000);
         assert_eq!(memory.held(), counted);
     }
 }
