@@ -248,6 +248,23 @@ async fn a_receiver_that_does_not_read_costs_a_bounded_amount_of_memory() {
 }
 
 #[tokio::test]
+async fn a_stream_that_rests_keeps_no_memory_and_goes_on() {
+    let (world, mut stream, _between) = world(4).await;
+    let memory = || world.proxy.memory().held();
+    for _ in 0..2 {
+        let text = vec![7; 1 << 20];
+        let mut back = vec![0; text.len()];
+        let (mut reader, mut writer) = stream.split();
+        let (sent, received) = tokio::join!(writer.write_all(&text), reader.read_exact(&mut back));
+        sent.and(received).unwrap();
+        assert!(back == text);
+        assert!(memory() > 0, "what it was moved through");
+        wait_for("nothing is kept", SOON, || memory() == 0).await;
+    }
+    assert_eq!(world.proxy.registry().len(), 2);
+}
+
+#[tokio::test]
 async fn svids_rotate_while_lanes_die_and_bytes_flow() {
     let (world, mut stream, between) = world(4).await;
     ping(&mut stream).await.unwrap();
