@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes};
 use libfuzzer_sys::fuzz_target;
 use sekisho_lanes::{Frame, Incoming, LARGEST_WINDOW, Outgoing, frame};
 
@@ -44,7 +44,11 @@ fuzz_target!(|bytes: &[u8]| {
             }
             Some(Frame::Leave) => {
                 outgoing.lost(1);
-                outgoing.push(&[7; 500]);
+                let filled = outgoing.fill(|buffer| {
+                    buffer.put_bytes(7, buffer.remaining_mut().min(50_000));
+                    Ok::<_, ()>(())
+                });
+                assert!(filled.is_ok());
                 true
             }
             _ => true,

@@ -1,4 +1,4 @@
-//! What the application has given and no lane has had room for yet.
+//! What the application has given and no lane has had room for yet, and the memory of what was sent.
 //!
 //! It lies in chunks of several pieces, filled one behind the other. A piece is cut out of its chunk where it
 //! lies when a lane takes it. A chunk whose pieces are all confirmed is filled again: memory that is asked
@@ -10,10 +10,10 @@ use bytes::{BufMut as _, Bytes, BytesMut, buf::Limit};
 
 use crate::frame::MOST_TEXT;
 
-/// Most pieces of one chunk: 512 KiB.
-const MOST_PIECES: usize = 32;
-/// Chunks to be filled again, beyond which those that are not needed are given back.
-const SPARE: usize = 4;
+/// Most pieces of one chunk: what is taken at a time, so that nothing of it is left over (384 KiB).
+const MOST_PIECES: usize = 24;
+/// Chunks that are kept to be filled again, while the application fills large ones.
+const SPARE: usize = 2;
 
 #[derive(Debug, Default)]
 struct Chunk {
@@ -130,29 +130,38 @@ impl Backlog {
         self.filling.room()
     }
 
-    /// A chunk of which nothing is kept any more. Gives back those that are too small, and one more that
-    /// is not needed.
+    /// A chunk of which nothing is kept any more; gives back those that are too small.
     fn spare(&mut self, wanted: usize) -> Option<Chunk> {
-        let mut found = None;
-        while let Some(first) = self.spent.front_mut()
-            // All of it has room again only where no piece of it is left.
-            && first.bytes.try_reclaim(first.size)
-        {
-            let chunk = self.spent.pop_front()?;
-            if found.is_some() {
-                self.memory -= chunk.size;
-                break;
+        while let Some(chunk) = self.free() {
+            if chunk.size >= wanted {
+                return Some(chunk);
             }
-            if chunk.size < wanted {
-                self.memory -= chunk.size;
-                continue;
-            }
-            found = Some(chunk);
-            if self.spent.len() <= SPARE {
-                break;
-            }
+            self.memory -= chunk.size;
         }
-        found
+        None
+    }
+
+    /// The oldest of those that are spent, where nothing of it is kept any more.
+    fn free(&mut self) -> Option<Chunk> {
+        let first = self.spent.front_mut()?;
+        // All of it has room again only where no piece of it is left.
+        let is_free = first.bytes.try_reclaim(first.size);
+        is_free.then(|| self.spent.pop_front()).flatten()
+    }
+
+    /// Pieces are not kept any more, `all` or some of them: gives back chunks that are not needed.
+    pub(crate) fn settle(&mut self, all: bool) {
+        let is_fast = self.pieces >= MOST_PIECES;
+        while self.spent.len() > if is_fast { SPARE } else { 0 }
+            && let Some(chunk) = self.free()
+        {
+            self.memory -= chunk.size;
+        }
+        // An application that has become slow.
+        if all && self.is_empty() && self.filling.size > self.pieces * MOST_TEXT {
+            self.memory -= self.filling.size;
+            self.filling = Chunk::default();
+        }
     }
 
     /// Appends a copy.
@@ -186,9 +195,11 @@ impl Backlog {
         piece
     }
 
-    /// Gives its memory back, where it holds nothing. To be called where no piece of it is kept.
-    pub(crate) fn rest(&mut self) {
-        if self.is_empty() {
+    /// Gives back what is not needed for pieces that are kept, `all` where none is.
+    pub(crate) fn rest(&mut self, all: bool) {
+        self.pieces = 1;
+        self.settle(all);
+        if all && self.is_empty() {
             *self = Self::default();
         }
     }
@@ -252,13 +263,13 @@ mod tests {
             .map(|_| fill(&mut backlog, usize::MAX).unwrap())
             .collect();
         let pieces: Vec<_> = filled.iter().map(|count| count / MOST_TEXT).collect();
-        assert_eq!(pieces, [1, 2, 4, 8, 16, 32, 32, 32]);
+        assert_eq!(pieces, [1, 2, 4, 8, 16, 24, 24, 24]);
         assert_eq!(all(&mut backlog).1, pieces.iter().sum());
         for _ in 0..100 {
             assert_eq!(fill(&mut backlog, 10), Ok(10));
         }
         assert_eq!(all(&mut backlog).1, 1, "small reads lie together");
-        backlog.rest();
+        backlog.rest(true);
         assert_eq!(backlog.memory(), 0);
     }
 
@@ -268,7 +279,7 @@ mod tests {
         let mut kept = VecDeque::new();
         let mut addresses = std::collections::BTreeSet::new();
         for round in 0..100_u8 {
-            backlog.push(&vec![round; 32 * MOST_TEXT]);
+            backlog.push(&vec![round; 24 * MOST_TEXT]);
             while !backlog.is_empty() {
                 let piece = backlog.cut(usize::MAX);
                 assert!(piece.iter().all(|byte| *byte == round));
@@ -278,7 +289,7 @@ mod tests {
                 addresses.insert(kept.back().unwrap().1.as_ptr());
             }
             // As much as is under way.
-            while kept.len() > 10 * 32 {
+            while kept.len() > 10 * 24 {
                 let (of, piece) = kept.pop_front().unwrap();
                 assert!(
                     piece.iter().all(|byte| *byte == of),
@@ -288,20 +299,42 @@ mod tests {
         }
         assert!(addresses.len() < 14, "{} chunks", addresses.len());
         let busy = backlog.memory();
-        assert!((320 * MOST_TEXT..480 * MOST_TEXT).contains(&busy), "{busy}");
-        // Less is under way: the chunks for more are given back, one by one.
+        assert!((240 * MOST_TEXT..360 * MOST_TEXT).contains(&busy), "{busy}");
+        // It is all confirmed, and the application goes on, slowly.
         kept.clear();
-        for _ in 0..40 {
-            backlog.push(&vec![0; 32 * MOST_TEXT]);
-            while !backlog.is_empty() {
-                backlog.cut(usize::MAX);
-            }
+        backlog.settle(true);
+        assert!(backlog.memory() <= (SPARE + 1) * 24 * MOST_TEXT);
+        for _ in 0..6 {
+            let filled = backlog.fill(1000, |buffer| {
+                buffer.put_bytes(7, 100);
+                Ok::<_, ()>(())
+            });
+            assert_eq!(filled, Ok(100));
+            let last = backlog.cut(usize::MAX);
+            backlog.settle(false);
+            assert_eq!(last.len(), 100);
+            drop(last);
+            backlog.settle(true);
         }
-        assert!(
-            backlog.memory() <= (SPARE + 2) * 32 * MOST_TEXT,
-            "{}",
-            backlog.memory()
-        );
+        assert!(backlog.memory() <= MOST_TEXT, "{}", backlog.memory());
+    }
+
+    #[test]
+    fn one_piece_that_is_kept_keeps_its_chunk_alone() {
+        let mut backlog = Backlog::default();
+        backlog.push(&vec![7; 100 * MOST_TEXT]);
+        let mut pieces = Vec::new();
+        while !backlog.is_empty() {
+            pieces.push(backlog.cut(usize::MAX));
+        }
+        let last = pieces.pop().unwrap();
+        drop(pieces);
+        backlog.rest(false);
+        assert!(backlog.memory() <= 24 * MOST_TEXT, "{}", backlog.memory());
+        assert!(last.iter().all(|byte| *byte == 7));
+        drop(last);
+        backlog.rest(true);
+        assert_eq!(backlog.memory(), 0);
     }
 
     #[test]

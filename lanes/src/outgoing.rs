@@ -285,6 +285,7 @@ impl Outgoing {
             self.confirmed = first.end();
             self.kept.pop_front();
         }
+        self.backlog.settle(self.kept.is_empty());
         if let Some(sample) = sample {
             self.samples += 1;
             self.round = Some(self.round.map_or(sample, |known| (known * 7 + sample) / 8));
@@ -369,11 +370,9 @@ impl Outgoing {
         self.backlog.memory()
     }
 
-    /// The application has been silent for a while: where nothing is kept, its memory is given back.
+    /// Nothing has moved for a while: gives back all memory but that of what is kept.
     pub fn rest(&mut self) {
-        if self.kept.is_empty() {
-            self.backlog.rest();
-        }
+        self.backlog.rest(self.kept.is_empty());
     }
 
     /// Bytes that were sent more than once.

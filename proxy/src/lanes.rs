@@ -46,6 +46,7 @@ use dial::Dialler;
 pub use error::LanesError;
 use lane::Lane;
 use losses::Losses;
+use reading::Chunks;
 pub use roster::{LaneCounts, Roster};
 use streams::{Registered, Streams};
 
@@ -209,13 +210,16 @@ pub struct Lanes {
     tls: Option<TlsDetails>,
     /// What had moved at the last look.
     seen: u64,
-    /// When memory for what may come is given back, unless something comes before.
+    /// When memory for what may come is given back by those on which nothing came since the last time.
     rest_at: Option<Instant>,
+    /// What had moved then.
+    moved: u64,
     /// Bytes have waited for room on a lane since the other side was told; told again from then on.
     starved: bool,
     tell_at: Instant,
     losses: Losses,
     narrowed_at: Instant,
+    chunks: Chunks,
 }
 
 impl Lanes {
@@ -247,10 +251,12 @@ impl Lanes {
             tls: None,
             seen: 0,
             rest_at: None,
+            moved: 0,
             starved: false,
             tell_at: Instant::now(),
             losses: Losses::new(),
             narrowed_at: Instant::now(),
+            chunks: Chunks::default(),
         }
     }
 
@@ -332,7 +338,7 @@ impl Lanes {
         let key = self.next_key;
         self.next_key += 1;
         self.alone = None;
-        let mut lane = Lane::new(key, wire, rest, (place, connection, path));
+        let mut lane = Lane::new(key, wire, rest, &self.chunks, (place, connection, path));
         lane.is_allowed = facts.is_none();
         self.roster.enter(key, peer, facts);
         self.list.push(lane);

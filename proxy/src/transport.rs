@@ -160,25 +160,16 @@ impl Transport {
         }
     }
 
-    /// The same as [`Transport::poll_fill`] behind what a buffer holds, which has room for as much as it
-    /// may take.
-    pub(crate) fn poll_fill_buf(
-        &self,
-        cx: &mut Context<'_>,
-        buffer: &mut Limit<&mut BytesMut>,
-    ) -> Poll<io::Result<usize>> {
+    /// Reads what has come behind what a buffer holds, which has room for as much as it may take. Readiness
+    /// is as with [`Transport::poll_fill`].
+    ///
+    /// # Errors
+    /// What the system says; `WouldBlock` where nothing has come.
+    pub(crate) fn read_buf_now(&self, buffer: &mut Limit<&mut BytesMut>) -> io::Result<usize> {
         let room = buffer.limit();
-        loop {
-            ready!(self.poll_read_ready(cx))?;
-            match each!(self, stream => stream.try_read_buf(buffer)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Ok(count) => {
-                    self.emptied(count, room);
-                    return Poll::Ready(Ok(count));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+        let count = each!(self, stream => stream.try_read_buf(buffer))?;
+        self.emptied(count, room);
+        Ok(count)
     }
 
     /// Reads what has come, if anything has.

@@ -57,17 +57,19 @@ impl Carrier {
         self.is_real_time
             .store(priority::raise(), Ordering::Relaxed);
         let mut buffer = self.path.for_reading();
-        let mut moderation = Moderation::new(self.path.delay());
+        let mut moderation = Moderation::new(self.path.delay(), self.path.queue_time());
         loop {
-            let outcome = self.turn(&mut buffer, moderation.ahead());
+            let outcome = self.turn(&mut buffer, &moderation);
             let told = *self.path.counters();
             *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = told;
             let is_idle = outcome?;
-            let pause = moderation.pause(self.now()).filter(|_| is_idle);
-            if let Some(pause) = pause
-                && self.poll(Some(pause), false)?
-            {
-                return Ok(());
+            let before = self.now();
+            let mut paused = 0;
+            if let Some(pause) = moderation.pause(before).filter(|_| is_idle) {
+                if self.poll(Some(pause), false)? {
+                    return Ok(());
+                }
+                paused = self.now().saturating_sub(before);
             }
             let time = match self.path.next() {
                 _ if !is_idle => Some(0),
@@ -77,14 +79,14 @@ impl Carrier {
             if self.poll(time, true)? {
                 return Ok(());
             }
-            moderation.woke(self.now());
+            moderation.woke(self.now(), paused);
         }
     }
 
-    /// Reads, and writes what is due, or will be so soon; whether there is nothing more to read.
-    fn turn(&mut self, buffer: &mut Vec<u8>, ahead: Nanos) -> Result<bool, Error> {
+    /// Reads, and writes what is due; whether there is nothing more to read.
+    fn turn(&mut self, buffer: &mut Vec<u8>, moderation: &Moderation) -> Result<bool, Error> {
         for _ in 0..TURN {
-            self.write_due(ahead)?;
+            self.write_due(moderation)?;
             match self.from.read(buffer) {
                 Ok(length) => {
                     let now = self.now();
@@ -97,12 +99,12 @@ impl Carrier {
         Ok(false)
     }
 
-    fn write_due(&mut self, ahead: Nanos) -> Result<(), Error> {
+    fn write_due(&mut self, moderation: &Moderation) -> Result<(), Error> {
         if self.path.next().is_none() {
             return Ok(());
         }
         let mut now = self.now();
-        while let Some(leaving) = self.path.due(now.saturating_add(ahead)) {
+        while let Some(leaving) = self.path.due(moderation.limit(now)) {
             let outcome = self.to.write(leaving.frame());
             self.path.left(leaving, now, outcome.is_ok());
             if outcome == Err(Nothing::Gone) {

@@ -47,6 +47,11 @@ impl Line {
         saturated((left * self.rate).div_ceil(BITS * SECOND))
     }
 
+    /// The time that so many bytes take.
+    pub(crate) fn time(&self, bytes: u64) -> Nanos {
+        saturated(u128::from(bytes) * BITS * SECOND / self.rate)
+    }
+
     /// Bytes that are sent within so many nanoseconds.
     pub(crate) fn within(&self, time: Nanos) -> u64 {
         saturated(u128::from(time) * self.rate / (BITS * SECOND))
@@ -86,7 +91,7 @@ mod tests {
         assert_eq!(line.backlog(0), 5000);
         assert_eq!(line.backlog(2000), 3000);
         assert_eq!(line.backlog(9000), 0);
-        assert_eq!(line.within(1000), 1000);
+        assert_eq!((line.within(1000), line.time(1000)), (1000, 1000));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! packets leave never goes back within either (a line sends in order, jitter keeps order, and all are
 //! held equally long), so the first of each is the next: no heap, no wheel of timers.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, ops::Range, time::Duration};
 
 use crate::{
     Nanos,
@@ -99,6 +99,15 @@ impl Path {
     /// How long a packet is under way, at least.
     pub(crate) const fn delay(&self) -> Nanos {
         self.delay
+    }
+
+    /// In what time a full queue empties, where there is a line.
+    pub(crate) fn queue_time(&self) -> Option<Nanos> {
+        let bytes = match self.queue {
+            Queue::Bytes(limit) => limit,
+            Queue::Packets(limit) => u64::from(limit).saturating_mul(self.mtu as u64),
+        };
+        Some(self.line.as_ref()?.time(bytes))
     }
 
     /// A buffer to read the next frame into.
@@ -198,6 +207,8 @@ impl Path {
             counters.delivered += packets;
             counters.delivered_bytes += leaving.bytes;
             counters.late.count(now.saturating_sub(leaving.at));
+            let early = Duration::from_nanos(leaving.at.saturating_sub(now));
+            counters.earliest = counters.earliest.max(early);
         } else {
             counters.refused += packets;
         }

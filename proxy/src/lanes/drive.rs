@@ -22,6 +22,8 @@ use super::{
 pub(super) const SOON: Duration = Duration::from_millis(2);
 /// Reads of a lane whose writing has failed: all that its socket can hold.
 const LAST_READS: usize = 32;
+/// Memory of a lane beside twice what is kept of all: beyond that, what comes is copied.
+const CHUNKS: usize = 1 << 20;
 /// Between two attempts to open a lane.
 const AGAIN: Duration = Duration::from_millis(500);
 /// That time doubles with each failure in a row, so often at most: half a minute.
@@ -150,6 +152,9 @@ impl Lanes {
 
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LanesError> {
         let client = matches!(self.role, Role::Client { .. });
+        // A peer may have sent anything between the pieces that are kept.
+        let most = 2 * self.inc.held() + self.list.len() * CHUNKS;
+        let may_keep = self.chunks.load(Relaxed) <= most;
         let mut ears = Ears {
             out: &mut self.out,
             inc: &mut self.inc,
@@ -166,7 +171,7 @@ impl Lanes {
                 left: lane.peer_left,
                 failed: None,
             };
-            let read = lane.poll_read(cx, &mut |frame, whole| {
+            let read = lane.poll_read(cx, may_keep, &mut |frame, whole| {
                 if heard.failed.is_none() {
                     heard.failed = ears.hear(frame, whole, &mut heard).err();
                 }
@@ -184,7 +189,7 @@ impl Lanes {
         if let Role::Client { begun, .. } = &mut self.role {
             *begun |= self.list.iter().any(|lane| lane.greeted);
         }
-        if any {
+        if any && self.rest_at.is_none() {
             self.rest_at = Some(now + STILL);
         }
         for (key, why) in gone {

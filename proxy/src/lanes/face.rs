@@ -1,5 +1,5 @@
-//! Lanes as AsyncRead and AsyncWrite, for the relay, which drives them before it calls these: they
-//! move bytes between the caller and what is kept, and wake nobody.
+//! Lanes as the relay sees them, which drives them before it calls these: bytes move between what is kept and
+//! the caller, or a socket without TLS. Only that socket wakes anybody from here.
 
 use std::{
     io::{self, IoSlice},
@@ -42,18 +42,15 @@ impl Lanes {
         cx: &mut Context<'_>,
         transport: &Transport,
     ) -> Poll<io::Result<usize>> {
-        ready!(transport.poll_read_ready(cx))?;
-        let filled = self
-            .out
-            .fill(|buffer| match transport.poll_fill_buf(cx, buffer) {
-                Poll::Ready(Ok(_)) => Ok(()),
-                Poll::Ready(Err(error)) => Err(Some(error)),
-                Poll::Pending => Err(None),
-            });
-        match filled {
-            Ok(count) => Poll::Ready(Ok(count)),
-            Err(Some(error)) => Poll::Ready(Err(error)),
-            Err(None) => Poll::Pending,
+        loop {
+            ready!(transport.poll_read_ready(cx))?;
+            let filled = self
+                .out
+                .fill(|buffer| transport.read_buf_now(buffer).map(drop));
+            match filled {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                filled => return Poll::Ready(filled),
+            }
         }
     }
 

@@ -15,7 +15,11 @@ use sekisho_record::{Alert, Counts, HEADER, MAX_PLAINTEXT, MAX_RECORD, SLOT, Ses
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{losses::LaneLosses, reading::Reading, streams::Place};
+use super::{
+    losses::LaneLosses,
+    reading::{Chunks, Reading},
+    streams::Place,
+};
 use crate::{
     endpoint,
     path::{self, Momentary, PathDetails},
@@ -26,6 +30,8 @@ use crate::{
 
 /// Full records that one read has room for, at most.
 const MOST: usize = 32;
+/// And at least.
+const LEAST: usize = 2;
 /// Pieces sealed for one write: what a lane takes that it may not get rid of.
 const PIECES: usize = 24;
 /// Bytes not yet sent that the kernel keeps for a lane: enough to fill what an acknowledgement opens,
@@ -63,6 +69,8 @@ pub(super) struct Lane {
     /// Frames to go before the next data.
     words: Vec<u8>,
     slots: usize,
+    /// Something has come since it was last asked to rest.
+    came: bool,
     /// We have said LEAVE, the other side has.
     pub(super) left: bool,
     pub(super) peer_left: bool,
@@ -85,7 +93,13 @@ pub(super) type Held = (
 );
 
 impl Lane {
-    pub(super) fn new(key: u64, mut wire: Wire, rest: Vec<u8>, held: Held) -> Self {
+    pub(super) fn new(
+        key: u64,
+        mut wire: Wire,
+        rest: Vec<u8>,
+        chunks: &Chunks,
+        held: Held,
+    ) -> Self {
         if let Transport::Tcp(stream) = &wire.transport {
             let socket = SockRef::from(stream);
             // Without it, more waits in the kernel, and nothing else is wrong.
@@ -94,11 +108,12 @@ impl Lane {
         let come = wire.input.take();
         Self {
             key,
-            reading: Reading::new(wire.input.memory(), &come),
+            reading: Reading::new(wire.input.memory(), chunks, &come),
             wire,
             partial: rest,
             words: Vec::new(),
-            slots: 2,
+            slots: LEAST,
+            came: false,
             left: false,
             peer_left: false,
             closed: false,
@@ -152,9 +167,13 @@ impl Lane {
         self.words.extend(frames);
     }
 
-    /// Nothing has moved for a while: it keeps no memory for what may come.
-    pub(super) fn rest(&mut self) {
-        self.reading.rest();
+    /// A while has passed: if nothing came in it, no memory is kept for what may come. Returns whether there
+    /// is some.
+    pub(super) fn rest(&mut self) -> bool {
+        if !std::mem::take(&mut self.came) {
+            self.reading.rest();
+        }
+        self.reading.has_room()
     }
 
     pub(super) fn abort_on_close(&self) {
@@ -169,6 +188,7 @@ impl Lane {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
+        may_keep: bool,
         on: &mut dyn FnMut(Frame<'_>, Option<&Bytes>),
     ) -> Result<bool, Gone> {
         if !self.partial.is_empty() {
@@ -184,31 +204,35 @@ impl Lane {
             return Err(Gone::Closed);
         }
         if session.failure().is_none() && !Session::is_ready(self.reading.bytes()) {
-            let transport = &self.wire.transport;
-            if transport.poll_read_ready(cx)?.is_pending() {
-                return Ok(false);
+            if self.reading.is_short() {
+                self.slots = LEAST;
             }
             let wanted = self.slots * MAX_RECORD;
-            let mut room = self.reading.room(wanted);
-            let most = room.limit();
-            let read = match transport.poll_fill_buf(cx, &mut room) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(read) => read?,
+            let read = loop {
+                if self.wire.transport.poll_read_ready(cx)?.is_pending() {
+                    return Ok(false);
+                }
+                match self.reading.read(&self.wire.transport, wanted) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => break read?,
+                }
             };
             if read == 0 {
                 return Err(truncated().into());
             }
             if read >= wanted {
                 self.slots = (self.slots * 2).min(MOST);
-            } else if read < most.min(wanted / 4) {
-                self.slots = (self.slots / 2).max(2);
+            } else if read < wanted / 4 {
+                self.slots = (self.slots / 2).max(LEAST);
             }
+            self.came = true;
         }
         let (opened, found) = self.reading.open(session).map_err(tls_error)?;
+        let whole = may_keep.then_some(&opened);
         for range in found {
             let text = opened.get(range).unwrap_or_default();
             if self.partial.is_empty() {
-                let done = each(text, Some(&opened), on)?;
+                let done = each(text, whole, on)?;
                 self.partial.extend(text.get(done..).unwrap_or_default());
             } else {
                 self.partial.extend(text);
@@ -344,7 +368,7 @@ impl Lane {
         // Unread, what comes late would make the kernel turn our end into a reset.
         let gone = std::future::poll_fn(|cx| {
             loop {
-                match self.poll_read(cx, &mut |_, _| {}) {
+                match self.poll_read(cx, false, &mut |_, _| {}) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Pending,
                     Err(gone) => return Poll::Ready(gone),

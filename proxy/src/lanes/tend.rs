@@ -8,7 +8,7 @@ use std::{
 
 use sekisho_lanes::{Advice, Frame};
 
-use super::{ALONE, Lanes, LanesError, Role, drive::SOON, lane::Lane};
+use super::{ALONE, Lanes, LanesError, Role, drive::SOON};
 
 /// A piece that is not confirmed after so many of the usual times holds the others up.
 const LATE: u32 = 4;
@@ -18,7 +18,7 @@ const EARLIEST: Duration = Duration::from_millis(300);
 const MOST_DOUBLED: u32 = 6;
 /// A side that dials nothing tells the other that its lanes hold it up this often.
 const TELL: Duration = Duration::from_millis(200);
-/// A stream on which nothing comes for so long keeps no memory for what may.
+/// A lane on which nothing comes for so long keeps no memory for what may, nor does a stream.
 pub(super) const STILL: Duration = Duration::from_secs(1);
 /// A stream at rest looks this often whether it has too many lanes.
 const REST: Duration = Duration::from_secs(31);
@@ -134,12 +134,19 @@ impl Lanes {
         }
         self.seen = moved;
         if let Some(when) = self.rest_at {
-            if now < when {
+            if now >= when {
+                let mut rest = std::mem::replace(&mut self.moved, moved) == moved;
+                if rest {
+                    self.out.rest();
+                }
+                for lane in &mut self.list {
+                    rest &= !lane.rest();
+                }
+                // What a lane has now is looked at when something comes again.
+                self.rest_at = (!rest).then_some(now + STILL);
+            }
+            if let Some(when) = self.rest_at {
                 timer = Some(timer.map_or(when, |known| known.min(when)));
-            } else {
-                self.rest_at = None;
-                self.out.rest();
-                self.list.iter_mut().for_each(Lane::rest);
             }
         }
         if let Some(when) = timer {

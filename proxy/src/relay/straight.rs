@@ -1,11 +1,13 @@
 //! Between lanes and a side without TLS: bytes are read where lanes keep them, and written from there.
 
 use std::{
+    future::Future as _,
     io,
+    pin::pin,
     task::{Context, Poll, ready},
 };
 
-use super::{Counters, RelayError, copy::Direction};
+use super::{Counters, RelayError, copy::Direction, tcp::FAIR};
 use crate::{lanes::Lanes, wire::Wire};
 
 impl Direction {
@@ -45,7 +47,14 @@ impl Direction {
     ) -> Poll<Result<(), RelayError>> {
         let (from, to) = (self.from, self.to);
         let failed = |side| move |error: io::Error| RelayError { side, error };
+        let mut moved = 0;
         while !self.ended {
+            if moved >= FAIR {
+                // All of a window may have come, and the others are to have their turn.
+                let mut others = pin!(tokio::task::yield_now());
+                let _ = others.as_mut().poll(cx);
+                return Poll::Pending;
+            }
             match reader.has_bytes().map_err(failed(from))? {
                 None => self.ended = true,
                 Some(false) => return Poll::Pending,
@@ -53,7 +62,10 @@ impl Direction {
                     ready!(writer.poll_ready(cx)).map_err(failed(to))?;
                     match reader.write_to(&writer.transport).map_err(failed(to))? {
                         0 => ready!(writer.transport.poll_write_ready(cx)).map_err(failed(to))?,
-                        count => counters.add(to, count),
+                        count => {
+                            counters.add(to, count);
+                            moved += count;
+                        }
                     }
                 }
             }
