@@ -23,7 +23,7 @@ pub(super) const SOON: Duration = Duration::from_millis(2);
 /// Reads of a lane whose writing has failed: all that its socket can hold.
 const LAST_READS: usize = 32;
 /// Memory of a lane beside twice what is kept of all: beyond that, what comes is copied.
-const CHUNKS: usize = 1 << 20;
+const CHUNKS: usize = 2 << 20;
 /// Between two attempts to open a lane.
 const AGAIN: Duration = Duration::from_millis(500);
 /// That time doubles with each failure in a row, so often at most: half a minute.
