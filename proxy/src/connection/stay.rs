@@ -275,14 +275,21 @@ impl Rosters {
 
     /// Waits until a lane has come at either side.
     async fn news(&self) {
-        match (&self.client, &self.upstream) {
-            (Some(client), Some(upstream)) => tokio::select! {
-                () = client.news() => {}
-                () = upstream.news() => {}
-            },
-            (Some(roster), None) | (None, Some(roster)) => roster.news().await,
-            (None, None) => std::future::pending().await,
+        if self.client.is_none() && self.upstream.is_none() {
+            return std::future::pending().await;
         }
+        let of = async |side: &Option<Arc<Roster>>| match side {
+            Some(roster) => roster.news().await,
+            None => std::future::pending().await,
+        };
+        // In a box: connections without lanes do not make room for it.
+        Box::pin(async {
+            tokio::select! {
+                () = of(&self.client) => {}
+                () = of(&self.upstream) => {}
+            }
+        })
+        .await;
     }
 
     /// Lanes whose peer is not trusted any more go. The others' peer with the youngest SVID speaks for

@@ -45,7 +45,8 @@ pub async fn relay(
         (Stream::Wire(client), Stream::Wire(upstream)) => {
             wires(client, upstream, counters, flow).await
         }
-        (client, upstream) => copy::copy(client, upstream, counters)
+        // In a box: a connection that has no need of it does not make room for it either.
+        (client, upstream) => Box::pin(copy::copy(client, upstream, counters))
             .await
             .map(|()| Ended::Closed),
     };
