@@ -59,17 +59,14 @@ impl Carrier {
         let mut buffer = self.path.for_reading();
         let mut moderation = Moderation::new(self.path.delay(), self.path.queue_time());
         loop {
-            let outcome = self.turn(&mut buffer, &moderation);
+            let outcome = self.turn(&mut buffer);
             let told = *self.path.counters();
             *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = told;
             let is_idle = outcome?;
-            let before = self.now();
-            let mut paused = 0;
-            if let Some(pause) = moderation.pause(before).filter(|_| is_idle) {
-                if self.poll(Some(pause), false)? {
-                    return Ok(());
-                }
-                paused = self.now().saturating_sub(before);
+            if let Some(pause) = moderation.pause(self.now()).filter(|_| is_idle)
+                && self.poll(Some(pause), false)?
+            {
+                return Ok(());
             }
             let time = match self.path.next() {
                 _ if !is_idle => Some(0),
@@ -79,14 +76,14 @@ impl Carrier {
             if self.poll(time, true)? {
                 return Ok(());
             }
-            moderation.woke(self.now(), paused);
+            moderation.woke(self.now());
         }
     }
 
     /// Reads, and writes what is due; whether there is nothing more to read.
-    fn turn(&mut self, buffer: &mut Vec<u8>, moderation: &Moderation) -> Result<bool, Error> {
+    fn turn(&mut self, buffer: &mut Vec<u8>) -> Result<bool, Error> {
         for _ in 0..TURN {
-            self.write_due(moderation)?;
+            self.write_due()?;
             match self.from.read(buffer) {
                 Ok(length) => {
                     let now = self.now();
@@ -99,12 +96,12 @@ impl Carrier {
         Ok(false)
     }
 
-    fn write_due(&mut self, moderation: &Moderation) -> Result<(), Error> {
+    fn write_due(&mut self) -> Result<(), Error> {
         if self.path.next().is_none() {
             return Ok(());
         }
         let mut now = self.now();
-        while let Some(leaving) = self.path.due(moderation.limit(now)) {
+        while let Some(leaving) = self.path.due(now) {
             let outcome = self.to.write(leaving.frame());
             self.path.left(leaving, now, outcome.is_ok());
             if outcome == Err(Nothing::Gone) {

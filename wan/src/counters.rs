@@ -48,8 +48,6 @@ pub struct Counters {
     pub writes: u64,
     /// How late packets left: the emulator's own doing.
     pub late: Lateness,
-    /// How much too early the earliest left: under load, to make up for packets that were taken late.
-    pub earliest: Duration,
 }
 
 /// How much later than they should packets have left, by writes to the far end.

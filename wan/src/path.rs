@@ -5,7 +5,7 @@
 //! packets leave never goes back within either (a line sends in order, jitter keeps order, and all are
 //! held equally long), so the first of each is the next: no heap, no wheel of timers.
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{collections::VecDeque, ops::Range};
 
 use crate::{
     Nanos,
@@ -207,8 +207,6 @@ impl Path {
             counters.delivered += packets;
             counters.delivered_bytes += leaving.bytes;
             counters.late.count(now.saturating_sub(leaving.at));
-            let early = Duration::from_nanos(leaving.at.saturating_sub(now));
-            counters.earliest = counters.earliest.max(early);
         } else {
             counters.refused += packets;
         }

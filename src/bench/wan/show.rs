@@ -137,7 +137,6 @@ impl Told {
         row("largest memory", &|one| mib(one.largest_memory));
         row("late, 99 %", &|one| late(one, 99.0));
         row("latest", &|one| format!("{:?}", one.late.largest));
-        row("earliest", &|one| format!("{:?}", one.earliest));
         let unread = self
             .unread
             .map(|unread| unread.map_or_else(|| "device gone".into(), |unread| unread.to_string()));
@@ -226,7 +225,6 @@ fn counters_json(counters: &Counters, unread: Option<u64>) -> Value {
         "reads": counters.reads,
         "writes": counters.writes,
         "latest_seconds": counters.late.largest.as_secs_f64(),
-        "earliest_seconds": counters.earliest.as_secs_f64(),
         "late": late.collect::<Vec<_>>(),
     })
 }
