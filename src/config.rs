@@ -94,7 +94,7 @@ pub(crate) struct Config {
     pub(crate) drain: Duration,
     /// What is logged and how.
     pub(crate) log: Log,
-    /// Bytes that all connections together keep for slow receivers. Default: 256 MiB.
+    /// Bytes that all connections together keep, for slow receivers and of streams over lanes. Default: 256 MiB.
     pub(crate) buffers: usize,
     /// As whom the process of the endpoints runs, when `sekisho run` starts it as root. Default: as
     /// `sekisho run`.

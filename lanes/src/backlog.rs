@@ -14,6 +14,8 @@ use crate::frame::MOST_TEXT;
 const MOST_PIECES: usize = 24;
 /// Chunks that are kept to be filled again, while the application fills large ones.
 const SPARE: usize = 2;
+/// They are large with so many pieces (128 KiB).
+const LARGE: usize = 8;
 
 #[derive(Debug, Default)]
 struct Chunk {
@@ -151,7 +153,7 @@ impl Backlog {
 
     /// Pieces are not kept any more, `all` or some of them: gives back chunks that are not needed.
     pub(crate) fn settle(&mut self, all: bool) {
-        let is_fast = self.pieces >= MOST_PIECES;
+        let is_fast = self.pieces >= LARGE;
         while self.spent.len() > if is_fast { SPARE } else { 0 }
             && let Some(chunk) = self.free()
         {

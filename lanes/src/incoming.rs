@@ -349,6 +349,11 @@ impl Incoming {
         self.grant();
     }
 
+    /// Nothing has moved for a while: gives back all memory but that of what is kept.
+    pub fn rest(&mut self) {
+        self.ready.shrink_to_fit();
+    }
+
     /// Whether the peer's direction has ended, and all of it was handed on.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -373,6 +373,7 @@ impl Outgoing {
     /// Nothing has moved for a while: gives back all memory but that of what is kept.
     pub fn rest(&mut self) {
         self.backlog.rest(self.kept.is_empty());
+        self.kept.shrink_to_fit();
     }
 
     /// Bytes that were sent more than once.

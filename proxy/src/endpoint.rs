@@ -92,7 +92,7 @@ impl Endpoint {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// What its connections keep for slow receivers.
+    /// What its connections keep, for slow receivers and of streams over lanes.
     #[must_use]
     pub const fn memory(&self) -> &Arc<Memory> {
         &self.memory

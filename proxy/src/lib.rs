@@ -91,8 +91,8 @@ pub struct Options {
     pub workers: usize,
     /// Whether every connection writes one event of target `access`.
     pub access_log: bool,
-    /// Most bytes that all connections together keep for slow receivers; see [`Memory`]. Default:
-    /// 256 MiB.
+    /// Most bytes that all connections together keep, for slow receivers and of streams over lanes; see
+    /// [`Memory`]. Default: 256 MiB.
     pub buffers: usize,
     /// What protects records.
     pub aead: Aead,
@@ -212,7 +212,7 @@ impl Proxy {
         &self.shared.workers
     }
 
-    /// Bytes that connections keep for slow receivers.
+    /// Bytes that connections keep, for slow receivers and of streams over lanes.
     #[must_use]
     pub fn memory(&self) -> &Memory {
         &self.shared.memory

@@ -219,7 +219,7 @@ impl Default for Metrics {
         );
         registry.register_with_unit(
             "buffered",
-            "Kept for slow receivers, all connections together",
+            "Kept by all connections together: for slow receivers, and of streams over lanes",
             Unit::Bytes,
             metrics.buffered.clone(),
         );

@@ -31,7 +31,7 @@ use super::{
 const MOST: usize = 10_000;
 /// How long `drain` lasts unless it is given.
 const DRAIN: Duration = Duration::from_secs(30);
-/// What connections may keep for slow receivers unless `buffers` is given.
+/// What connections may keep, for slow receivers and of streams over lanes, unless `buffers` is given.
 const BUFFERS: usize = 256 << 20;
 /// What a site looks like.
 pub(super) const SITE: &str = "this site's trust domain, as in hokkaido.example";

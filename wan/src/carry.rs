@@ -25,7 +25,7 @@ use crate::{
     counters::Counters,
     device::{Device, Nothing},
     error::Error,
-    moderation::Moderation,
+    moderation::{Moderation, Sleeper},
     path::Path,
     priority,
     settings::nanos,
@@ -63,20 +63,9 @@ impl Carrier {
             let told = *self.path.counters();
             *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = told;
             let is_idle = outcome?;
-            if let Some(pause) = moderation.pause(self.now()).filter(|_| is_idle)
-                && self.poll(Some(pause), false)?
-            {
+            if moderation.wait(&mut self, is_idle)? {
                 return Ok(());
             }
-            let time = match self.path.next() {
-                _ if !is_idle => Some(0),
-                Some(next) => Some(next.saturating_sub(self.now())),
-                None => None,
-            };
-            if self.poll(time, true)? {
-                return Ok(());
-            }
-            moderation.woke(self.now());
         }
     }
 
@@ -111,10 +100,20 @@ impl Carrier {
         }
         Ok(())
     }
+}
 
-    /// Sleeps so long, or without end; at most until there is something to read, where it is to be `read`.
-    /// Whether the thread is to stop.
-    fn poll(&self, time: Option<Nanos>, read: bool) -> Result<bool, Error> {
+impl Sleeper for Carrier {
+    type Error = Error;
+
+    fn now(&self) -> Nanos {
+        nanos(self.start.elapsed())
+    }
+
+    fn next(&self) -> Option<Nanos> {
+        self.path.next()
+    }
+
+    fn sleep(&mut self, time: Option<Nanos>, read: bool) -> Result<bool, Error> {
         let time = time.map(Duration::from_nanos).map(TimeSpec::from);
         let stop = PollFd::new(self.stop.as_fd(), PollFlags::POLLIN);
         let mut events = [stop, PollFd::new(self.from.as_fd(), PollFlags::POLLIN)];
@@ -126,9 +125,5 @@ impl Carrier {
         }
         let stop = events.first().and_then(PollFd::revents);
         Ok(stop.is_some_and(|found| !found.is_empty()))
-    }
-
-    fn now(&self) -> Nanos {
-        nanos(self.start.elapsed())
     }
 }

@@ -8,8 +8,8 @@
 //!
 //! With offload a device gives up to 64 KiB of one flow in one read. The MTU's packets in it are still
 //! counted, lost, queued and timed one by one; only what remains together after that is written
-//! together, at most 100 µs of the line's time. Under load a direction wakes at most every 100 µs
-//! (`moderation`). [`Counters`] say how late packets left, and
+//! together, at most 100 µs of the line's time. Under load a direction of a path of 2 ms and more wakes
+//! at most every 20 to 100 µs (`moderation`). [`Counters`] say how late packets left, and
 //! [`Emulator::unread`] what could not be read in time, so that nobody takes the emulator's limit for
 //! the path's. [`ceiling::measure`] tells that limit beforehand.
 //!

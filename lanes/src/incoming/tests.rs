@@ -249,3 +249,17 @@ fn more_is_not_taken_than_there_is() {
     assert!(incoming.next().is_empty());
     assert_eq!((incoming.taken, incoming.copied()), (3003, 0));
 }
+
+#[test]
+fn at_rest_it_has_no_memory_but_for_what_is_kept() {
+    let mut incoming = Incoming::default();
+    let text = vec![7; SHARED];
+    for _ in 0..20 {
+        incoming.receive(incoming.received(), &text).unwrap();
+    }
+    incoming.take(19 * SHARED);
+    incoming.rest();
+    assert_eq!(taken(&mut incoming), text);
+    incoming.rest();
+    assert_eq!(incoming.ready.capacity(), 0);
+}

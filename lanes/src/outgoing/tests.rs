@@ -210,3 +210,23 @@ fn bytes_are_taken_many_at_a_time() {
     }
     assert!(taken > 0);
 }
+
+#[test]
+fn at_rest_it_has_no_memory_but_for_what_is_kept() {
+    let now = Instant::now();
+    let mut outgoing = Outgoing::default();
+    let mut sent = 0;
+    for _ in 0..1000 {
+        sent += outgoing.push(&[7; 2 * SMALL]) as u64;
+        outgoing.next(1, false, now).unwrap();
+        outgoing
+            .confirm(0, sent + LARGEST_WINDOW, now)
+            .expect("it says nothing");
+    }
+    outgoing.rest();
+    assert_eq!(outgoing.held() as u64, sent);
+    assert!(outgoing.memory() as u64 >= sent);
+    outgoing.confirm(sent, sent, now).unwrap();
+    outgoing.rest();
+    assert_eq!((outgoing.memory(), outgoing.kept.capacity()), (0, 0));
+}

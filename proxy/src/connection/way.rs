@@ -131,7 +131,7 @@ impl<'a> Way<'a> {
         if memory.refuses() {
             let (held, most) = (memory.held(), memory.most());
             let detail = format!(
-                "slow receivers hold {held} bytes here, and all together {most} (`buffers`)"
+                "connections hold {held} bytes here for slow receivers and lanes, and all together {most} (`buffers`)"
             );
             return Err(Refusal::new(Reason::Limit, detail));
         }

@@ -22,8 +22,6 @@ use super::{
 pub(super) const SOON: Duration = Duration::from_millis(2);
 /// Reads of a lane whose writing has failed: all that its socket can hold.
 const LAST_READS: usize = 32;
-/// Memory of a lane beside twice what is kept of all: beyond that, what comes is copied.
-const CHUNKS: usize = 2 << 20;
 /// Between two attempts to open a lane.
 const AGAIN: Duration = Duration::from_millis(500);
 /// That time doubles with each failure in a row, so often at most: half a minute.
@@ -152,14 +150,13 @@ impl Lanes {
 
     fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, LanesError> {
         let client = matches!(self.role, Role::Client { .. });
-        // A peer may have sent anything between the pieces that are kept.
-        let most = 2 * self.inc.held() + self.list.len() * CHUNKS;
-        let may_keep = self.chunks.load(Relaxed) <= most;
         let mut ears = Ears {
             out: &mut self.out,
             inc: &mut self.inc,
             count: &mut self.count,
             memory: self.keeping.memory(),
+            chunks: &self.chunks,
+            lanes: self.list.len(),
             client,
             now,
         };
@@ -171,7 +168,7 @@ impl Lanes {
                 left: lane.peer_left,
                 failed: None,
             };
-            let read = lane.poll_read(cx, may_keep, &mut |frame, whole| {
+            let read = lane.poll_read(cx, &mut |frame, whole| {
                 if heard.failed.is_none() {
                     heard.failed = ears.hear(frame, whole, &mut heard).err();
                 }

@@ -1,12 +1,15 @@
 //! What frames mean, once it is known on which lane they came.
 
-use std::time::Instant;
+use std::{sync::atomic::Ordering::Relaxed, time::Instant};
 
 use bytes::Bytes;
 use sekisho_lanes::{Count, Frame, Incoming, Outgoing};
 
-use super::LanesError;
+use super::{LanesError, reading::Chunks};
 use crate::held::Memory;
+
+/// Memory of a lane beside twice what is kept of all: beyond that, what comes is copied.
+const CHUNKS: usize = 2 << 20;
 
 /// What frames of one read mean beyond the stream's order.
 #[derive(Debug, Default)]
@@ -22,11 +25,22 @@ pub(super) struct Ears<'a> {
     pub(super) inc: &'a mut Incoming,
     pub(super) count: &'a mut Count,
     pub(super) memory: &'a Memory,
+    /// What has come lies in so many bytes, and what else came with it.
+    pub(super) chunks: &'a Chunks,
+    pub(super) lanes: usize,
     pub(super) client: bool,
     pub(super) now: Instant,
 }
 
 impl Ears<'_> {
+    /// Whether a piece may stay where it was read: it keeps all else that was read with it, be that nothing
+    /// but words.
+    fn may_keep(&self) -> bool {
+        let most = 2 * self.inc.held() + self.lanes * CHUNKS;
+        let kept = self.chunks.load(Relaxed) + self.inc.copied();
+        kept <= most && !self.memory.is_full()
+    }
+
     /// Does what a frame says, which lies in `whole` where that may be kept.
     pub(super) fn hear(
         &mut self,
@@ -55,8 +69,7 @@ impl Ears<'_> {
                 if heard.left {
                     return misplaced("DATA behind LEAVE");
                 }
-                // Kept there, a piece keeps all else that was read with it, be that nothing but words.
-                let whole = whole.filter(|_| !self.memory.is_full());
+                let whole = whole.filter(|_| self.may_keep());
                 Ok(self.inc.receive_in(offset, text, whole)?)
             }
             Frame::Ack {
@@ -94,13 +107,23 @@ mod tests {
         let (mut out, mut inc) = (Outgoing::default(), Incoming::default());
         let mut count = Count::fixed(1, now);
         let whole = Bytes::from(vec![7; 100_000]);
-        for (held, copied) in [(0, 0), (100, 16_000)] {
+        let chunks = Chunks::default();
+        for (held, chunk, copied) in [
+            (0, CHUNKS, 0),
+            (100, CHUNKS, 16_000),
+            // 32,000 are kept, 16,000 of them beside the chunks.
+            (0, CHUNKS + 48_001, 32_000),
+            (0, CHUNKS + 64_000, 32_000),
+        ] {
             keeping.set(held);
+            chunks.store(chunk, Relaxed);
             let mut ears = Ears {
                 out: &mut out,
                 inc: &mut inc,
                 count: &mut count,
                 memory: &memory,
+                chunks: &chunks,
+                lanes: 1,
                 client: false,
                 now,
             };
@@ -111,6 +134,6 @@ mod tests {
                 .unwrap();
             assert_eq!(inc.copied(), copied);
         }
-        assert_eq!(inc.held(), 32_000);
+        assert_eq!(inc.held(), 64_000);
     }
 }

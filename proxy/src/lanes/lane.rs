@@ -167,11 +167,13 @@ impl Lane {
         self.words.extend(frames);
     }
 
-    /// A while has passed: if nothing came in it, no memory is kept for what may come. Returns whether there
-    /// is some.
+    /// A while has passed: if nothing came in it, no memory is kept for what may come, and if little did, not
+    /// that of times when much came. Returns whether there is some.
     pub(super) fn rest(&mut self) -> bool {
-        if !std::mem::take(&mut self.came) {
-            self.reading.rest();
+        let came = std::mem::take(&mut self.came);
+        self.reading.rest(came.then_some(self.slots * MAX_RECORD));
+        if self.partial.is_empty() {
+            self.partial = Vec::new();
         }
         self.reading.has_room()
     }
@@ -180,7 +182,7 @@ impl Lane {
         self.wire.transport.abort_on_close();
     }
 
-    /// Reads once and hands each frame to `on`, with what it lies in where that may be kept. Returns
+    /// Reads once and hands each frame to `on`, with what it lies in where it does so in one piece. Returns
     /// whether anything came; where it did not, the task is woken when something does.
     ///
     /// # Errors
@@ -188,7 +190,6 @@ impl Lane {
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        may_keep: bool,
         on: &mut dyn FnMut(Frame<'_>, Option<&Bytes>),
     ) -> Result<bool, Gone> {
         if !self.partial.is_empty() {
@@ -228,11 +229,10 @@ impl Lane {
             self.came = true;
         }
         let (opened, found) = self.reading.open(session).map_err(tls_error)?;
-        let whole = may_keep.then_some(&opened);
         for range in found {
             let text = opened.get(range).unwrap_or_default();
             if self.partial.is_empty() {
-                let done = each(text, whole, on)?;
+                let done = each(text, Some(&opened), on)?;
                 self.partial.extend(text.get(done..).unwrap_or_default());
             } else {
                 self.partial.extend(text);
@@ -368,7 +368,7 @@ impl Lane {
         // Unread, what comes late would make the kernel turn our end into a reset.
         let gone = std::future::poll_fn(|cx| {
             loop {
-                match self.poll_read(cx, false, &mut |_, _| {}) {
+                match self.poll_read(cx, &mut |_, _| {}) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Pending,
                     Err(gone) => return Poll::Ready(gone),

@@ -146,8 +146,14 @@ impl Reading {
         None
     }
 
-    /// Nothing has come for a while: only what waits keeps memory.
-    pub(super) fn rest(&mut self) {
+    /// Nothing has come for a while, or no more than reads of so many bytes at `most` take: where it has far
+    /// more memory than for that, only what waits keeps some.
+    pub(super) fn rest(&mut self, most: Option<usize>) {
+        let spent = self.spent.iter().map(|(_, chunk)| chunk.size);
+        let needed = 2 * (SPENT + 1) * most.unwrap_or_default();
+        if self.chunk.size + spent.sum::<usize>() <= needed {
+            return;
+        }
         self.spent.clear();
         if self.has_room() {
             self.tighten();
@@ -215,11 +221,11 @@ mod tests {
         assert_eq!((room, reading.bytes()), (40_000, &[7; 1000][..]));
         let both = memory.held();
         assert!(both >= 2 * counted);
-        reading.rest();
+        reading.rest(None);
         assert_eq!(reading.bytes(), [7; 1000], "what waits stays");
         assert!((counted + 1000..both).contains(&memory.held()), "alone");
         reading.bytes.clear();
-        reading.rest();
+        reading.rest(None);
         assert_eq!(memory.held(), counted);
         drop(kept);
         assert_eq!(memory.held(), 0);
@@ -268,6 +274,33 @@ mod tests {
             kept.push_back((0, Bytes::from_owner(reading.bytes.split().freeze())));
         }
         assert!(reading.spent.len() <= SPENT);
+    }
+
+    #[test]
+    fn a_lane_that_has_become_slow_does_not_keep_the_chunks_of_faster_times() {
+        let memory = Memory::new(10 << 20);
+        let mut reading = Reading::new(&memory, &Chunks::default(), b"");
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            reading.room(500_000).put_bytes(7, 500_000);
+            kept.push(reading.bytes.split_to(499_000));
+        }
+        reading.room(500_000).put_bytes(8, 1000);
+        let busy = memory.held();
+        assert!(busy >= 1_500_000);
+        // It is as fast as before.
+        reading.rest(Some(500_000));
+        reading.rest(Some(260_000));
+        assert_eq!(memory.held(), busy);
+        reading.rest(Some(30_000));
+        assert!(memory.held() <= 4000, "{}", memory.held());
+        let come = [&[7; 2000][..], &[8; 1000]].concat();
+        assert!(reading.bytes() == come, "what waits stays");
+        // And slow reads go on in chunks of their size.
+        reading.room(30_000).put_bytes(9, 10_000);
+        let slow = memory.held();
+        reading.rest(Some(30_000));
+        assert_eq!(memory.held(), slow);
     }
 
     #[test]

@@ -138,6 +138,7 @@ impl Lanes {
                 let mut rest = std::mem::replace(&mut self.moved, moved) == moved;
                 if rest {
                     self.out.rest();
+                    self.inc.rest();
                 }
                 for lane in &mut self.list {
                     rest &= !lane.rest();

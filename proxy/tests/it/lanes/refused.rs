@@ -335,6 +335,49 @@ async fn what_breaks_the_rules_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn words_between_pieces_that_are_kept_cost_a_bounded_amount_of_memory() {
+    const RECORD: usize = 1 << 14;
+    const PIECE: usize = 8190;
+    let world = World::with_gate(|_| {}).await;
+    let mut raw = opened(&world).await;
+    // Frames of a later version, which are skipped: so many bytes of them.
+    let words = |bytes: &mut Vec<u8>, mut count: usize| {
+        while count > 0 {
+            let length = count.min(1024) - 4;
+            bytes.extend([128, 0]);
+            bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
+            bytes.resize(bytes.len() + length, 0);
+            count -= length + 4;
+        }
+    };
+    // The first byte comes last.
+    let (mut offset, mut most) = (1, 0);
+    while offset + (PIECE as u64) < FIRST_WINDOW {
+        let mut bytes = Vec::new();
+        let text = &[7; PIECE];
+        Frame::Data { offset, text }.encode(&mut bytes);
+        let rest = RECORD - bytes.len();
+        words(&mut bytes, rest);
+        words(&mut bytes, 31 * RECORD);
+        raw.send_bytes(&bytes).await;
+        offset += PIECE as u64;
+        most = most.max(world.proxy.memory().held());
+    }
+    // Twice what is kept and 2 MiB, and chunks of half a MiB of which nothing is: 64 MiB came.
+    assert!(most < 8 << 20, "{most}");
+    // Words are no offence: the stream goes on.
+    data(&mut raw, 0, b"x").await;
+    raw.send(Frame::Fin { length: offset }).await;
+    let end = loop {
+        match raw.word().await {
+            Came::Frame(text) if text.starts_with("Data") => {}
+            end => break end,
+        }
+    };
+    assert_eq!(end, frame(Frame::Fin { length: offset }));
+}
+
+#[tokio::test]
 async fn the_same_piece_again_is_dropped() {
     let world = World::with_gate(|_| {}).await;
     let mut raw = opened(&world).await;
