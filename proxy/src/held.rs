@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// What connections keep, for slow receivers and of streams over lanes, and how much they may: of a process, and of each
-/// endpoint in it.
+/// What connections keep, for slow receivers and of streams over lanes, and how much they may: of a
+/// process, and of each endpoint in it.
 #[derive(Debug)]
 pub struct Memory {
     held: AtomicUsize,
