@@ -322,6 +322,27 @@ mod tests {
     }
 
     #[test]
+    fn spare_chunks_are_kept_for_an_application_that_fills_large_ones() {
+        let mut backlog = Backlog::default();
+        let mut fill = |most: usize| {
+            backlog.fill(1 << 20, |buffer| {
+                let count = buffer.remaining_mut().min(most);
+                buffer.put_bytes(7, count);
+                Ok::<_, ()>(())
+            })?;
+            all(&mut backlog);
+            backlog.settle(true);
+            Ok::<_, ()>((backlog.pieces, backlog.spent.len()))
+        };
+        // Chunks that are free are filled again, so there is one beside that which is being filled.
+        let steps = [usize::MAX; 7].map(|most| fill(most).unwrap());
+        assert_eq!(steps.map(|(pieces, _)| pieces), [2, 4, 8, 16, 24, 24, 24]);
+        assert_eq!(steps[6].1, 1);
+        assert_eq!(fill(10), Ok((12, 1)));
+        assert_eq!(fill(10), Ok((LARGE - 2, 0)));
+    }
+
+    #[test]
     fn one_piece_that_is_kept_keeps_its_chunk_alone() {
         let mut backlog = Backlog::default();
         backlog.push(&vec![7; 100 * MOST_TEXT]);
