@@ -227,6 +227,14 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_is_never_idle_lets_nothing_go_early() {
+        let arrivals: Vec<_> = (200..20_000).map(|at| at * 6 * MICROSECOND).collect();
+        let (_, late) = carried(5 * MILLISECOND, 3 * MICROSECOND, &arrivals);
+        assert_eq!(late.len(), arrivals.len());
+        assert!(late.iter().all(|late| *late >= 0));
+    }
+
+    #[test]
     fn short_ways_and_short_queues_are_not_made_coarse() {
         let apart = |delay, queue| Moderation::new(delay, queue).apart;
         assert_eq!(apart(0, None), 0);
